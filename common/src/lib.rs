@@ -1,0 +1,2 @@
+//! Words shared by kernel and user space: what the maps hold, byte for byte.
+#![no_std]

@@ -1,0 +1,270 @@
+//! Settings as used: complete, checked, ready to run. Nothing after this point can fail because of a setting.
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+use super::Scope;
+
+/// A jail's name: the section that defines it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JailName(Arc<str>);
+
+impl JailName {
+    /// Any section name names a jail.
+    pub fn new(name: &str) -> JailName {
+        JailName(name.into())
+    }
+
+    /// The name as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JailName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<PathBuf>,
+    /// The line, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// How much a [`Problem`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Runs, though probably not as meant.
+    Warning,
+    /// Something configured does not run.
+    Error,
+}
+
+/// Something wrong in the configuration: where, what happens now, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The jail concerned, when only one is.
+    pub jail: Option<JailName>,
+    /// Where it was written; `None` for what is missing altogether.
+    pub place: Option<Place>,
+    /// What is wrong and what happens now: lower-case start, no full stop, names in backticks.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        if let Some(jail) = &self.jail {
+            write!(f, "jail `{jail}`: ")?;
+        }
+        write!(f, "{}", self.what)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+/// A value with the place it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written; `None` for a built-in default.
+    pub place: Option<Place>,
+}
+
+/// How long a ban lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BanTime {
+    /// `bantime = -1`.
+    Permanent,
+    /// So many seconds from the last failure.
+    Seconds(u32),
+}
+
+/// What becomes of a host name found where an address was expected (`usedns`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseDns {
+    /// Names do not match.
+    No,
+    /// Names are looked up, off the hot path, each address counted.
+    Yes,
+    /// The same, with a warning in the log.
+    Warn,
+    /// The text itself is counted, and banned as text (never enforced).
+    Raw,
+}
+
+/// What a jail looks for in each line, expanded but not compiled: tags like `<HOST>` still stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterSettings {
+    /// The filter's name, without parameters.
+    pub name: String,
+    /// Must match first; its `<F-CONTENT>` is what the others see.
+    pub prefregex: Option<Located<String>>,
+    /// The first that matches makes a finding.
+    pub failregex: Vec<Located<String>>,
+    /// A line that one of these matches makes none.
+    pub ignoreregex: Vec<Located<String>>,
+    /// Lines joined before matching, at least 1.
+    pub max_lines: u32,
+    /// `datepattern`, one entry a line; empty means the default templates.
+    pub date_patterns: Vec<Located<String>>,
+    /// What becomes of host names.
+    pub use_dns: UseDns,
+    /// `logtimezone`, for lines without a zone of their own.
+    pub time_zone: Option<Located<String>>,
+}
+
+/// One `logpath` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPath {
+    /// A path or shell glob.
+    pub pattern: String,
+    /// Start at the end of the file instead of `findtime` ago.
+    pub tail: bool,
+    /// Where it was written.
+    pub place: Option<Place>,
+}
+
+/// One group of a `journalmatch`: terms `FIELD=value`, ANDed over fields, ORed within one.
+pub type JournalTerms = Vec<String>;
+
+/// Which journal, and which of its entries.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct JournalSettings {
+    /// Groups joined by OR; empty means every entry.
+    pub matches: Vec<JournalTerms>,
+    /// `journalpath`: a directory other than the system's.
+    pub directory: Option<PathBuf>,
+    /// `journalfiles`: files or globs instead of a directory.
+    pub files: Vec<String>,
+    /// `journalflags`: as in sd_journal_open(3).
+    pub flags: Option<i32>,
+    /// `namespace`.
+    pub namespace: Option<String>,
+}
+
+/// Where a jail's lines come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSettings {
+    /// Log files.
+    Files {
+        /// Paths and globs, in the order written.
+        paths: Vec<LogPath>,
+        /// `logencoding`: `auto` or a codec's name.
+        encoding: String,
+    },
+    /// The systemd journal.
+    Journal(JournalSettings),
+    /// Nothing: bans by hand only.
+    Nothing,
+}
+
+/// One entry of `ignoreip`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Ignore {
+    /// An address or network.
+    Net(IpNet),
+    /// A host name, looked up off the hot path.
+    Name(String),
+}
+
+/// A jail, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JailSettings {
+    /// Its name.
+    pub name: JailName,
+    /// Where its section begins.
+    pub place: Option<Place>,
+    /// What it looks for.
+    pub filter: FilterSettings,
+    /// Where it looks.
+    pub source: SourceSettings,
+    /// Failures that make a ban, at least 1.
+    pub max_retry: u32,
+    /// The time in which they must come.
+    pub find_time: Duration,
+    /// How long a ban lasts.
+    pub ban_time: BanTime,
+    /// Matched lines kept for each address.
+    pub max_matches: u32,
+    /// Never counted.
+    pub ignore: Vec<Ignore>,
+    /// Never count this machine's own addresses.
+    pub ignore_self: bool,
+    /// What a ban drops.
+    pub scope: Scope,
+    /// Length of the IPv6 prefix that is counted and banned as one, 1 to 128.
+    pub ipv6_prefix: u8,
+}
+
+/// `--mode` and `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// Native where the driver can, else generic.
+    Auto,
+    /// Native or nothing.
+    Native,
+    /// Generic, in the network stack.
+    Generic,
+    /// Detect and report; no BPF at all.
+    None,
+}
+
+/// What is ours alone: `fail2xdp.conf`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnforceSettings {
+    /// Interfaces; empty means those of the default routes.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: AttachMode,
+    /// Count what would be dropped, drop nothing.
+    pub observe: bool,
+    /// Never dropped.
+    pub allow: Vec<IpNet>,
+    /// Do not add the remote ends of logged-in SSH sessions to the allow list at start.
+    pub allow_sessions: bool,
+    /// Bans a family at the most.
+    pub max_bans: u32,
+    /// Bans a family the maps are made for at first; they double at 75 %.
+    pub initial_bans: u32,
+    /// Sampled drops a second for the log.
+    pub events_per_second: u32,
+}
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The enabled jails that hold together, in file order.
+    pub jails: Vec<JailSettings>,
+    /// Enforcement.
+    pub enforce: EnforceSettings,
+    /// `bantime` of `[DEFAULT]`, for bans by hand without a jail.
+    pub default_ban_time: BanTime,
+    /// `loglevel` of `fail2xdp.conf` or `fail2ban.conf`: `INFO`, `DEBUG` …
+    pub log_level: String,
+    /// A fail2ban tree: one without `fail2xdp.conf`.
+    pub fail2ban_tree: bool,
+}
+
+/// Own addresses, which `ignoreself` asks for.
+pub type OwnAddresses = Vec<IpAddr>;

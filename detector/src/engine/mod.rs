@@ -1,0 +1,3 @@
+//! Findings become bans. Pure: an event and `now` in, effects out.
+mod types;
+pub use types::*;

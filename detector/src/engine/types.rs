@@ -1,0 +1,110 @@
+//! What goes into the engine and what comes out.
+use std::{fmt, net::IpAddr};
+
+use ipnet::IpNet;
+
+use crate::config::{JailName, Scope};
+
+/// A point in time: microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// Whole seconds since the epoch.
+    pub const fn from_seconds(seconds: i64) -> Timestamp {
+        Timestamp(seconds.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn from_micros(micros: i64) -> Timestamp {
+        Timestamp(micros)
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// So much later; stops at the end of representable time.
+    pub fn plus(self, span: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// So much earlier.
+    pub fn minus(self, span: std::time::Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// When a ban ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Until {
+    /// Then: the ban no longer holds at this moment.
+    At(Timestamp),
+    /// Never by itself.
+    Forever,
+}
+
+/// Whom a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FailureId {
+    /// An address.
+    Address(IpAddr),
+    /// A network (`<SUBNET>`), host bits cleared.
+    Network(IpNet),
+    /// A host name still to be looked up.
+    Name(Box<str>),
+    /// Any other text (`<F-ID>`): counted and reported, never enforced.
+    Text(Box<str>),
+}
+
+impl fmt::Display for FailureId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailureId::Address(address) => address.fmt(f),
+            FailureId::Network(net) => net.fmt(f),
+            FailureId::Name(text) | FailureId::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A failure found in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whose filter found it.
+    pub jail: JailName,
+    /// Whom it is about.
+    pub who: FailureId,
+    /// When it happened, after fail2ban's rules for lines that are late, early or undated.
+    pub at: Timestamp,
+    /// The lines it was found in, as read.
+    pub lines: Vec<Box<str>>,
+    /// Which failregex, from 0.
+    pub rule: usize,
+    /// Named groups (`<F-USER>` is `user`).
+    pub fields: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A ban: one jail's hold on one prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// What is banned: a single address has the full prefix length.
+    pub prefix: IpNet,
+    /// By whom.
+    pub jail: JailName,
+    /// Which packets are dropped.
+    pub scope: Scope,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Until,
+    /// Failures that led to it; 0 for a ban by hand.
+    pub failures: u32,
+    /// The last matched lines.
+    pub lines: Vec<Box<str>>,
+}

@@ -1,0 +1,2 @@
+//! The binary: arguments to one command, its result to an exit code.
+fn main() {}

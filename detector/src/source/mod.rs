@@ -1,0 +1,1 @@
+//! Log lines from files and the journal.
