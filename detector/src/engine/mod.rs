@@ -6,6 +6,7 @@ mod bans;
 mod counter;
 mod jail;
 mod names;
+mod pattern;
 mod types;
 
 use std::{collections::HashMap, net::IpAddr};
