@@ -4,6 +4,7 @@
 //! ever follows an [`Effect`]. The rooms that act (kernel maps, log, socket) stand outside.
 mod bans;
 mod counter;
+mod date;
 mod jail;
 mod names;
 mod pattern;
@@ -13,9 +14,11 @@ use std::{collections::HashMap, net::IpAddr};
 
 pub use bans::BanTable;
 pub use counter::Limits;
+pub use date::{DateFault, UnknownCode};
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals};
 use names::Names;
+pub use pattern::{PatternError, SyntaxFault};
 pub use types::*;
 
 use crate::config::{Ignore, JailName, JailSettings};
