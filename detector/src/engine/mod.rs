@@ -5,6 +5,7 @@
 mod bans;
 mod counter;
 mod date;
+mod filter;
 mod jail;
 mod names;
 mod pattern;
@@ -15,6 +16,7 @@ use std::{collections::HashMap, net::IpAddr};
 pub use bans::BanTable;
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode};
+pub use filter::{FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts};
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals};
 use names::Names;
