@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::setup::machine::{fitting, look};
+use crate::setup::machine::fitting;
 use crate::setup::plan::{Machine, Purpose, Route};
 use crate::{elf, setup, sh};
 
@@ -26,8 +26,8 @@ pub struct Args {
 
 /// The verb.
 pub fn verb(args: &Args) -> Result<()> {
-    let (_, plan) = setup::ensure(Purpose::Build, args.route)?;
-    object(plan.route)?;
+    let (machine, plan) = setup::ensure(Purpose::Build, args.route)?;
+    object(&machine, plan.route)?;
     if !args.object {
         println!("{}", daemon(args.release)?.display());
     }
@@ -45,8 +45,8 @@ pub fn object_path() -> PathBuf {
 
 /// Builds the kernel objects; one that did not change keeps its time, so that nothing that
 /// embeds it is built anew.
-pub fn object(route: Route) -> Result<()> {
-    let compiler = Compiler::find(&look(), route)?;
+pub fn object(machine: &Machine, route: Route) -> Result<()> {
+    let compiler = Compiler::find(machine, route)?;
     let dir = sh::target().join("ebpf");
     fs::create_dir_all(&dir)?;
     for (name, features) in OBJECTS {

@@ -5,9 +5,9 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::build::Compiler;
-use crate::setup::machine::{look, tools};
-use crate::setup::plan::{Purpose, Route};
-use crate::{setup, sh, tidy};
+use crate::setup::machine::tools;
+use crate::setup::plan::{Machine, Purpose, Route};
+use crate::{build, setup, sh, tidy};
 
 /// Release of cargo-deny that `--full` installs.
 const DENY: &str = "0.20.2";
@@ -24,17 +24,17 @@ pub struct Args {
 pub fn verb(args: &Args) -> Result<()> {
     sh::run(sh::cargo().args(["fmt", "--all", "--check"]))?;
     tidy::check_tree()?;
-    let (_, plan) = setup::ensure(Purpose::Build, None)?;
-    crate::build::object(plan.route)?;
+    let (machine, plan) = setup::ensure(Purpose::Build, None)?;
+    build::object(&machine, plan.route)?;
     let workspace = ["clippy", "--workspace", "--exclude", "fail2xdp-ebpf", "--all-targets"];
     sh::run(sh::cargo().args(workspace).args(["--", "-D", "warnings"]))?;
-    kernel_program(plan.route)?;
+    kernel_program(&machine, plan.route)?;
     deny(args.full)
 }
 
 /// Debian has no clippy for its compiler; the compiler's own lints are asked there.
-fn kernel_program(route: Route) -> Result<()> {
-    let compiler = Compiler::find(&look(), route)?;
+fn kernel_program(machine: &Machine, route: Route) -> Result<()> {
+    let compiler = Compiler::find(machine, route)?;
     let verb = if route == Route::Rustup { "clippy" } else { "check" };
     let mut check = compiler.cargo(verb);
     // Cargo shows warnings of a finished build again, but only makes them errors when told here.

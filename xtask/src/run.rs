@@ -20,8 +20,8 @@ pub struct Args {
 
 /// The verb. Returns only when the daemon could not be started.
 pub fn verb(args: &Args) -> Result<()> {
-    let (_, plan) = setup::ensure(Purpose::Build, None)?;
-    build::object(plan.route)?;
+    let (machine, plan) = setup::ensure(Purpose::Build, None)?;
+    build::object(&machine, plan.route)?;
     let mut daemon = Command::new(build::daemon(true)?);
     daemon.args(["run", "--detach-on-exit"]).args(&args.args);
     sh::forget_outer_cargo(&mut daemon);

@@ -40,8 +40,8 @@ pub fn verb(args: &Args) -> Result<()> {
              run `sudo -E env PATH=\"$PATH\" cargo xtask test`"
         );
     }
-    let (_, plan) = setup::ensure(Purpose::Test, None)?;
-    build::object(plan.route)?;
+    let (machine, plan) = setup::ensure(Purpose::Test, None)?;
+    build::object(&machine, plan.route)?;
     // Library, daemon and tests in one go: built apart, dependencies that tests want with more
     // features would be built twice.
     sh::run(packages(sh::cargo().arg("build")).arg("--all-targets"))?;

@@ -38,38 +38,48 @@ pub fn install(packages: &[String]) -> Result<()> {
 pub fn unpack(peer: Peer) -> Result<()> {
     let dir = peer_dir(peer.name);
     let fetched = dir.with_extension("fetch");
-    fs::create_dir_all(&fetched)?;
-    let package = real_package(peer.package)?;
+    let unpacked = fetched.join("files");
+    if fetched.exists() {
+        fs::remove_dir_all(&fetched)?;
+    }
+    fs::create_dir_all(&unpacked)?;
     // As root apt fetches as the user `_apt`, who may not write here, and complains about it.
     let mut download = Command::new("apt-get");
-    download.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package]);
+    download.args(["-q", "-o", "APT::Sandbox::User=root", "download"]);
+    download.args(real_packages(peer.packages)?);
     sh::run(download.current_dir(&fetched).stdout(Stdio::null()))?;
-    let archive = fs::read_dir(&fetched)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get fetched no archive of `{package}`"))?;
-    let unpacked = fetched.join("files");
-    fs::create_dir_all(&unpacked)?;
-    sh::run(Command::new("dpkg").arg("-x").args([&archive, &unpacked]))?;
+    for entry in fs::read_dir(&fetched)?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "deb") {
+            sh::run(Command::new("dpkg").arg("-x").args([&entry.path(), &unpacked]))?;
+        }
+    }
     // Under its name only when whole, so that a broken fetch is not taken for the package.
     fs::rename(&unpacked, &dir)?;
     fs::remove_dir_all(&fetched)?;
     Ok(())
 }
 
-/// The package that holds the files: for a name that only leads to the newest kernel, that one.
-fn real_package(package: &str) -> Result<String> {
-    if !package.starts_with("linux-image-") {
-        return Ok(package.to_owned());
+/// The packages that hold the files: for a name that only leads to the newest kernel, that
+/// kernel, and its modules where they are packed apart.
+fn real_packages(names: &[&str]) -> Result<Vec<String>> {
+    let is_offered =
+        |name: &&&str| sh::succeeds(Command::new("apt-cache").args(["show", "--quiet=0", name]));
+    let name = names.iter().find(is_offered);
+    let name = name.with_context(|| format!("apt offers no `{}`", names.join("`, no `")))?;
+    if !name.starts_with("linux-image-") {
+        return Ok(vec![(*name).to_owned()]);
     }
-    let depends = sh::capture(Command::new("apt-cache").args(["depends", "--important", package]))?;
-    depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .find(|name| name.starts_with("linux-image-"))
-        .map(str::to_owned)
-        .with_context(|| format!("`{package}` leads to no kernel"))
+    let kernel = dependencies(name, "linux-image-")?.pop();
+    let kernel = kernel.with_context(|| format!("`{name}` leads to no kernel"))?;
+    let mut packages = dependencies(&kernel, "linux-modules-")?;
+    packages.push(kernel);
+    Ok(packages)
+}
+
+fn dependencies(package: &str, prefix: &str) -> Result<Vec<String>> {
+    let tree = sh::capture(Command::new("apt-cache").args(["depends", "--important", package]))?;
+    let names = tree.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    Ok(names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect())
 }
 
 fn apt_get(words: &[&str]) -> Command {

@@ -74,7 +74,7 @@ pub fn ensure(purpose: Purpose, route: Option<Route>) -> Result<(Machine, Plan)>
         }
         bail!("this needs root, and sudo is not available without a password; run:{list}");
     }
-    let machine = look();
+    machine = look();
     let left = plan::plan(&machine, purpose, Some(plan.route))?;
     if let Some(step) = left.steps.first() {
         bail!("still missing after setup: {}: {}", step.says(), step.by_hand());
@@ -102,7 +102,7 @@ impl Step {
             Self::Linker { llvm, .. } => {
                 format!("installing bpf-linker {LINKER} for LLVM {llvm} (about a minute)")
             }
-            Self::Unpack(peer) => format!("unpacking {} aside", peer.package),
+            Self::Unpack(peer) => format!("unpacking {} aside", peer.name),
         }
     }
 
@@ -130,12 +130,12 @@ impl Step {
                 sh::line(&linker(*llvm, &prefix))
             }
             Self::Unpack(peer) => {
+                let package = match peer.packages {
+                    [package] => (*package).to_owned(),
+                    kernels => format!("(the kernel that {} names)", kernels.join(" or ")),
+                };
                 let dir = peer_dir(peer.name);
-                format!(
-                    "apt-get download {0} && dpkg -x {0}_*.deb {1}",
-                    peer.package,
-                    dir.display()
-                )
+                format!("apt-get download {package}; dpkg -x *.deb {}", dir.display())
             }
         }
     }

@@ -92,15 +92,23 @@ pub const NEEDS: &[Need] = &[
 pub struct Peer {
     /// The directory below `target/peers`.
     pub name: &'static str,
-    /// The package; where it only names another (a kernel's newest), that one is meant.
-    pub package: &'static str,
+    /// The package, as each distribution calls it. One that only names the newest kernel means
+    /// that kernel, and the modules that come with it.
+    pub packages: &'static [&'static str],
 }
 
 /// What tests read or boot without installing it.
 pub const PEERS: &[Peer] = &[
-    Peer { name: "fail2ban", package: "fail2ban" },
-    Peer { name: "guest-kernel", package: "linux-image-cloud-amd64" },
+    Peer { name: "fail2ban", packages: &["fail2ban"] },
+    Peer { name: "guest-kernel", packages: KERNELS },
 ];
+
+/// Small kernels for virtual machines: Debian's, then Ubuntu's.
+const KERNELS: &[&str] = if cfg!(target_arch = "aarch64") {
+    &["linux-image-cloud-arm64", "linux-image-virtual"]
+} else {
+    &["linux-image-cloud-amd64", "linux-image-virtual"]
+};
 
 /// What was found on a machine.
 #[derive(Clone, Debug, Default)]
