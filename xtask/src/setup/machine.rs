@@ -33,9 +33,9 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Where a package of [`PEERS`] is laid aside.
+/// Where the package of [`PEERS`] with this name is laid aside.
 pub fn peer_dir(name: &str) -> PathBuf {
-    sh::target().join("peers").join(name)
+    sh::target().join(name)
 }
 
 /// Where the tools that we build for ourselves lie.

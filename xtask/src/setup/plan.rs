@@ -66,9 +66,9 @@ pub const NEEDS: &[Need] = &[
     need("openssh-server", Purpose::Demo, Proof::Program("sshd")),
     need("openssh-client", Purpose::Demo, Proof::Program("ssh")),
     need("sshpass", Purpose::Demo, Proof::Program("sshpass")),
+    need("rsyslog", Purpose::Demo, Proof::Program("rsyslogd")),
     need("bpftool", Purpose::Test, Proof::Program("bpftool")),
     need("hydra", Purpose::Test, Proof::Program("hydra")),
-    need("rsyslog", Purpose::Test, Proof::Program("rsyslogd")),
     need(
         "systemd",
         Purpose::Test,
@@ -85,12 +85,16 @@ pub const NEEDS: &[Need] = &[
     need("qemu-system-x86", Purpose::Test, Proof::Program("qemu-system-x86_64")),
     need("busybox-static", Purpose::Test, Proof::Program("busybox")),
     need("cpio", Purpose::Test, Proof::Program("cpio")),
+    need("openssl", Purpose::Test, Proof::Program("openssl")),
+    need("binutils", Purpose::Test, Proof::Program("strip")),
+    need("xz-utils", Purpose::Test, Proof::Program("xz")),
+    need("zstd", Purpose::Test, Proof::Program("zstd")),
 ];
 
 /// A package whose files are laid aside, never installed: no service, nothing in `/etc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The directory below `target/peers`.
+    /// The directory below `target`.
     pub name: &'static str,
     /// The package, as each distribution calls it. One that only names the newest kernel means
     /// that kernel, and the modules that come with it.
@@ -99,7 +103,7 @@ pub struct Peer {
 
 /// What tests read or boot without installing it.
 pub const PEERS: &[Peer] = &[
-    Peer { name: "fail2ban", packages: &["fail2ban"] },
+    Peer { name: "peers/fail2ban", packages: &["fail2ban"] },
     Peer { name: "guest-kernel", packages: KERNELS },
 ];
 

@@ -203,7 +203,7 @@ fn tests_want_more_packages_and_peers_laid_aside() {
         debian: Some(Compiler { llvm: 22 }),
         linkers: linker((0, 13), 22),
         missing: vec!["sshpass", "hydra", "bpftool"],
-        missing_peers: vec!["fail2ban"],
+        missing_peers: vec!["peers/fail2ban"],
         ..debian_12()
     };
     check(machine.clone(), Purpose::Build, None, &["Debian"]);
@@ -212,7 +212,7 @@ fn tests_want_more_packages_and_peers_laid_aside() {
         machine,
         Purpose::Test,
         None,
-        &["Debian", "install sshpass bpftool hydra", "unpack fail2ban"],
+        &["Debian", "install sshpass bpftool hydra", "unpack peers/fail2ban"],
     );
 }
 
