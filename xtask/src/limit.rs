@@ -44,8 +44,7 @@ pub fn verb(args: &Args) -> ExitCode {
 }
 
 fn limited(args: &Args) -> std::io::Result<u8> {
-    // What loses its parent becomes our child, not the machine's: so it can be found below.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    adopt_orphans()?;
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let (events, happened) = mpsc::channel();
     let mut command = Command::new(&args.command[0]);
@@ -76,30 +75,43 @@ fn limited(args: &Args) -> std::io::Result<u8> {
             124
         }
     };
-    end_descendants();
+    for left in end_descendants() {
+        eprintln!("xtask: left running by the test, and killed: {left}");
+    }
     Ok(code)
+}
+
+/// From now on a process below us that loses its parent becomes our child, not the machine's: so
+/// that [`end_descendants`] finds it.
+pub fn adopt_orphans() -> std::io::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    Ok(())
 }
 
 fn ended_by(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(255)
 }
 
-/// Kills every descendant, round after round: the children of a killed one become ours.
-fn end_descendants() {
+/// Kills every descendant, round after round: the children of a killed one become ours. Answers
+/// with their names.
+pub fn end_descendants() -> Vec<String> {
     let us = rustix::process::getpid();
+    let mut ended = Vec::new();
     // More rounds than any family has generations, and an end should one refuse to die.
     for _ in 0..64 {
         let below = descendants(us);
         if below.is_empty() {
-            return;
+            break;
         }
         for (pid, name) in below {
-            eprintln!("xtask: left running by the test: {name} ({}): killed", pid.as_raw_nonzero());
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             // Not always ours to wait for yet; then the next round finds it again.
             let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            ended.push(format!("{name} ({})", pid.as_raw_nonzero()));
         }
     }
+    ended.dedup();
+    ended
 }
 
 /// Living processes below one, by `/proc`.

@@ -1,8 +1,0 @@
-//! `cargo xtask demo`.
-/// Demo
-#[derive(clap::Args)]
-pub struct Args {}
-/// The verb.
-pub fn verb(_: &Args) -> anyhow::Result<()> {
-    Ok(())
-}
