@@ -5,6 +5,7 @@
 //! behind is removed by the next one. Nothing here touches the machine's own interfaces, users or logs.
 //!
 //! Helpers panic with what was missing: a test that cannot run has failed, and says what to install.
+pub mod attack;
 mod daemon;
 mod guess;
 mod guest;
@@ -21,7 +22,7 @@ pub use guess::{Login, flood, guess, hold_session};
 pub use guest::Guest;
 pub use log::Log;
 pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host};
-pub use probe::{Echo, connect, is_dropped, reaches, ssh_continues, ssh_opened};
+pub use probe::{Besieged, Echo, Siege, connect, is_dropped, reaches, ssh_continues, ssh_opened};
 pub use run::{artifact, binary, require, run, tool};
 pub use server::{LogTo, Sshd};
 pub use site::Site;

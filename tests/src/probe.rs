@@ -1,13 +1,15 @@
 //! Connections as a client makes them, from a chosen address.
 use std::{
+    collections::VecDeque,
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -17,6 +19,7 @@ use rustix::{
         AddressFamily, SocketFlags, SocketType, bind, connect as connect_socket, socket_with,
         sockopt,
     },
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
 use crate::Namespace;
@@ -36,14 +39,7 @@ pub fn connect(
     limit: Duration,
 ) -> io::Result<TcpStream> {
     from.enter(|| {
-        let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-        bind(&socket, &SocketAddr::new(source, 0))?;
-        match connect_socket(&socket, &to) {
-            Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let socket = start_connecting(source, to)?;
         let limit = Timespec::try_from(limit).expect("limits are seconds");
         if poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&limit))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
@@ -103,6 +99,77 @@ pub fn ssh_continues(stream: &mut TcpStream) -> bool {
         Ok(read) => read > 0,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
         Err(error) => panic!("neither an answer nor silence but: {error}"),
+    }
+}
+
+/// Many connections a second from one address, all the time; says whether any came about.
+#[derive(Debug)]
+pub struct Siege {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<Besieged>,
+}
+
+/// What a [`Siege`] saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Besieged {
+    /// Connections tried.
+    pub tried: u32,
+    /// Connections that came about.
+    pub opened: u32,
+}
+
+impl Siege {
+    /// Begins: a new try every few milliseconds, each given up after a second.
+    #[track_caller]
+    pub fn begin(from: &Namespace, source: IpAddr, to: SocketAddr) -> Siege {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        // Sockets belong to the namespace of the thread that makes them.
+        let path = from.path();
+        let thread = thread::spawn(move || {
+            let namespace = std::fs::File::open(path).expect("the namespace outlives the siege");
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("we are root");
+            besiege(source, to, &stopped)
+        });
+        Siege { stop, thread }
+    }
+
+    /// Ends it and says what it saw.
+    #[track_caller]
+    pub fn end(self) -> Besieged {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the siege went on to its end")
+    }
+}
+
+/// Tries until told to stop.
+fn besiege(source: IpAddr, to: SocketAddr, stopped: &AtomicBool) -> Besieged {
+    let mut seen = Besieged::default();
+    let mut pending: VecDeque<(Instant, OwnedFd)> = VecDeque::new();
+    while !stopped.load(Ordering::Relaxed) {
+        let socket = start_connecting(source, to).expect("a namespace has ports enough for one second of tries");
+        seen.tried += 1;
+        pending.push_back((Instant::now(), socket));
+        thread::sleep(Duration::from_millis(5));
+        pending.retain(|(begun, socket)| {
+            let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&Timespec::default())).unwrap_or(0);
+            if ready > 0 && sockopt::socket_error(socket) == Ok(Ok(())) {
+                seen.opened += 1;
+            }
+            ready == 0 && begun.elapsed() < Duration::from_secs(1)
+        });
+    }
+    seen
+}
+
+/// A socket bound to `source` with a connection under way.
+fn start_connecting(source: IpAddr, to: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddr::new(source, 0))?;
+    match connect_socket(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
     }
 }
 

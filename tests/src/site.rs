@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Daemon, Net,
+    Daemon, Log, Net,
     run::{binary, output, repository, run, tool},
     wait::until,
 };
@@ -30,9 +30,9 @@ pub struct Site<'net> {
 }
 
 impl<'net> Site<'net> {
-    /// The shipped configuration with `jail.local` as given, protecting `s0`.
+    /// The shipped configuration, without any jail enabled.
     #[track_caller]
-    pub fn new(net: &'net Net, jails: &str) -> Site<'net> {
+    pub fn new(net: &'net Net) -> Site<'net> {
         let directory = tempfile::Builder::new()
             .prefix(&format!("f2x-{}-", std::process::id()))
             .tempdir()
@@ -43,8 +43,33 @@ impl<'net> Site<'net> {
         }
         run("mount", &["-t", "bpf", "bpf", &site.path("bpf").display().to_string()]);
         copy(&repository().join("config"), &site.path("config"));
-        site.write("config/jail.local", jails);
+        site.jails("[sshd]\nenabled = false\n");
         site
+    }
+
+    /// Writes `jail.local`.
+    #[track_caller]
+    pub fn jails(&self, text: &str) {
+        self.write("config/jail.local", text);
+    }
+
+    /// A section for `jail.local`: sshd's filter over a log of this site, with these further options.
+    pub fn jail(&self, name: &str, log: &str, options: &str) -> String {
+        let log = self.path(log);
+        let log = log.display();
+        format!("[{name}]\nenabled = true\nfilter = sshd\nbackend = pyinotify\nlogpath = {log}\n{options}\n\n")
+    }
+
+    /// Writes `fail2xdp.local`.
+    #[track_caller]
+    pub fn settings(&self, text: &str) {
+        self.write("config/fail2xdp.local", text);
+    }
+
+    /// Opens a log in this site's directory.
+    #[track_caller]
+    pub fn log(&self, name: &str) -> Log {
+        Log::open(self.path(name))
     }
 
     /// A path below this site's directory.

@@ -22,7 +22,7 @@ fn every_client_reaches_the_server_until_a_route_swallows_it() {
 #[test]
 fn a_server_logs_guesses_to_a_file() {
     let net = Net::new("file");
-    let site = Site::new(&net, "");
+    let site = Site::new(&net);
     let sshd = Sshd::start(&net, &site, LogTo::File);
     for (attacker, server) in [(ATTACKER.v4, SERVER.v4), (ATTACKER.v6, SERVER.v6)] {
         assert_eq!(guess(&net.clients, attacker, server, false), Login::Denied);
@@ -47,7 +47,7 @@ fn a_server_logs_guesses_to_a_file() {
 #[test]
 fn a_server_logs_guesses_to_a_journal_as_its_unit() {
     let net = Net::new("journal");
-    let site = Site::new(&net, "");
+    let site = Site::new(&net);
     let sshd = Sshd::start(&net, &site, LogTo::Journal);
     assert_eq!(guess(&net.clients, BYSTANDER.v6, SERVER.v6, false), Login::Denied);
     let journal = sshd.journal().display().to_string();
