@@ -54,7 +54,11 @@ pub fn is_stopped_and_ends(net: &Net, site: &Site, cast: Cast) {
         // Its answer may already be dropped.
         assert_ne!(guess(&net.clients, cast.attacker, cast.server, false), Login::Accepted);
         let ban = site.wait_banned(&attacker);
-        assert_eq!((&ban["jail"], &ban["failures"]), (&Value::from("sshd"), &Value::from(3)), "{ban}");
+        assert_eq!(
+            (&ban["jail"], &ban["failures"]),
+            (&Value::from("sshd"), &Value::from(3)),
+            "{ban}"
+        );
 
         assert!(is_dropped(&net.clients, cast.attacker, ssh), "a new connection of the attacker");
         assert!(!ssh_continues(&mut established), "the attacker's established connection");
@@ -64,7 +68,10 @@ pub fn is_stopped_and_ends(net: &Net, site: &Site, cast: Cast) {
         assert!(ban["packets"].as_u64() >= Some(2), "and counted for the ban: {ban}");
 
         ends_on_time(site, &ban);
-        assert!(reaches(&net.clients, cast.attacker, ssh), "after its time the attacker connects again");
+        assert!(
+            reaches(&net.clients, cast.attacker, ssh),
+            "after its time the attacker connects again"
+        );
         assert_eq!(guess(&net.clients, cast.attacker, cast.server, true), Login::Accepted);
         drop(end);
         let logins = bystander.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -27,6 +27,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Starts a daemon by this command and waits until it protects.
+    #[track_caller]
+    pub fn start(command: Command) -> Daemon {
+        let mut daemon = Daemon::spawn(command);
+        daemon.wait_for_line("ready", Duration::from_secs(20));
+        daemon
+    }
+
     /// Starts a command and listens to both its streams.
     #[track_caller]
     pub(crate) fn spawn(mut command: Command) -> Daemon {

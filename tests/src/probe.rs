@@ -128,7 +128,8 @@ impl Siege {
         let path = from.path();
         let thread = thread::spawn(move || {
             let namespace = std::fs::File::open(path).expect("the namespace outlives the siege");
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("we are root");
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("we are root");
             besiege(source, to, &stopped)
         });
         Siege { stop, thread }
@@ -147,12 +148,15 @@ fn besiege(source: IpAddr, to: SocketAddr, stopped: &AtomicBool) -> Besieged {
     let mut seen = Besieged::default();
     let mut pending: VecDeque<(Instant, OwnedFd)> = VecDeque::new();
     while !stopped.load(Ordering::Relaxed) {
-        let socket = start_connecting(source, to).expect("a namespace has ports enough for one second of tries");
+        let socket = start_connecting(source, to)
+            .expect("a namespace has ports enough for one second of tries");
         seen.tried += 1;
         pending.push_back((Instant::now(), socket));
         thread::sleep(Duration::from_millis(5));
         pending.retain(|(begun, socket)| {
-            let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&Timespec::default())).unwrap_or(0);
+            let ready =
+                poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&Timespec::default()))
+                    .unwrap_or(0);
             if ready > 0 && sockopt::socket_error(socket) == Ok(Ok(())) {
                 seen.opened += 1;
             }
@@ -165,7 +169,12 @@ fn besiege(source: IpAddr, to: SocketAddr, stopped: &AtomicBool) -> Besieged {
 /// A socket bound to `source` with a connection under way.
 fn start_connecting(source: IpAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(
+        family,
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        None,
+    )?;
     bind(&socket, &SocketAddr::new(source, 0))?;
     match connect_socket(&socket, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),

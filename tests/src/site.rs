@@ -15,6 +15,9 @@ use crate::{
     wait::until,
 };
 
+/// The user without any rights.
+const NOBODY: &str = "65534";
+
 /// Long enough for anything the daemon does at once, also on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -57,7 +60,9 @@ impl<'net> Site<'net> {
     pub fn jail(&self, name: &str, log: &str, options: &str) -> String {
         let log = self.path(log);
         let log = log.display();
-        format!("[{name}]\nenabled = true\nfilter = sshd\nbackend = pyinotify\nlogpath = {log}\n{options}\n\n")
+        format!(
+            "[{name}]\nenabled = true\nfilter = sshd\nbackend = pyinotify\nlogpath = {log}\n{options}\n\n"
+        )
     }
 
     /// Writes `fail2xdp.local`.
@@ -117,6 +122,40 @@ impl<'net> Site<'net> {
         command
     }
 
+    /// The same, started by the user nobody; [`Site::open_to_nobody`] comes first.
+    #[track_caller]
+    pub fn command_of_nobody(&self, words: &[&str]) -> Command {
+        let mut command = self.net.server.command(tool("setpriv"));
+        command
+            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"])
+            .arg(&self.binary);
+        command.args(self.flags()).args(words);
+        command
+    }
+
+    /// The same as root, but first a line of shell changes a view of the file system that only it sees;
+    /// ended after ten seconds.
+    #[track_caller]
+    pub fn command_after(&self, change: &str, words: &[&str]) -> Command {
+        let mut command = self.net.server.command(tool("unshare"));
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg(format!("{change} && exec timeout 10 \"$0\" \"$@\"")).arg(&self.binary);
+        command.args(self.flags()).args(words);
+        command
+    }
+
+    /// Lets the user nobody live here: read, write, and run a copy of the daemon.
+    #[track_caller]
+    pub fn open_to_nobody(&mut self) {
+        let copy = self.path("fail2xdp");
+        fs::copy(&self.binary, &copy).expect("the daemon can be copied");
+        self.binary = copy;
+        for name in ["", "state"] {
+            let nobody = NOBODY.parse().ok();
+            std::os::unix::fs::chown(self.path(name), nobody, nobody).expect("tests run as root");
+        }
+    }
+
     /// Runs one verb to its end.
     #[track_caller]
     pub fn output(&self, words: &[&str]) -> Output {
@@ -170,15 +209,7 @@ impl<'net> Site<'net> {
     /// Starts the daemon with these further flags and waits until it protects.
     #[track_caller]
     pub fn start_with(&self, words: &[&str]) -> Daemon {
-        let mut daemon = self.launch(words);
-        daemon.wait_for_line("ready", Duration::from_secs(20));
-        daemon
-    }
-
-    /// Starts the daemon and waits for nothing.
-    #[track_caller]
-    pub fn launch(&self, words: &[&str]) -> Daemon {
-        Daemon::spawn(self.command(&[&["run"], words].concat()))
+        Daemon::start(self.command(&[&["run"], words].concat()))
     }
 
     /// The bans as `bans --json` lists them.

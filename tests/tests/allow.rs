@@ -1,10 +1,19 @@
 //! Promise: what is on the allow list is never dropped, whatever it does and whatever bans cover it.
 use std::net::{IpAddr, SocketAddr};
 
-use fail2xdp_tests::{ATTACKER, Echo, FRIEND, Net, SERVER, Siege, Site, is_dropped, reaches, until};
+use fail2xdp_tests::{
+    ATTACKER, Echo, FRIEND, Net, SERVER, Siege, Site, is_dropped, reaches, until,
+};
 
 #[track_caller]
-fn check(label: &str, friend: IpAddr, attacker: IpAddr, server: IpAddr, network: &str, allow: &str) {
+fn check(
+    label: &str,
+    friend: IpAddr,
+    attacker: IpAddr,
+    server: IpAddr,
+    network: &str,
+    allow: &str,
+) {
     let net = Net::new(label);
     let site = Site::new(&net);
     let mut log = site.log("guard.log");
@@ -13,7 +22,9 @@ fn check(label: &str, friend: IpAddr, attacker: IpAddr, server: IpAddr, network:
         _ => (String::new(), format!("[DEFAULT]\nignoreip = {friend}\n")),
     };
     site.settings(&settings);
-    site.jails(&(ignored + &site.jail("guard", "guard.log", "port = 2222\nmaxretry = 2\nbantime = 60")));
+    site.jails(
+        &(ignored + &site.jail("guard", "guard.log", "port = 2222\nmaxretry = 2\nbantime = 60")),
+    );
     let echo = Echo::listen(&net.server, SocketAddr::new(server, 2222));
     let _daemon = site.start();
     site.wait_following("guard");
@@ -30,14 +41,20 @@ fn check(label: &str, friend: IpAddr, attacker: IpAddr, server: IpAddr, network:
     site.json(&["ban", network, "--jail", "guard", "--for", "60"]);
     site.wait_banned(network);
     site.unban(&attacker.to_string());
-    assert!(is_dropped(&net.clients, attacker, echo.address()), "the network's ban holds for the attacker");
+    assert!(
+        is_dropped(&net.clients, attacker, echo.address()),
+        "the network's ban holds for the attacker"
+    );
     assert!(reaches(&net.clients, friend, echo.address()), "and not for the friend");
     until(std::time::Duration::from_secs(5), "the spared packets are counted", || {
         (site.counted("spared") > 0).then_some(())
     });
     let seen = siege.end();
     // The last tries may not have been looked at before the end.
-    assert!(seen.tried > 50 && seen.opened + 3 >= seen.tried, "not one packet of the friend was dropped: {seen:?}");
+    assert!(
+        seen.tried > 50 && seen.opened + 3 >= seen.tried,
+        "not one packet of the friend was dropped: {seen:?}"
+    );
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use fail2xdp_tests::{ATTACKER, BYSTANDER, Echo, Net, SERVER, Site, artifact, is_dropped, reaches, run, tool, until};
+use fail2xdp_tests::{
+    ATTACKER, BYSTANDER, Echo, Net, SERVER, Site, artifact, is_dropped, reaches, run, tool, until,
+};
 use serde_json::Value;
 
 /// A jail on TCP port 2222 for bans by hand.
@@ -21,13 +23,21 @@ fn guard(site: &Site) {
 fn interface(site: &Site, name: &str) -> Value {
     let status = site.json(&["status"]);
     let interfaces = status["enforcement"]["interfaces"].as_array().expect("it is a list").clone();
-    interfaces.into_iter().find(|interface| interface["name"] == name).unwrap_or_else(|| panic!("no `{name}`: {status}"))
+    interfaces
+        .into_iter()
+        .find(|interface| interface["name"] == name)
+        .unwrap_or_else(|| panic!("no `{name}`: {status}"))
 }
 
 /// The XDP programs on the server's interfaces, as the kernel lists them.
 #[track_caller]
 fn attached(net: &Net) -> Vec<Value> {
-    let output = net.server.command(tool("bpftool")).args(["-j", "net", "show"]).output().expect("bpftool runs");
+    let output = net
+        .server
+        .command(tool("bpftool"))
+        .args(["-j", "net", "show"])
+        .output()
+        .expect("bpftool runs");
     let listed: Value = serde_json::from_slice(&output.stdout).expect("bpftool prints JSON");
     listed[0]["xdp"].as_array().expect("it is a list").clone()
 }
@@ -44,7 +54,10 @@ fn two_interfaces_share_their_bans() {
     let first = Echo::listen(&net.server, SocketAddr::new(SERVER.v4, 2222));
     let second = Echo::listen(&net.server, SocketAddr::new(other(1), 2222));
     let _daemon = site.start_with(&["--interface", "s0", "--interface", "s1"]);
-    assert_eq!((&interface(&site, "s0")["mode"], &interface(&site, "s1")["mode"]), (&"native".into(), &"native".into()));
+    assert_eq!(
+        (&interface(&site, "s0")["mode"], &interface(&site, "s1")["mode"]),
+        (&"native".into(), &"native".into())
+    );
     assert!(reaches(&net.clients, other(2), second.address()));
     site.json(&["ban", "10.9.0.2", "10.8.0.2", "--jail", "guard"]);
     assert!(is_dropped(&net.clients, ATTACKER.v4, first.address()));
@@ -102,7 +115,10 @@ fn a_foreign_program_is_named_and_left_alone() {
     let site = Site::new(&net);
     guard(&site);
     let foreign = site.path("bpf/foreign").display().to_string();
-    run("bpftool", &["prog", "loadall", &artifact("ebpf/fail2xdp.o").display().to_string(), &foreign]);
+    run(
+        "bpftool",
+        &["prog", "loadall", &artifact("ebpf/fail2xdp.o").display().to_string(), &foreign],
+    );
     let attach = |pinned: &str, device: &str| {
         let mut bpftool = net.server.command(tool("bpftool"));
         bpftool.args(["net", "attach", "xdp", "pinned", pinned, "dev", device]);
@@ -138,12 +154,16 @@ fn an_interface_that_vanishes_is_protected_again_when_it_returns() {
     let _daemon = site.start();
     site.json(&["ban", "10.9.0.2", "--jail", "guard"]);
     net.server.ip("link del s0");
-    until(Duration::from_secs(5), "`s0` is gone", || (interface(&site, "s0")["mode"] == "gone").then_some(()));
+    until(Duration::from_secs(5), "`s0` is gone", || {
+        (interface(&site, "s0")["mode"] == "gone").then_some(())
+    });
     net.wire("s0", "c0");
     net.server.ip(&format!("addr add {}/24 dev s0", SERVER.v4));
     net.add_client(ATTACKER);
     net.add_client(BYSTANDER);
-    until(Duration::from_secs(5), "`s0` is back", || (interface(&site, "s0")["mode"] == "native").then_some(()));
+    until(Duration::from_secs(5), "`s0` is back", || {
+        (interface(&site, "s0")["mode"] == "native").then_some(())
+    });
     let echo = Echo::listen(&net.server, SocketAddr::new(SERVER.v4, 2222));
     assert!(reaches(&net.clients, BYSTANDER.v4, echo.address()));
     assert!(is_dropped(&net.clients, ATTACKER.v4, echo.address()));
@@ -158,7 +178,10 @@ fn stopping_keeps_the_bans_and_detaching_removes_everything() {
     let mut daemon = site.start();
     site.json(&["ban", "10.9.0.2", "--jail", "guard"]);
     let said = site.text(&["stop"]);
-    assert!(said.contains('1') && said.contains("detach"), "says what stays and how it goes: {said}");
+    assert!(
+        said.contains('1') && said.contains("detach"),
+        "says what stays and how it goes: {said}"
+    );
     daemon.wait(Duration::from_secs(5));
     assert!(is_dropped(&net.clients, ATTACKER.v4, echo.address()), "a ban outlives the daemon");
     assert_eq!(attached(&net).len(), 1);
@@ -213,9 +236,11 @@ fn maps_can_be_read_by_people() {
     guard(&site);
     let _daemon = site.start();
     site.json(&["ban", "10.9.0.2", "--jail", "guard"]);
-    let pins = site.json(&["status"])["enforcement"]["pins"].as_str().expect("it is a path").to_owned();
+    let pins =
+        site.json(&["status"])["enforcement"]["pins"].as_str().expect("it is a path").to_owned();
     let dump = run("bpftool", &["map", "dump", "pinned", &format!("{pins}/BANS_V4")]);
     assert!(dump.contains("until") && dump.contains("scope"), "named fields: {dump}");
-    let listed = Command::new(tool("bpftool")).args(["prog", "show"]).output().expect("bpftool runs").stdout;
+    let listed =
+        Command::new(tool("bpftool")).args(["prog", "show"]).output().expect("bpftool runs").stdout;
     assert!(String::from_utf8_lossy(&listed).contains("name ban"), "the program has its name");
 }

@@ -23,7 +23,9 @@ look "at first"
 
 #[track_caller]
 fn check(scenario: &str, expect: &[&str]) {
-    let guest = Guest::new("[sshd]\nenabled = false\n[guard]\nenabled = true\nfilter = sshd\nport = 2222\nlogpath = /tmp/log\n");
+    let guest = Guest::new(
+        "[sshd]\nenabled = false\n[guard]\nenabled = true\nfilter = sshd\nport = 2222\nlogpath = /tmp/log\n",
+    );
     let said = guest.boot(&format!("{STAGE}\n{scenario}\n"));
     let seen: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("MARK ")).collect();
     let expect = [&["at first: open, [[]]"], expect].concat();
@@ -34,16 +36,20 @@ fn check(scenario: &str, expect: &[&str]) {
 fn an_hour_forward_brings_the_end_an_hour_nearer() {
     check(
         "ban 3615; look banned; step 3600; look 'after the step'; sleep 16; look 'at the end'",
-        &["banned: closed, [['guard']]", "after the step: closed, [['guard']]", "at the end: open, [[]]"],
+        &[
+            "banned: closed, [['guard']]",
+            "after the step: closed, [['guard']]",
+            "at the end: open, [[]]",
+        ],
     );
 }
 
 #[test]
 fn an_hour_forward_ends_what_is_due_within_it() {
-    check("ban 60; look banned; step 3600; look 'after the step'", &[
-        "banned: closed, [['guard']]",
-        "after the step: open, [[]]",
-    ]);
+    check(
+        "ban 60; look banned; step 3600; look 'after the step'",
+        &["banned: closed, [['guard']]", "after the step: open, [[]]"],
+    );
 }
 
 #[test]

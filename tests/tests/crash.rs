@@ -1,12 +1,9 @@
 //! Promise: a daemon that dies takes no ban with it and prolongs none; the next one goes on where it was.
-use std::{
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
-    ATTACKER, BYSTANDER, Echo, LogTo, Net, SERVER, Siege, Site, Sshd, attack::ends_on_time, flood, is_dropped, reaches,
-    until,
+    ATTACKER, BYSTANDER, Echo, LogTo, Net, SERVER, Siege, Site, Sshd, attack::ends_on_time, flood,
+    is_dropped, reaches, until,
 };
 
 #[test]
@@ -51,12 +48,18 @@ fn old_bans_keep_their_ports_when_the_configuration_changes() {
     let site = Site::new(&net);
     let (mut first, mut second) = (site.log("first.log"), site.log("second.log"));
     let jail = |name: &str, port: u16| {
-        site.jail(name, &format!("{name}.log"), &format!("port = {port}\nmaxretry = 1\nbantime = 60"))
+        site.jail(
+            name,
+            &format!("{name}.log"),
+            &format!("port = {port}\nmaxretry = 1\nbantime = 60"),
+        )
     };
-    let echoes: Vec<Echo> =
-        [2001, 2002, 3001, 3002].map(|port| Echo::listen(&net.server, SocketAddr::new(SERVER.v4, port))).into();
+    let echoes: Vec<Echo> = [2001, 2002, 3001, 3002]
+        .map(|port| Echo::listen(&net.server, SocketAddr::new(SERVER.v4, port)))
+        .into();
     let closed_to = |source| -> Vec<u16> {
-        let dropped = echoes.iter().map(Echo::address).filter(|&to| is_dropped(&net.clients, source, to));
+        let dropped =
+            echoes.iter().map(Echo::address).filter(|&to| is_dropped(&net.clients, source, to));
         dropped.map(|to| to.port()).collect()
     };
     let (one, two, three) = (ATTACKER.v4, BYSTANDER.v4, fail2xdp_tests::FRIEND.v4);
@@ -75,7 +78,11 @@ fn old_bans_keep_their_ports_when_the_configuration_changes() {
     site.jails(&(jail("another", 2001) + &jail("second", 3002) + &jail("first", 3001)));
     let _daemon = site.start();
     site.wait_following("second");
-    assert_eq!((closed_to(one), closed_to(two)), (vec![2001], vec![2002]), "old bans, exactly their old ports");
+    assert_eq!(
+        (closed_to(one), closed_to(two)),
+        (vec![2001], vec![2002]),
+        "old bans, exactly their old ports"
+    );
     second.wrong_password(three);
     site.wait_banned(&three.to_string());
     assert_eq!(closed_to(three), vec![3002], "a new ban, the new port");

@@ -33,7 +33,8 @@ fn answer(socket: &UdpSocket, over: &AtomicBool) {
 #[track_caller]
 fn line_to_drop(net: &Net, log: &mut Log, nth: u32, to: SocketAddr) -> Duration {
     let from = IpAddr::from(fresh(nth));
-    let socket = net.clients.enter(|| UdpSocket::bind((from, 0))).expect("the network is the clients' own");
+    let socket =
+        net.clients.enter(|| UdpSocket::bind((from, 0))).expect("the network is the clients' own");
     socket.connect(to).expect("a route leads there");
     socket.set_read_timeout(Some(Duration::from_millis(10))).expect("the timeout is not zero");
     let heard = |nth: u32| {
@@ -61,7 +62,9 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
     let site = Site::new(&net);
     let (mut mass, mut fresh_log) = (site.log("mass.log"), site.log("fresh.log"));
     let jail = |name: &str, lasting: i64| {
-        let options = format!("banaction = %(banaction_allports)s\nprotocol = all\nmaxretry = 1\nbantime = {lasting}");
+        let options = format!(
+            "banaction = %(banaction_allports)s\nprotocol = all\nmaxretry = 1\nbantime = {lasting}"
+        );
         site.jail(name, &format!("{name}.log"), &options)
     };
     site.jails(&(jail("mass", LASTING) + &jail("fresh", 600)));
@@ -69,7 +72,10 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
     site.wait_following("mass");
     site.wait_following("fresh");
 
-    let socket = net.server.enter(|| UdpSocket::bind(SocketAddr::new(SERVER.v4, 7))).expect("the port is free");
+    let socket = net
+        .server
+        .enter(|| UdpSocket::bind(SocketAddr::new(SERVER.v4, 7)))
+        .expect("the port is free");
     socket.set_read_timeout(Some(Duration::from_millis(100))).expect("the timeout is not zero");
     let to = socket.local_addr().expect("it is bound");
     let over = AtomicBool::new(false);
@@ -77,7 +83,8 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
         scope.spawn(|| answer(&socket, &over));
         let end = End(&over);
         let mut samples = 0..;
-        let mut sample = |log: &mut Log| line_to_drop(&net, log, samples.next().expect("endless"), to);
+        let mut sample =
+            |log: &mut Log| line_to_drop(&net, log, samples.next().expect("endless"), to);
         let idle: Vec<Duration> = (0..50).map(|_| sample(&mut fresh_log)).collect();
 
         let at = jiff::Timestamp::now().as_second();
@@ -85,7 +92,10 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
         let lines: String = (0..MASS)
             .map(|nth| {
                 let from = Ipv4Addr::from(0x6440_0000 + nth);
-                format!("{now} host sshd[{}]: Failed password for root from {from} port 1 ssh2\n", nth + 2000)
+                format!(
+                    "{now} host sshd[{}]: Failed password for root from {from} port 1 ssh2\n",
+                    nth + 2000
+                )
             })
             .collect();
         let begun = Instant::now();
@@ -97,16 +107,25 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
         let loaded = begun.elapsed();
 
         let seconds_left = || at + LASTING - jiff::Timestamp::now().as_second();
-        until(Duration::from_secs(LASTING as u64), "their end is near", || (seconds_left() <= 1).then_some(()));
+        until(Duration::from_secs(LASTING as u64), "their end is near", || {
+            (seconds_left() <= 1).then_some(())
+        });
         let mut busy = Vec::new();
         while seconds_left() > -4 {
             busy.push(sample(&mut fresh_log));
         }
         assert_eq!(banned(), Some(0), "all are gone within 3 s");
-        let dump = run("bpftool", &["-j", "map", "dump", "pinned", &site.pins().join("BANS_V4").display().to_string()]);
+        let dump = run(
+            "bpftool",
+            &["-j", "map", "dump", "pinned", &site.pins().join("BANS_V4").display().to_string()],
+        );
         let dump: serde_json::Value = serde_json::from_str(&dump).expect("bpftool prints JSON");
         let left = dump.as_array().map_or(0, Vec::len);
-        assert_eq!(left, idle.len() + busy.len(), "and gone from the map, where only the fresh ones are");
+        assert_eq!(
+            left,
+            idle.len() + busy.len(),
+            "and gone from the map, where only the fresh ones are"
+        );
         drop(end);
 
         let p99 = |mut times: Vec<Duration>| {
@@ -114,7 +133,9 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
             times[times.len() * 99 / 100]
         };
         let (idle, count, busy) = (p99(idle), busy.len(), p99(busy));
-        println!("{MASS} lines banned in {loaded:?}; line to drop p99: idle {idle:?}, while all lapse {busy:?} ({count} lines)");
+        println!(
+            "{MASS} lines banned in {loaded:?}; line to drop p99: idle {idle:?}, while all lapse {busy:?} ({count} lines)"
+        );
         assert!(count >= 100, "too few lines for a p99: {count}");
         assert!(busy < Duration::from_millis(20), "p99 {busy:?}, idle {idle:?}");
     });

@@ -61,7 +61,7 @@ fn a_server_logs_guesses_to_a_journal_as_its_unit() {
 
 #[test]
 fn a_guest_has_a_clock_of_its_own() {
-    let said =
-        Guest::new("").boot("/bin/ip link add v0 type veth peer v1 && date -s @1800000000 && date +%s");
+    let said = Guest::new("")
+        .boot("/bin/ip link add v0 type veth peer v1 && date -s @1800000000 && date +%s");
     assert!(said.ends_with("1800000000\n"), "{said}");
 }

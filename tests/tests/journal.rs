@@ -41,8 +41,12 @@ fn guesses_of_another_unit_count_for_nothing() {
     let net = Net::new("jnl-unit");
     let site = Site::new(&net);
     let sshd = Sshd::start(&net, &site, LogTo::Journal);
-    let other = jail(&sshd, "_SYSTEMD_UNIT=other.service").replace("[sshd]", "[other]\nfilter = sshd\nport = ssh");
-    site.jails(&(jail(&sshd, "_SYSTEMD_UNIT=ssh.service").replace("maxretry = 3", "maxretry = 5") + &other));
+    let other = jail(&sshd, "_SYSTEMD_UNIT=other.service")
+        .replace("[sshd]", "[other]\nfilter = sshd\nport = ssh");
+    site.jails(
+        &(jail(&sshd, "_SYSTEMD_UNIT=ssh.service").replace("maxretry = 3", "maxretry = 5")
+            + &other),
+    );
     let _daemon = site.start();
     for _ in 0..4 {
         assert_eq!(guess(&net.clients, ATTACKER.v4, SERVER.v4, false), Login::Denied);

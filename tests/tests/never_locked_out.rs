@@ -2,7 +2,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
-    ATTACKER, Echo, FRIEND, Host, LogTo, Net, SERVER, Siege, Site, Sshd, hold_session, host, is_dropped, reaches, until,
+    ATTACKER, Echo, FRIEND, Host, LogTo, Net, SERVER, Siege, Site, Sshd, hold_session, host,
+    is_dropped, reaches, until,
 };
 
 /// The machine's router.
@@ -30,7 +31,9 @@ fn the_default_gateways_are_never_dropped() {
     net.add_client(GATEWAY);
     net.server.ip(&format!("route add default via {}", GATEWAY.v4));
     net.server.ip(&format!("route add default via {}", GATEWAY.v6));
-    let (v4, v6) = [SERVER.v4, SERVER.v6].map(|to| Echo::listen(&net.server, SocketAddr::new(to, 2222))).into();
+    let (v4, v6) = [SERVER.v4, SERVER.v6]
+        .map(|to| Echo::listen(&net.server, SocketAddr::new(to, 2222)))
+        .into();
     let _daemon = site.start();
     site.wait_following("guard");
     for source in [GATEWAY.v4, GATEWAY.v6, ATTACKER.v4, ATTACKER.v6] {
@@ -100,7 +103,8 @@ fn a_logged_in_administrator_is_never_dropped() {
     site.log("guard.log");
     guard(&site, "");
     let _sshd = Sshd::start(&net, &site, LogTo::File);
-    let echoes = [SERVER.v4, SERVER.v6].map(|to| Echo::listen(&net.server, SocketAddr::new(to, 2222)));
+    let echoes =
+        [SERVER.v4, SERVER.v6].map(|to| Echo::listen(&net.server, SocketAddr::new(to, 2222)));
     let mut sessions = [
         hold_session(&net.clients, FRIEND.v4, SERVER.v4),
         hold_session(&net.clients, FRIEND.v6, SERVER.v6),
@@ -114,7 +118,10 @@ fn a_logged_in_administrator_is_never_dropped() {
     assert!(is_dropped(&net.clients, ATTACKER.v4, echoes[0].address()));
     assert!(is_dropped(&net.clients, ATTACKER.v6, echoes[1].address()));
     for seen in sieges.map(Siege::end) {
-        assert!(seen.tried > 50 && seen.opened + 3 >= seen.tried, "not one packet was dropped: {seen:?}");
+        assert!(
+            seen.tried > 50 && seen.opened + 3 >= seen.tried,
+            "not one packet was dropped: {seen:?}"
+        );
     }
     for session in &mut sessions {
         session.kill().expect("it has not been waited for");

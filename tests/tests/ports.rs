@@ -26,8 +26,10 @@ fn check(label: &str, attacker: IpAddr, bystander: IpAddr, server: IpAddr) {
     let (closed, open) = (echoes_closed.address(), echoes_open.address());
     let _daemon = site.start();
     site.wait_following("guard");
-    let mut on_closed = connect(&net.clients, attacker, closed, Duration::from_secs(1)).expect("not banned yet");
-    let mut on_open = connect(&net.clients, attacker, open, Duration::from_secs(1)).expect("not banned yet");
+    let mut on_closed =
+        connect(&net.clients, attacker, closed, Duration::from_secs(1)).expect("not banned yet");
+    let mut on_open =
+        connect(&net.clients, attacker, open, Duration::from_secs(1)).expect("not banned yet");
 
     log.wrong_password(attacker);
     log.wrong_password(attacker);
