@@ -2,8 +2,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
-    ATTACKER, BYSTANDER, Echo, Guest, LogTo, Login, Net, SERVER, Site, Sshd, flood, guess,
-    is_dropped, reaches, run, ssh_continues, ssh_opened, until,
+    ATTACKER, BYSTANDER, Echo, FRIEND, Guest, LogTo, Login, Net, SERVER, Siege, Site, Sshd, flood,
+    guess, hold_session, is_dropped, reaches, run, ssh_continues, ssh_opened, until,
 };
 
 #[test]
@@ -17,6 +17,37 @@ fn every_client_reaches_the_server_until_a_route_swallows_it() {
         let other = if source.is_ipv4() { BYSTANDER.v4 } else { ATTACKER.v6 };
         assert!(reaches(&net.clients, other, echo.address()), "only one address was swallowed");
     }
+}
+
+#[test]
+fn a_siege_tells_open_from_dropped() {
+    let net = Net::new("siege");
+    net.add_client_network("10.128.0.0/9");
+    let echo = Echo::listen(&net.server, SocketAddr::new(SERVER.v4, 2222));
+    let source = "10.129.2.3".parse().expect("it is an address");
+    let besieged = || {
+        let siege = Siege::begin(&net.clients, source, echo.address());
+        std::thread::sleep(Duration::from_millis(500));
+        siege.end()
+    };
+    let open = besieged();
+    assert!(open.tried > 30 && open.opened + 3 >= open.tried, "{open:?}");
+    net.server.ip("route add blackhole 10.129.2.3");
+    let dropped = besieged();
+    assert!(dropped.tried > 30 && dropped.opened == 0, "{dropped:?}");
+}
+
+#[test]
+fn a_held_session_is_logged_in() {
+    let net = Net::new("held");
+    let site = Site::new(&net);
+    let sshd = Sshd::start(&net, &site, LogTo::File);
+    let mut session = hold_session(&net.clients, FRIEND.v6, SERVER.v6);
+    let expect = format!("Accepted password for alice from {}", FRIEND.v6);
+    until(Duration::from_secs(2), &expect, || sshd.logged().contains(&expect).then_some(()));
+    assert!(session.try_wait().expect("it is our child").is_none());
+    session.kill().expect("it runs");
+    session.wait().expect("it is our child");
 }
 
 #[test]
