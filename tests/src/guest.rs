@@ -15,7 +15,7 @@ use crate::run::{binary, output, repository, require, run, target, tool};
 /// boots in about three seconds. Its shell prefers its own `ip`; the whole one is `/bin/ip`.
 #[derive(Debug)]
 pub struct Guest {
-    root: TempDir,
+    directory: TempDir,
     kernel: PathBuf,
 }
 
@@ -25,12 +25,10 @@ impl Guest {
     pub fn new(jails: &str) -> Guest {
         require(&["qemu-system-x86_64", "busybox", "cpio", "gzip", "ip", "ldd", "strip", "sh"]);
         let prefix = format!("f2x-{}-", std::process::id());
-        let root = tempfile::Builder::new()
-            .prefix(&prefix)
-            .tempdir()
-            .expect("a temporary directory can be made");
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let directory = directory.expect("a temporary directory can be made");
         let unpacked = target().join("guest-kernel");
-        let guest = Guest { kernel: find(&unpacked, "vmlinuz"), root };
+        let guest = Guest { kernel: find(&unpacked, "vmlinuz"), directory };
         for directory in ["bin", "dev", "etc/fail2xdp", "proc", "run", "sys", "tmp", "var/lib"] {
             fs::create_dir_all(guest.path(directory)).expect("the directory is new");
         }
@@ -62,13 +60,15 @@ impl Guest {
              echo GUEST BEGINS\n{script}\necho GUEST ENDS\npoweroff -f\n"
         );
         fs::write(self.path("init"), init).expect("the guest's root can be written");
-        let image = self.root.path().with_extension("cpio.gz");
+        let image = self.directory.path().join("image");
         shell(
             "cd \"$0\" && chmod +x init && find . | cpio -o -H newc --quiet | gzip -1 >\"$1\"",
-            &[self.root.path(), &image],
+            &[&self.path(""), &image],
         );
-        let mut qemu = Command::new(tool("timeout"));
-        qemu.args(["--signal=KILL", "120"]).arg(tool("qemu-system-x86_64"));
+        // Whichever of the two ends first, the emulator ends too, also when we are killed.
+        let mut qemu = Command::new(tool("setpriv"));
+        qemu.args(["--pdeathsig", "KILL"]).arg(tool("timeout")).args(["--signal=KILL", "120"]);
+        qemu.arg(tool("setpriv")).args(["--pdeathsig", "KILL"]).arg(tool("qemu-system-x86_64"));
         qemu.args([
             "-accel",
             "tcg",
@@ -85,8 +85,6 @@ impl Guest {
         ]);
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&image);
         let output = output(qemu.args(["-append", "console=ttyS0 quiet panic=-1"]));
-        // It is large, and unlike the directory nothing removes it by itself.
-        let _ = fs::remove_file(image);
         let console = String::from_utf8_lossy(&output.stdout).replace('\r', "");
         let begun = console.split_once("GUEST BEGINS\n").map(|(_, said)| said);
         let whole = begun.and_then(|said| said.split_once("GUEST ENDS").map(|(said, _)| said));
@@ -98,7 +96,7 @@ impl Guest {
 
     /// A path in the guest's root.
     fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
+        self.directory.path().join("root").join(name)
     }
 
     /// Copies a program into `/bin` and the libraries it is linked with to where it looks for them.

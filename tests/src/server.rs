@@ -103,9 +103,11 @@ impl Drop for Sshd {
         // It may have ended by itself; its whole process namespace ends with it.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Its control group, and those of test runs that no longer live.
         let remove = format!(
-            "mount -t cgroup2 none /sys/fs/cgroup; cd /sys/fs/cgroup; \
-             for n in 1 2 3 4 5; do [ -d {0}/ssh.service ] || break; rmdir {0}/ssh.service {0} || sleep 0.1; done",
+            "mount -t cgroup2 none /sys/fs/cgroup; cd /sys/fs/cgroup; for slice in f2x_*.slice; do \
+             pid=${{slice#f2x_}}; if [ $slice = {} ] || ! [ -d /proc/${{pid%%_*}} ]; then \
+             for n in 1 2 3 4 5; do rmdir $slice/ssh.service $slice && break; sleep 0.1; done; fi; done",
             self.slice
         );
         output(Command::new(tool("unshare")).args([
