@@ -64,6 +64,8 @@ pub fn verb(args: &Args) -> Result<()> {
     };
     let result = show.play(&binary);
     let left = limit::end_descendants();
+    // Ctrl-C from a terminal reaches the command that we were just waiting for as well.
+    ensure!(!show.interrupted.load(Ordering::Relaxed), "interrupted; all is cleaned up");
     result?;
     ensure!(left.is_empty(), "the demo left processes running: {}", left.join(", "));
     Ok(())
@@ -143,12 +145,13 @@ impl Show {
         let mut findings = before.findings;
         let ban = loop {
             self.check_time("the attacker was not banned")?;
-            self.show_daemon(stage)?;
-            self.show_log(log)?;
+            // In this order, so that a cause is shown before its effect.
             let view = View::of(stage)?;
+            self.show_log(log)?;
+            self.show_daemon(stage)?;
             if view.findings > findings {
                 findings = view.findings;
-                self.say(Tone::Plain, &format!("{} findings", findings - before.findings));
+                self.say(Tone::Plain, &format!("findings: {}", findings - before.findings));
             }
             if let Some(ban) = view.bans.into_iter().next() {
                 break ban;
@@ -165,18 +168,20 @@ impl Show {
         let mut shown = (Instant::now(), View::of(stage)?.dropped);
         loop {
             self.check_time("the ban did not end")?;
-            self.show_daemon(stage)?;
-            self.show_log(log)?;
             let view = View::of(stage)?;
+            self.show_log(log)?;
+            self.show_daemon(stage)?;
             let seconds = shown.0.elapsed().as_secs_f64();
             if seconds >= 1.0 {
                 let rate = view.dropped.saturating_sub(shown.1) as f64 / seconds;
                 shown = (Instant::now(), view.dropped);
                 let tally = bystander.tally();
+                let left = BANTIME.saturating_sub(banned_at.elapsed().as_secs());
                 self.say(
                     Tone::Plain,
                     &format!(
-                        "dropped {rate:>6.0} packets a second; bystander served {} of {}",
+                        "dropped {rate:>6.0} packets a second; pages for the bystander: {} of {}; \
+                         {left} s left",
                         tally.got, tally.asked
                     ),
                 );
@@ -220,7 +225,7 @@ impl Show {
     /// An error when Ctrl-C was pressed or the time is up.
     fn check_time(&self, otherwise: &str) -> Result<()> {
         if self.interrupted.load(Ordering::Relaxed) {
-            bail!("interrupted; all is cleaned up");
+            bail!("interrupted");
         }
         if self.start.elapsed() > self.end {
             bail!("{otherwise} within {} s", self.end.as_secs());
