@@ -38,19 +38,22 @@ impl Scope {
         for share in traffic {
             match merged.iter_mut().find(|known| known.protocol == share.protocol) {
                 None => merged.push(share),
-                Some(known) if known.ports.is_empty() || share.ports.is_empty() => known.ports.clear(),
+                Some(known) if known.ports.is_empty() || share.ports.is_empty() => {
+                    known.ports.clear()
+                }
                 Some(known) => known.ports.extend(share.ports),
             }
         }
         for share in &mut merged {
             share.ports.sort_unstable();
-            share.ports = share.ports.iter().fold(Vec::new(), |mut ports: Vec<(u16, u16)>, &(from, to)| {
-                match ports.last_mut() {
-                    Some(last) if from <= last.1.saturating_add(1) => last.1 = last.1.max(to),
-                    _ => ports.push((from, to)),
-                }
-                ports
-            });
+            share.ports =
+                share.ports.iter().fold(Vec::new(), |mut ports: Vec<(u16, u16)>, &(from, to)| {
+                    match ports.last_mut() {
+                        Some(last) if from <= last.1.saturating_add(1) => last.1 = last.1.max(to),
+                        _ => ports.push((from, to)),
+                    }
+                    ports
+                });
             if share.ports == [(0, u16::MAX)] {
                 share.ports.clear();
             }
@@ -95,12 +98,15 @@ impl FromStr for Scope {
             let (name, ports) = part.split_once(':').unwrap_or((part, ""));
             let protocol = match NAMED.iter().find(|(_, known)| *known == name) {
                 Some((number, _)) => *number,
-                None => name.strip_prefix("proto-").and_then(|n| n.parse().ok()).ok_or_else(fault)?,
+                None => {
+                    name.strip_prefix("proto-").and_then(|n| n.parse().ok()).ok_or_else(fault)?
+                }
             };
             let mut ranges = Vec::new();
             for range in ports.split(',').filter(|range| !range.is_empty()) {
                 let (from, to) = range.split_once('-').unwrap_or((range, range));
-                let (from, to) = (from.parse().map_err(|_| fault())?, to.parse().map_err(|_| fault())?);
+                let (from, to) =
+                    (from.parse().map_err(|_| fault())?, to.parse().map_err(|_| fault())?);
                 if from > to {
                     return Err(fault());
                 }
