@@ -4,6 +4,7 @@ mod fault;
 mod interfaces;
 mod link;
 mod netlink;
+mod pins;
 mod protect;
 mod sessions;
 mod sys;

@@ -14,6 +14,7 @@ use std::{
 /// Commands and constants of `include/uapi/linux/bpf.h`.
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -29,7 +30,7 @@ pub(super) const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 #[repr(C, align(8))]
 #[derive(Default)]
 struct Attributes {
-    words: [u32; 8],
+    words: [u32; 12],
 }
 
 impl Attributes {
@@ -119,6 +120,15 @@ fn info<const WORDS: usize>(object: &impl AsFd) -> io::Result<[u32; WORDS]> {
     // SAFETY: the address is that of a live value of exactly the length given beside it, and any words are valid.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)? };
     Ok(info.0)
+}
+
+/// Runs an XDP program once on a packet of its own; what it made of the packet is written to `out`.
+pub(super) fn test_run(program: &impl AsFd, packet: &[u8], out: &mut [u8]) -> io::Result<()> {
+    let attributes = Attributes::new(&[number(program), 0, packet.len() as u32, out.len() as u32])
+        .with_address(4, packet.as_ptr())
+        .with_address(6, out.as_mut_ptr());
+    // SAFETY: the addresses are those of live buffers of exactly the lengths given beside them.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &attributes).map(drop) }
 }
 
 /// What a link is attached to.
