@@ -175,6 +175,15 @@ pub enum SourceSettings {
     },
     /// The systemd journal.
     Journal(JournalSettings),
+    /// `backend = auto` with both kinds configured: decided at start by what exists.
+    Auto {
+        /// Paths and globs, in the order written.
+        paths: Vec<LogPath>,
+        /// `logencoding`: `auto` or a codec's name.
+        encoding: String,
+        /// The journal and its entries.
+        journal: JournalSettings,
+    },
     /// Nothing: bans by hand only.
     Nothing,
 }
