@@ -236,6 +236,11 @@ fn lines_of_a_session_are_taken_together() {
         ("Key of b from 192.0.2.1", "192.0.2.1 (2) user=b users=a users=b"),
         ("Closed by 192.0.2.1", "192.0.2.1 (1) user=b users=a users=b"),
     ]);
+    // Success among several users tried is one more line of the failure.
+    session(&[
+        ("Key of a from 192.0.2.1", "-"),
+        ("Accepted b from 192.0.2.1", "192.0.2.1 (2) user=b users=a users=b"),
+    ]);
     // What was no failure goes along with the one that follows.
     session(&[
         ("Key of a from 192.0.2.1", "-"),
@@ -330,8 +335,8 @@ fn a_failure_happened_when_the_line_says() {
 fn lines_that_do_not_count_are_counted() {
     let mut matcher = matcher("x <HOST>");
     let mut out = Vec::new();
-    matcher.line("Nov 21 13:45:00 x 192.0.2.1", None, NOW, false, &mut out);
     matcher.line("x 192.0.2.1", None, NOW, false, &mut out);
+    matcher.line("Nov 21 13:45:00 x 192.0.2.1", None, NOW, false, &mut out);
     matcher.line("Nov 21 13:55:00 y", None, NOW, false, &mut out);
     matcher.line("Nov 21 13:55:00 x 192.0.2.1", None, NOW, false, &mut out);
     let counts = matcher.counts();
