@@ -42,7 +42,7 @@ pub enum Event {
     },
     /// This machine's addresses, whenever they change.
     OwnAddresses(Vec<IpAddr>),
-    /// Somebody bans by hand, or the kernel's maps hold it since before the daemon started.
+    /// Somebody bans by hand.
     Ban(Ban),
     /// Somebody lifts a jail's ban by hand, or every jail's.
     Unban {
@@ -312,6 +312,12 @@ impl Engine {
                 effects.push(Effect::AlreadyBanned { jail: ban.jail, prefix: ban.prefix })
             }
         }
+    }
+
+    /// Takes over a ban that the kernel's maps hold since before the daemon started; one that has lapsed
+    /// meanwhile is lifted by the next [`Event::Wake`].
+    pub fn adopt(&mut self, ban: Ban) {
+        self.bans.put(ban);
     }
 
     /// Forgets a ban that could not be enforced, so that what is listed is what is enforced.

@@ -1,6 +1,6 @@
 //! What can be wrong in a filter.
 use crate::{
-    config::Place,
+    config::{JailName, Place, Problem, Severity},
     engine::{DateFault, PatternError},
 };
 
@@ -76,6 +76,17 @@ impl FilterError {
             | FilterError::Ignore { place, .. }
             | FilterError::Date { place, .. }
             | FilterError::Zone { place, .. } => place.as_ref(),
+        }
+    }
+
+    /// The same as a problem of this jail's configuration.
+    pub fn problem(&self, jail: &JailName) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            jail: Some(jail.clone()),
+            place: self.place().cloned(),
+            what: self.to_string(),
+            remedy: String::new(),
         }
     }
 }
