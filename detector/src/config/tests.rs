@@ -1,0 +1,1 @@
+//! The whole reader: small trees in, settings and problems out.

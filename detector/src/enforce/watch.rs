@@ -1,0 +1,185 @@
+//! A thread that tells of interfaces that come and go, addresses and default routes that change, and a wall clock that
+//! is set.
+use std::{
+    io::{self, ErrorKind},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    },
+};
+
+use super::{
+    fault::EnforceError,
+    interfaces::{DefaultRoute, Network},
+    netlink,
+};
+
+/// Something that enforcement must follow.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinkChange {
+    /// The network is now like this.
+    Network(Box<Network>),
+    /// The wall clock was set, or the machine comes out of suspend.
+    ClockStepped,
+}
+
+/// Watches until dropped.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts watching the network namespace of the calling thread.
+///
+/// `report` is called on a thread of its own, first with the network as it is, then at every change; when it answers
+/// `false` the watching ends. A storm of changes is reported as its last state, and looking costs at most a tenth of
+/// one CPU.
+pub fn watch(report: impl FnMut(LinkChange) -> bool + Send + 'static) -> Result<Watch, EnforceError> {
+    let fault = |what| move |source: io::Error| EnforceError::Netlink { what, source };
+    let socket = subscribe().map_err(fault("news of interfaces"))?;
+    let timer = clock_alarm().map_err(|errno| fault("news of the wall clock")(errno.into()))?;
+    let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| fault("an eventfd")(errno.into()))?;
+    let stop = Arc::new(stop);
+    let sensors = Sensors { socket, timer, stop: Arc::clone(&stop) };
+    let thread = std::thread::Builder::new()
+        .name("netlink".to_owned())
+        .spawn(move || sensors.run(report))
+        .map_err(fault("a thread for news of interfaces"))?;
+    Ok(Watch { stop, thread: Some(thread) })
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // The counter of an eventfd takes one more; it can only fail when it was written 2^64 - 2 times.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn subscribe() -> io::Result<Socket> {
+    /// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE.
+    const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    for group in GROUPS {
+        socket.add_membership(group)?;
+    }
+    socket.set_non_blocking(true)?;
+    Ok(socket)
+}
+
+/// A timer that never rings; the kernel cancels it when the wall clock is set.
+fn clock_alarm() -> rustix::io::Result<OwnedFd> {
+    let timer =
+        timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    arm(&timer)?;
+    Ok(timer)
+}
+
+fn arm(timer: &OwnedFd) -> rustix::io::Result<()> {
+    let never = Itimerspec {
+        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: Timespec { tv_sec: i64::from(i32::MAX) * 4, tv_nsec: 0 },
+    };
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never).map(drop)
+}
+
+/// What the thread looks at.
+struct Sensors {
+    socket: Socket,
+    timer: OwnedFd,
+    stop: Arc<OwnedFd>,
+}
+
+impl Sensors {
+    fn run(self, mut report: impl FnMut(LinkChange) -> bool) {
+        let mut known = None;
+        let mut stale = true;
+        loop {
+            if stale {
+                let begun = Instant::now();
+                match Network::observe() {
+                    Ok(network) if known.as_ref() != Some(&network) => {
+                        known = Some(network.clone());
+                        if !report(LinkChange::Network(Box::new(network))) {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(fault) => tracing::warn!("{fault}; looking again at the next change"),
+                }
+                // On a router with a whole routing table or many containers looking is expensive: it must not be done
+                // for every change there.
+                let rest = begun.elapsed().saturating_mul(9).clamp(Duration::ZERO, Duration::from_secs(10));
+                if rest > Duration::from_millis(1) && self.wait(&[self.stop.as_fd()], Some(rest)) {
+                    return;
+                }
+            }
+            self.wait(&[self.stop.as_fd(), self.socket.as_fd(), self.timer.as_fd()], None);
+            if self.wait(&[self.stop.as_fd()], Some(Duration::ZERO)) {
+                return;
+            }
+            if self.clock_was_set() && !report(LinkChange::ClockStepped) {
+                return;
+            }
+            stale = self.drain();
+        }
+    }
+
+    /// Waits until one of these is ready; `false`: the time is over.
+    fn wait(&self, on: &[BorrowedFd<'_>], at_most: Option<Duration>) -> bool {
+        let mut polled: Vec<PollFd<'_>> = on.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let limit = at_most.map(|time| Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        });
+        poll(&mut polled, limit.as_ref()).is_ok_and(|ready| ready > 0)
+    }
+
+    fn clock_was_set(&self) -> bool {
+        let mut expirations = [0; 8];
+        match rustix::io::read(&self.timer, &mut expirations) {
+            Err(rustix::io::Errno::AGAIN) => false,
+            // ECANCELED: set. Anything else (it rang after all) deserves a look at the clock as well.
+            _ => {
+                if let Err(errno) = arm(&self.timer) {
+                    tracing::warn!("news of the wall clock end here: {errno}; it is compared every minute");
+                }
+                true
+            }
+        }
+    }
+
+    /// Reads what has come; whether anything in it concerns us.
+    fn drain(&self) -> bool {
+        let mut concerns_us = false;
+        loop {
+            match self.socket.recv_from_full() {
+                Ok((datagram, _)) => {
+                    concerns_us |= netlink::messages(&datagram).any(|message| match message.kind {
+                        // Routes come and go by the thousand on a router.
+                        netlink::RTM_NEWROUTE | netlink::RTM_DELROUTE => DefaultRoute::read(message.body).is_some(),
+                        _ => true,
+                    });
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return concerns_us,
+                // ENOBUFS: news were lost, which is news.
+                Err(_) => concerns_us = true,
+            }
+        }
+    }
+}
