@@ -49,6 +49,11 @@ pub(super) struct Programs {
 }
 
 impl Programs {
+    /// The one that is tried first.
+    pub fn first(&self) -> &OwnedFd {
+        self.frags.as_ref().unwrap_or(&self.plain)
+    }
+
     /// In the order they are tried: with frags large packets need no single buffer, and the MTU may stay.
     fn in_order(&self) -> impl Iterator<Item = &OwnedFd> {
         self.frags.iter().chain([&self.plain])

@@ -72,6 +72,11 @@ impl AllowList {
         )
     }
 
+    /// Whether exactly this entry is on it.
+    pub fn contains(&self, entry: IpNet) -> bool {
+        self.entries.contains_key(&entry)
+    }
+
     /// All entries.
     pub fn entries(&self) -> impl Iterator<Item = (IpNet, Why)> {
         self.entries.iter().map(|(&prefix, &why)| (prefix, why))
