@@ -51,7 +51,9 @@ fn bans_outlive_the_daemon_and_the_next_one_finds_them_unchanged() {
         // Nobody is there, and the packet does not pass.
         peer.there(|| lab::send_frame("far", &lab::tcp_frame(host(1), 22)));
 
-        let (enforcer, adopted) = start(&options(&["near"]));
+        let (mut enforcer, adopted) = start(&options(&["near"]));
+        let told = enforcer.maintain(now());
+        assert!(told.contains(&Notice::Adopted { bans: 3 }), "{told:?}");
         let found: BTreeSet<String> = adopted
             .iter()
             .map(|ban| {
@@ -147,8 +149,10 @@ fn what_a_crash_left_is_cleared_away() {
         fs::create_dir(pins().join("maps_2")).unwrap();
         lab::run(&format!("bpftool map create {} {map}", pins().join("maps_2/BANS_V4").display()));
         std::os::unix::fs::symlink("maps_2", pins().join("maps_next")).unwrap();
-        let (_enforcer, adopted) = start(&options(&["near"]));
+        let (mut enforcer, adopted) = start(&options(&["near"]));
         assert_eq!(adopted.len(), 1);
+        let told = enforcer.maintain(now());
+        assert!(told.contains(&Notice::Adopted { bans: 1 }), "{told:?}");
         assert!(!pins().join("maps_2").exists());
         assert_eq!(fs::read_link(pins().join("maps")).unwrap(), Path::new("maps_1"));
     });

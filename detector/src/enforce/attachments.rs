@@ -80,17 +80,25 @@ impl Attachments {
 
     /// Takes over the links that an earlier daemon pinned and swaps the program in them; links of interfaces that are
     /// gone or no longer wanted are removed.
-    pub fn adopt(&mut self, pins: &PinDir, network: &Network, programs: &Programs) -> Result<Vec<Notice>, EnforceError> {
+    pub fn adopt(
+        &mut self,
+        pins: &PinDir,
+        network: &Network,
+        programs: &Programs,
+    ) -> Result<Vec<Notice>, EnforceError> {
         let mut notices = Vec::new();
         for (link, pin) in pins.links()? {
             let remove = |source| EnforceError::Pin { doing: "remove", path: pin.clone(), source };
-            let Some(info) = sys::link_info(&link).ok().filter(|info| info.interface.is_some()) else {
+            let Some(info) = sys::link_info(&link).ok().filter(|info| info.interface.is_some())
+            else {
                 std::fs::remove_file(&pin).map_err(remove)?;
                 continue;
             };
             let device = info.interface.and_then(|index| network.by_index(index));
             // A number alone may be that of another network namespace's interface.
-            let Some(device) = device.filter(|device| device.xdp.is_some_and(|running| running.id == info.program)) else {
+            let Some(device) = device
+                .filter(|device| device.xdp.is_some_and(|running| running.id == info.program))
+            else {
                 continue;
             };
             if !self.desired(network).iter().any(|desired| desired.index == device.index) {
@@ -170,7 +178,9 @@ impl Attachments {
                 notices.push(Notice::Waiting { interface: name.clone() });
             }
         }
-        let no_route = self.wanted.is_empty() && network.default_devices.is_empty() && self.attached.is_empty();
+        let no_route = self.wanted.is_empty()
+            && network.default_devices.is_empty()
+            && self.attached.is_empty();
         if no_route && !self.no_route_said {
             notices.push(Notice::NoDefaultRoute);
         }
@@ -186,7 +196,12 @@ impl Attachments {
         }
     }
 
-    fn attach(&mut self, device: &Device, network: &Network, programs: &Programs) -> Option<Notice> {
+    fn attach(
+        &mut self,
+        device: &Device,
+        network: &Network,
+        programs: &Programs,
+    ) -> Option<Notice> {
         let interface = device.name.clone();
         let why = match Attachment::new(device, network, self.mode, programs, &self.folder) {
             Ok(attachment) => {

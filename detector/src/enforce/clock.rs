@@ -36,8 +36,10 @@ impl Ticks {
     /// second on. The rate of two samples would not: under emulation it was once wrong by a fifth.
     pub fn of(sample: ClockSample) -> Ticks {
         let distance = |frequency: u32| {
-            let since_start = i128::from(sample.jiffies) - ((1 << 32) - 300 * i128::from(frequency));
-            (since_start - i128::from(sample.nanoseconds) * i128::from(frequency) / 1_000_000_000).unsigned_abs()
+            let since_start =
+                i128::from(sample.jiffies) - ((1 << 32) - 300 * i128::from(frequency));
+            (since_start - i128::from(sample.nanoseconds) * i128::from(frequency) / 1_000_000_000)
+                .unsigned_abs()
         };
         let mut ranked = FREQUENCIES.map(|frequency| (distance(frequency), frequency));
         ranked.sort_unstable();
@@ -79,7 +81,8 @@ impl Renewal {
 
     /// Whether a minute has passed, or the wall clock was set in between.
     pub fn is_due(&self, at: Instant, wall: Timestamp) -> bool {
-        at.saturating_duration_since(self.at) >= RENEWAL || self.step(at, wall).unsigned_abs() > STEP.as_micros()
+        at.saturating_duration_since(self.at) >= RENEWAL
+            || self.step(at, wall).unsigned_abs() > STEP.as_micros()
     }
 
     /// By how many microseconds the wall clock ran ahead of the monotonic one since.
@@ -107,7 +110,11 @@ mod tests {
     fn sample(frequency: u32, up: Duration, off: i64) -> ClockSample {
         let ticks = up.as_nanos() * u128::from(frequency) / 1_000_000_000;
         let jiffies = ((1u64 << 32) - 300 * u64::from(frequency)) + ticks as u64;
-        ClockSample { jiffies: jiffies.wrapping_add_signed(off), nanoseconds: up.as_nanos() as u64, ticks: 0 }
+        ClockSample {
+            jiffies: jiffies.wrapping_add_signed(off),
+            nanoseconds: up.as_nanos() as u64,
+            ticks: 0,
+        }
     }
 
     #[test]
@@ -116,7 +123,11 @@ mod tests {
             for seconds in [0, 1, 10, 86_400, 5 * 365 * 86_400] {
                 for off in [-72, 0, 72] {
                     let seen = Ticks::of(sample(frequency, Duration::from_secs(seconds), off));
-                    assert_eq!(seen, Ticks::Jiffies { frequency }, "{seconds} s up, {off} ticks off");
+                    assert_eq!(
+                        seen,
+                        Ticks::Jiffies { frequency },
+                        "{seconds} s up, {off} ticks off"
+                    );
                 }
             }
         }
@@ -124,13 +135,19 @@ mod tests {
 
     #[test]
     fn jiffies_that_fit_no_frequency_are_not_trusted() {
-        assert_eq!(Ticks::of(ClockSample { nanoseconds: 1 << 50, ..ClockSample::default() }), Ticks::Coarse);
+        assert_eq!(
+            Ticks::of(ClockSample { nanoseconds: 1 << 50, ..ClockSample::default() }),
+            Ticks::Coarse
+        );
         assert_eq!(Ticks::of(sample(177, Duration::from_secs(3600), 0)), Ticks::Coarse);
     }
 
     #[test]
     fn the_clock_shows_the_wall_clock_and_stays_close_for_a_day() {
-        for ticks in [Ticks::Coarse].into_iter().chain(FREQUENCIES.map(|frequency| Ticks::Jiffies { frequency })) {
+        for ticks in [Ticks::Coarse]
+            .into_iter()
+            .chain(FREQUENCIES.map(|frequency| Ticks::Jiffies { frequency }))
+        {
             let frequency = match ticks {
                 Ticks::Jiffies { frequency } => frequency,
                 Ticks::Coarse => 100,
@@ -145,7 +162,11 @@ mod tests {
             let shown = |seconds| reading(seconds).wrapping_mul(ticks.scale()).wrapping_add(offset);
             assert_eq!(shown(1000), fixed(now));
             let late = fixed(now.plus(Duration::from_secs(86_400))) - shown(1000 + 86_400);
-            assert!(late < (1u64 << 32) / 70, "{ticks:?}: {} ms late after a day", (late * 1000) >> 32);
+            assert!(
+                late < (1u64 << 32) / 70,
+                "{ticks:?}: {} ms late after a day",
+                (late * 1000) >> 32
+            );
         }
     }
 

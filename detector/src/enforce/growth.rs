@@ -57,7 +57,14 @@ pub(super) enum Step {
 
 impl Growth {
     /// Begins when a family is three quarters full and may have more; whether it did.
-    pub fn consider(&mut self, load: Load, most: u32, pins: &PinDir, current: u32, plan: impl FnOnce() -> Blueprint) -> Result<bool, EnforceError> {
+    pub fn consider(
+        &mut self,
+        load: Load,
+        most: u32,
+        pins: &PinDir,
+        current: u32,
+        plan: impl FnOnce() -> Blueprint,
+    ) -> Result<bool, EnforceError> {
         match self {
             Growth::Idle => {}
             Growth::Paused(until) if *until <= Instant::now() => {}
@@ -73,7 +80,11 @@ impl Growth {
             let _ = send.send(Set::make(&plan, number, folder, sizes, Some(before)));
         };
         let thread = std::thread::Builder::new().name("growth".to_owned()).spawn(make);
-        thread.map_err(|source| EnforceError::Pin { doing: "start a thread that fills", path: pins.set(number), source })?;
+        thread.map_err(|source| EnforceError::Pin {
+            doing: "start a thread that fills",
+            path: pins.set(number),
+            source,
+        })?;
         *self = Growth::Preparing(receive);
         Ok(true)
     }
@@ -87,11 +98,19 @@ impl Growth {
                 Step::Wait(None)
             }
             Growth::Preparing(ready) => {
-                let arrived = if whole { ready.recv().map_err(|_| TryRecvError::Disconnected) } else { ready.try_recv() };
+                let arrived = if whole {
+                    ready.recv().map_err(|_| TryRecvError::Disconnected)
+                } else {
+                    ready.try_recv()
+                };
                 match arrived {
                     Ok(Ok(set)) => {
                         *self = Growth::Filling(Box::new(set), all(tables));
-                        if whole { self.step(tables, true) } else { Step::Wait(Some(Instant::now())) }
+                        if whole {
+                            self.step(tables, true)
+                        } else {
+                            Step::Wait(Some(Instant::now()))
+                        }
                     }
                     Ok(Err(fault)) => self.fail(fault),
                     Err(TryRecvError::Empty) => {
@@ -106,7 +125,8 @@ impl Growth {
             Growth::Filling(mut set, mut rest) => loop {
                 for prefix in rest.by_ref().take(PAGE) {
                     if let Err(source) = set.tables.carry(prefix, tables) {
-                        return self.fail(EnforceError::Table { doing: "fill the larger maps", source });
+                        return self
+                            .fail(EnforceError::Table { doing: "fill the larger maps", source });
                     }
                 }
                 set.tables.settle(Instant::now());
@@ -154,7 +174,8 @@ impl Growth {
     pub fn ban(&mut self, prefix: IpNet, hold: &Hold, from: &Tables) -> Result<(), EnforceError> {
         let Growth::Filling(set, _) = self else { return Ok(()) };
         // Its other holds come along; what is there already would be left as it is when its turn comes.
-        let result = set.tables.carry(prefix, from).and_then(|()| set.tables.ban(prefix, hold).map(drop));
+        let result =
+            set.tables.carry(prefix, from).and_then(|()| set.tables.ban(prefix, hold).map(drop));
         self.or_pause(result)
     }
 

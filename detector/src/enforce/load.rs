@@ -46,7 +46,9 @@ impl Sampler {
         // The least that a test run takes is an Ethernet header.
         let mut packet = [0; 64];
         sys::test_run(&self.0, &[0; 64], &mut packet).map_err(EnforceError::Clock)?;
-        let mut words = packet.chunks_exact(8).map(|raw| u64::from_ne_bytes(raw.try_into().expect("eight bytes")));
+        let mut words = packet
+            .chunks_exact(8)
+            .map(|raw| u64::from_ne_bytes(raw.try_into().expect("eight bytes")));
         let mut next = || words.next().unwrap_or(0);
         Ok(ClockSample { jiffies: next(), nanoseconds: next(), ticks: next() })
     }
@@ -102,20 +104,25 @@ fn load_with(
             Some(before) => {
                 let path = folder.join(name);
                 if !path.exists() {
-                    let shared = sys::open_pin(&before.join(name)).map_err(|source| pin_fault("open", before, name, source))?;
-                    sys::pin(&shared, &path).map_err(|source| pin_fault("pin a map as", folder, name, source))?;
+                    let shared = sys::open_pin(&before.join(name))
+                        .map_err(|source| pin_fault("open", before, name, source))?;
+                    sys::pin(&shared, &path)
+                        .map_err(|source| pin_fault("pin a map as", folder, name, source))?;
                 }
                 loader.map_pin_path(name, path)
             }
         };
     }
     let mut ebpf = loader.load(object).map_err(diagnose)?;
-    let maps = Maps::of(&ebpf).map_err(|source| EnforceError::Table { doing: "use the maps of the object", source })?;
+    let maps = Maps::of(&ebpf)
+        .map_err(|source| EnforceError::Table { doing: "use the maps of the object", source })?;
     let plain = load_program(&mut ebpf, program::BAN)?;
     let frags = match load_program(&mut ebpf, program::BAN_FRAGS) {
         Ok(frags) => Some(frags),
         // Linux before 5.18 does not know the flag.
-        Err(EnforceError::Verifier { source, .. }) if root_errno(&source) == Some(libc::EINVAL) => None,
+        Err(EnforceError::Verifier { source, .. }) if root_errno(&source) == Some(libc::EINVAL) => {
+            None
+        }
         Err(fault) => return Err(fault),
     };
     let sampler = Sampler(load_program(&mut ebpf, program::SAMPLE_CLOCK)?);
@@ -129,10 +136,11 @@ fn pin_fault(doing: &'static str, folder: &Path, name: &str, source: io::Error) 
 /// Verifies a program and keeps it by a descriptor of its own.
 fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, EnforceError> {
     let missing = || EnforceError::Object { what: format!("it has no XDP program `{name}`") };
-    let program: &mut Xdp = ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())?;
+    let program: &mut Xdp =
+        ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())?;
     let verified = program.load().and_then(|()| {
         let descriptor = program.fd()?.as_fd().try_clone_to_owned();
-        descriptor.map_err(|io_error| ProgramError::IOError(io_error))
+        descriptor.map_err(ProgramError::IOError)
     });
     verified.map_err(|source| match root_errno(&source) {
         Some(libc::EPERM) => Surroundings::observe().refusal(),

@@ -42,15 +42,6 @@ use std::{
 
 use ipnet::IpNet;
 
-pub use self::{
-    attachments::{InterfaceMode, InterfaceStatus},
-    fault::EnforceError,
-    interfaces::{Device, Network, RunningXdp},
-    link::Mode,
-    notice::Notice,
-    protect::Why,
-    watch::{LinkChange, watch},
-};
 use self::{
     attachments::Attachments,
     growth::Growth,
@@ -59,6 +50,15 @@ use self::{
     set::{Blueprint, Set},
     tables::{Counters, Dropped, Hold, Load, TableError},
     upkeep::Upkeep,
+};
+pub use self::{
+    attachments::{InterfaceMode, InterfaceStatus},
+    fault::EnforceError,
+    interfaces::{Device, Network, RunningXdp},
+    link::Mode,
+    notice::Notice,
+    protect::Why,
+    watch::{LinkChange, watch},
 };
 use crate::{
     config::{AttachMode, JailName, Scope},
@@ -144,8 +144,15 @@ impl Enforcer {
     /// # Errors
     ///
     /// [`EnforceError::Full`] beyond `max_bans`; [`EnforceError::Table`] where the kernel refuses.
-    pub fn ban(&mut self, prefix: IpNet, jail: &JailName, scope: &Scope, until: Until) -> Result<(), EnforceError> {
-        let hold = Hold { jail: jail.as_str().to_owned(), scope: scope.clone(), until: seconds(until) };
+    pub fn ban(
+        &mut self,
+        prefix: IpNet,
+        jail: &JailName,
+        scope: &Scope,
+        until: Until,
+    ) -> Result<(), EnforceError> {
+        let hold =
+            Hold { jail: jail.as_str().to_owned(), scope: scope.clone(), until: seconds(until) };
         if !self.has_room(prefix) {
             return Err(self.refuse(prefix));
         }
@@ -157,7 +164,9 @@ impl Enforcer {
                 match self.set.tables.ban(prefix, &hold) {
                     Ok(_) => {}
                     Err(TableError::Full { .. }) => return Err(self.refuse(prefix)),
-                    Err(source) => return Err(EnforceError::Table { doing: "write the ban", source }),
+                    Err(source) => {
+                        return Err(EnforceError::Table { doing: "write the ban", source });
+                    }
                 }
             }
             Err(source) => return Err(EnforceError::Table { doing: "write the ban", source }),
@@ -255,7 +264,10 @@ pub struct Detached {
 
 impl Detached {
     fn of(removed: pins::Removed) -> Detached {
-        Detached { anything: removed.maps || !removed.interfaces.is_empty(), interfaces: removed.interfaces }
+        Detached {
+            anything: removed.maps || !removed.interfaces.is_empty(),
+            interfaces: removed.interfaces,
+        }
     }
 }
 
@@ -264,7 +276,11 @@ impl fmt::Display for Detached {
         match (self.anything, self.interfaces.as_slice()) {
             (false, _) => f.write_str("nothing was enforced"),
             (true, []) => f.write_str("maps removed; no interface was protected"),
-            (true, interfaces) => write!(f, "no longer enforced on {}; program and maps removed", interfaces.join(", ")),
+            (true, interfaces) => write!(
+                f,
+                "no longer enforced on {}; program and maps removed",
+                interfaces.join(", ")
+            ),
         }
     }
 }
@@ -295,7 +311,8 @@ fn seconds(until: Until) -> u32 {
     match until {
         Until::Forever => u32::MAX,
         Until::At(time) => {
-            let whole = time.micros().div_euclid(1_000_000) + i64::from(time.micros().rem_euclid(1_000_000) > 0);
+            let whole = time.micros().div_euclid(1_000_000)
+                + i64::from(time.micros().rem_euclid(1_000_000) > 0);
             u32::try_from(whole.clamp(1, i64::from(u32::MAX - 1))).expect("clamped")
         }
     }

@@ -112,13 +112,22 @@ impl Notice {
     /// Whether something that should be enforced is not, or may not be.
     pub fn is_alarm(&self) -> bool {
         use Notice::{
-            Adopted, Attached, CannotGrow, ClockFault, ClockStepped, Grown, MapFault, NoDefaultRoute, NoSessions,
-            NotAttached, Refused, Repaired, Replaced, Sessions, Unjudged, Vanished, Waiting,
+            Adopted, Attached, CannotGrow, ClockFault, ClockStepped, Grown, MapFault,
+            NoDefaultRoute, NoSessions, NotAttached, Refused, Repaired, Replaced, Sessions,
+            Unjudged, Vanished, Waiting,
         };
         match self {
             NotAttached { .. } | Vanished { .. } | Waiting { .. } | NoDefaultRoute => true,
-            CannotGrow { .. } | Refused { .. } | ClockFault { .. } | Unjudged { .. } | MapFault { .. } => true,
-            Attached { .. } | Adopted { .. } | Replaced { .. } | NoSessions { .. } | Sessions { .. } => false,
+            CannotGrow { .. }
+            | Refused { .. }
+            | ClockFault { .. }
+            | Unjudged { .. }
+            | MapFault { .. } => true,
+            Attached { .. }
+            | Adopted { .. }
+            | Replaced { .. }
+            | NoSessions { .. }
+            | Sessions { .. } => false,
             Grown { .. } | ClockStepped { .. } | Repaired { .. } => false,
         }
     }

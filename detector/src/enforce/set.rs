@@ -62,8 +62,10 @@ impl Set {
         sizes: Sizes,
         before: Option<PathBuf>,
     ) -> Result<Set, EnforceError> {
-        let Loaded { maps, programs, sampler, ticks } = load::load(plan.object, &folder, sizes, before.as_deref())?;
-        let tables = Tables::fresh(maps).map_err(|source| EnforceError::Table { doing: "prepare the maps", source })?;
+        let Loaded { maps, programs, sampler, ticks } =
+            load::load(plan.object, &folder, sizes, before.as_deref())?;
+        let tables = Tables::fresh(maps)
+            .map_err(|source| EnforceError::Table { doing: "prepare the maps", source })?;
         let mut set = Set::with(number, folder, tables, programs, sampler, ticks, plan);
         set.prepare(plan)?;
         Ok(set)
@@ -74,7 +76,11 @@ impl Set {
     /// # Errors
     ///
     /// `Ok(Err(why))` for maps that are not of this version; they have to be replaced.
-    pub fn adopt(plan: &Blueprint, number: u32, folder: PathBuf) -> Result<Result<(Set, Differences), String>, EnforceError> {
+    pub fn adopt(
+        plan: &Blueprint,
+        number: u32,
+        folder: PathBuf,
+    ) -> Result<Result<(Set, Differences), String>, EnforceError> {
         let sizes = match Maps::open(&folder) {
             Ok(maps) => maps.sizes(),
             Err(differs) => return Ok(Err(super::attachments::chain(&differs))),
@@ -82,7 +88,8 @@ impl Set {
         if let Some(differs) = btf::difference(plan.object, &folder)? {
             return Ok(Err(differs));
         }
-        let Loaded { maps, programs, sampler, ticks } = load::load(plan.object, &folder, sizes, None)?;
+        let Loaded { maps, programs, sampler, ticks } =
+            load::load(plan.object, &folder, sizes, None)?;
         let (tables, mended) = match Tables::adopt(maps) {
             Ok(adopted) => adopted,
             Err(differs) => return Ok(Err(super::attachments::chain(&differs))),
@@ -110,8 +117,12 @@ impl Set {
         self.set_clock(plan.wall())?;
         self.tables.set_observe(plan.observe);
         self.tables.set_events_per_second(plan.events_per_second);
-        let stale: Vec<_> = self.tables.allowed().filter(|&entry| !plan.allow.contains(entry)).collect();
-        plan.allow.entries().try_for_each(|(entry, _)| self.tables.allow(entry)).map_err(allow_fault)?;
+        let stale: Vec<_> =
+            self.tables.allowed().filter(|&entry| !plan.allow.contains(entry)).collect();
+        plan.allow
+            .entries()
+            .try_for_each(|(entry, _)| self.tables.allow(entry))
+            .map_err(allow_fault)?;
         stale.into_iter().try_for_each(|entry| self.tables.disallow(entry)).map_err(allow_fault)
     }
 

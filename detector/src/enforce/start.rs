@@ -1,5 +1,5 @@
 //! The start: what an earlier daemon left is adopted or replaced, then every interface is attached.
-use std::{net::IpAddr, path::PathBuf, time::Instant};
+use std::{net::IpAddr, time::Instant};
 
 use ipnet::IpNet;
 
@@ -34,7 +34,10 @@ impl Enforcer {
     ///
     /// What is lacking (kernel, capability, BPF file system, interface) with its remedy; then nothing is attached that
     /// was not before. One interface of several that cannot be protected is a [`Notice`] instead.
-    pub fn start(options: &Options, now: Timestamp) -> Result<(Enforcer, Vec<Adopted>), EnforceError> {
+    pub fn start(
+        options: &Options,
+        now: Timestamp,
+    ) -> Result<(Enforcer, Vec<Adopted>), EnforceError> {
         let at = Instant::now();
         let network = Network::observe()?;
         if let Some(name) = options.interfaces.first()
@@ -44,7 +47,8 @@ impl Enforcer {
         }
         let pins = PinDir::open(&options.pin_dir)?;
         let mut notices = Vec::new();
-        let sessions = if options.allow_sessions { find_sessions(&mut notices) } else { Vec::new() };
+        let sessions =
+            if options.allow_sessions { find_sessions(&mut notices) } else { Vec::new() };
         let allow = AllowList::of(&network, &options.allow, &sessions);
         let plan = Blueprint {
             object: object(options),
@@ -65,7 +69,9 @@ impl Enforcer {
                 told.extend(attachments.follow(&network, &set.programs));
             }
             match attachments.refusals() {
-                reasons if attachments.is_empty() && !reasons.is_empty() => Err(EnforceError::NothingAttached { reasons }),
+                reasons if attachments.is_empty() && !reasons.is_empty() => {
+                    Err(EnforceError::NothingAttached { reasons })
+                }
                 _ => Ok((set, attachments, told)),
             }
         });
@@ -81,7 +87,10 @@ impl Enforcer {
         };
         notices.extend(told);
         pins.sweep(Some(set.number))?;
-        let adopted = set.tables.bans().flat_map(|(prefix, holds)| holds.into_iter().map(move |hold| (prefix, hold)));
+        let adopted = set
+            .tables
+            .bans()
+            .flat_map(|(prefix, holds)| holds.into_iter().map(move |hold| (prefix, hold)));
         let adopted = adopted.map(|(prefix, hold)| adopted_ban(prefix, hold)).collect();
         let upkeep = Upkeep::new(Instant::now());
         let enforcer = Enforcer {
@@ -127,23 +136,23 @@ fn first_set(
         }
         Err(why) => why,
     };
-    let old = readable_bans(folder);
-    let count = |v4: bool| u32::try_from(old.iter().filter(|(prefix, _)| prefix.addr().is_ipv4() == v4).count()).unwrap_or(u32::MAX);
-    // Room for a third more than what is there, or it would have to grow at once.
+    // Not of this version, and perhaps still readable: then no ban is lost.
+    let old = Maps::open(&folder).and_then(Tables::adopt).map(|(tables, _)| tables).ok();
+    let load = old.as_ref().map(Tables::load).unwrap_or_default();
+    // Room for half as many more than there are, or it would have to grow at once.
     let roomy = |bans: u32| room.max(bans.saturating_add(bans / 2));
     let number = before + 1;
-    let mut set =
-        Set::make(plan, number, pins.make_set(number)?, Sizes::for_bans(roomy(count(true)), roomy(count(false))), None)?;
-    for (prefix, hold) in old.iter().flat_map(|(prefix, holds)| holds.iter().map(|hold| (*prefix, hold.clone()))) {
-        set.tables.ban(prefix, &hold).map_err(|source| EnforceError::Table { doing: "carry a ban over", source })?;
+    let sizes = Sizes::for_bans(roomy(load.v4.bans), roomy(load.v6.bans));
+    let mut set = Set::make(plan, number, pins.make_set(number)?, sizes, None)?;
+    if let Some(old) = &old {
+        for prefix in old.prefixes() {
+            let carried = set.tables.carry(prefix, old);
+            carried.map_err(|source| EnforceError::Table { doing: "carry a ban over", source })?;
+            set.tables.credit(prefix, old.traffic(prefix).unwrap_or_default());
+        }
     }
-    notices.push(Notice::Replaced { why, bans: old.len() });
+    notices.push(Notice::Replaced { why, bans: set.tables.prefixes().count() });
     Ok(set)
-}
-
-/// What can still be read of maps that do not fit.
-fn readable_bans(folder: PathBuf) -> Vec<(IpNet, Vec<Hold>)> {
-    Maps::open(&folder).and_then(Tables::adopt).map(|(tables, _)| tables.bans().collect()).unwrap_or_default()
 }
 
 fn find_sessions(notices: &mut Vec<Notice>) -> Vec<IpAddr> {

@@ -109,9 +109,18 @@ impl Enforcer {
         if self.upkeep.clock_now || !self.notices.is_empty() {
             return Instant::now();
         }
-        let fixed = [self.upkeep.minute, self.upkeep.comparison, self.upkeep.harvest, self.set.renewal().next()];
+        let fixed = [
+            self.upkeep.minute,
+            self.upkeep.comparison,
+            self.upkeep.harvest,
+            self.set.renewal().next(),
+        ];
         let open = [self.upkeep.settle, self.upkeep.grow, self.attachments.again()];
-        fixed.into_iter().chain(open.into_iter().flatten()).min().expect("the list of fixed times is not empty")
+        fixed
+            .into_iter()
+            .chain(open.into_iter().flatten())
+            .min()
+            .expect("the list of fixed times is not empty")
     }
 
     /// Follows a change that [`watch`](super::watch) reports.
@@ -236,7 +245,9 @@ impl Enforcer {
         match self.set.tables.compare(COMPARED) {
             Ok(None) => self.upkeep.comparison = at + BREATH,
             Ok(Some(differences)) if differences.is_none() => {}
-            Ok(Some(differences)) => self.notices.push(Notice::Repaired { what: differences.to_string() }),
+            Ok(Some(differences)) => {
+                self.notices.push(Notice::Repaired { what: differences.to_string() })
+            }
             Err(source) => self.notices.push(Notice::MapFault { what: chain(&source) }),
         }
         self.upkeep.written();
@@ -248,8 +259,14 @@ fn unjudged(before: &Counters, now: &Counters) -> Option<Notice> {
     let since = |row: fn(&Counters) -> u64| row(now).saturating_sub(row(before));
     let not_ip = since(|all| all.not_ip.packets);
     let unreadable = since(|all| all.unreadable.packets);
-    let judged = since(|all| all.passed.packets + all.dropped.packets + all.would_drop.packets + all.spared.packets);
+    let judged = since(|all| {
+        all.passed.packets + all.dropped.packets + all.would_drop.packets + all.spared.packets
+    });
     let all = judged + not_ip + unreadable;
     let percent = (not_ip + unreadable).checked_mul(100)?.checked_div(all)?;
-    (all >= TELLING && percent > 10).then(|| Notice::Unjudged { percent: percent as u8, not_ip, unreadable })
+    (all >= TELLING && percent > 10).then_some(Notice::Unjudged {
+        percent: percent as u8,
+        not_ip,
+        unreadable,
+    })
 }

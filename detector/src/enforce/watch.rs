@@ -10,7 +10,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     },
 };
 
@@ -42,13 +43,18 @@ pub fn watch(to: tokio::sync::mpsc::Sender<LinkChange>) -> Result<(), EnforceErr
 }
 
 /// As [`watch`]; ends when `report` answers `false`.
-pub(super) fn watch_with(report: impl FnMut(LinkChange) -> bool + Send + 'static) -> Result<(), EnforceError> {
+pub(super) fn watch_with(
+    report: impl FnMut(LinkChange) -> bool + Send + 'static,
+) -> Result<(), EnforceError> {
     let fault = |what| move |source: io::Error| EnforceError::Netlink { what, source };
     let socket = subscribe().map_err(fault("news of interfaces"))?;
     let timer = clock_alarm().map_err(|errno| fault("news of the wall clock")(errno.into()))?;
     let sensors = Sensors { socket, timer };
     let thread = std::thread::Builder::new().name("netlink".to_owned());
-    thread.spawn(move || sensors.run(report)).map(drop).map_err(fault("a thread for news of interfaces"))
+    thread
+        .spawn(move || sensors.run(report))
+        .map(drop)
+        .map_err(fault("a thread for news of interfaces"))
 }
 
 fn subscribe() -> io::Result<Socket> {
@@ -76,7 +82,8 @@ fn arm(timer: &OwnedFd) -> rustix::io::Result<()> {
         it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
         it_value: Timespec { tv_sec: i64::from(i32::MAX) * 4, tv_nsec: 0 },
     };
-    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never).map(drop)
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)
+        .map(drop)
 }
 
 /// What the thread looks at.
@@ -127,7 +134,9 @@ impl Sensors {
             // ECANCELED: set. Anything else (it rang after all) deserves a look at the clock as well.
             _ => {
                 if let Err(errno) = arm(&self.timer) {
-                    tracing::warn!("news of the wall clock end here: {errno}; it is compared every minute");
+                    tracing::warn!(
+                        "news of the wall clock end here: {errno}; it is compared every minute"
+                    );
                 }
                 true
             }
@@ -142,7 +151,9 @@ impl Sensors {
                 Ok((datagram, _)) => {
                     concerns_us |= netlink::messages(&datagram).any(|message| match message.kind {
                         // Routes come and go by the thousand on a router.
-                        netlink::RTM_NEWROUTE | netlink::RTM_DELROUTE => DefaultRoute::read(message.body).is_some(),
+                        netlink::RTM_NEWROUTE | netlink::RTM_DELROUTE => {
+                            DefaultRoute::read(message.body).is_some()
+                        }
                         _ => true,
                     });
                 }
@@ -194,7 +205,9 @@ mod tests {
             lab::run("ip -6 route add default via fd00::fe dev near onlink");
             until(&news, |network| network.gateways.contains(&"fd00::fe".parse().unwrap()));
             lab::run("ip link del near");
-            until(&news, |network| network.by_name("near").is_none() && network.default_devices.is_empty());
+            until(&news, |network| {
+                network.by_name("near").is_none() && network.default_devices.is_empty()
+            });
         });
     }
 }
