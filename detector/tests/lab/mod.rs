@@ -78,6 +78,36 @@ pub fn attempt(command: &str) -> Result<String, String> {
     }
 }
 
+/// Takes capabilities from the calling thread, for good.
+#[track_caller]
+pub fn drop_capabilities(dropped: &[u32]) {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        process: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, process: 0 };
+    // Effective, permitted, inheritable: the lower 32 bits of all three, then the upper.
+    let mut sets = [[0u32; 3]; 2];
+    // SAFETY: header and sets have the layout that version 3 asks for and live until the calls return.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets);
+        for &capability in dropped {
+            sets[(capability / 32) as usize]
+                .iter_mut()
+                .for_each(|set| *set &= !(1 << (capability % 32)));
+        }
+        libc::syscall(libc::SYS_capset, &raw const header, &raw const sets)
+    };
+    assert_eq!(
+        answer,
+        0,
+        "this test needs root to give up capabilities: {}",
+        io::Error::last_os_error()
+    );
+}
+
 type Task = Box<dyn FnOnce() + Send>;
 
 /// Another machine: a thread with its own network.
