@@ -4,17 +4,23 @@
 //! ever follows an [`Effect`]. The rooms that act (kernel maps, log, socket) stand outside.
 mod bans;
 mod counter;
+mod date;
+mod filter;
 mod jail;
 mod names;
+mod pattern;
 mod types;
 
 use std::{collections::HashMap, net::IpAddr};
 
 pub use bans::BanTable;
 pub use counter::Limits;
+pub use date::{DateFault, UnknownCode};
+pub use filter::{FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts};
 use ipnet::IpNet;
-pub use jail::{Jail, JailTotals};
+pub use jail::{Jail, JailTotals, ban_end};
 use names::Names;
+pub use pattern::{PatternError, SyntaxFault};
 pub use types::*;
 
 use crate::config::{Ignore, JailName, JailSettings};
