@@ -37,7 +37,7 @@ enum ActionError {
     #[error("action `{action}`: {error}")]
     Expand { action: String, error: ExpandError },
     #[error("action `{action}`: {}", fault.kind)]
-    Fault { action: String, fault: Fault },
+    Fault { action: String, fault: Box<Fault> },
     #[error("action `{action}` names no port that is known")]
     NoPort { action: String },
 }
@@ -119,7 +119,10 @@ fn read(
     let action = || call.name.clone();
     let mut layers = Layers::read(tree, &format!("action.d/{}", call.name));
     if !layers.faults.is_empty() {
-        return Err(ActionError::Fault { action: action(), fault: layers.faults.swap_remove(0) });
+        return Err(ActionError::Fault {
+            action: action(),
+            fault: Box::new(layers.faults.swap_remove(0)),
+        });
     }
     let mut params = call.params.clone();
     params.entry("name".to_owned()).or_insert_with(|| Text::new(jail.as_str(), None));
@@ -137,8 +140,7 @@ fn read(
         .chain(["blocktype"])
     {
         let Some(blocktype) = get(option)? else { continue };
-        let word =
-            blocktype.as_str().trim().split_whitespace().next().unwrap_or("").to_ascii_lowercase();
+        let word = blocktype.as_str().split_whitespace().next().unwrap_or("").to_ascii_lowercase();
         if matches!(word.as_str(), "return" | "accept" | "allow" | "pass" | "permit" | "limit") {
             let blocktype = blocktype.as_str().trim().to_owned();
             return Err(ActionError::Allows { action: action(), blocktype });

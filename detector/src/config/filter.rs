@@ -27,7 +27,7 @@ pub(super) enum FilterError {
     #[error("there is no filter `{name}`")]
     Missing { name: String },
     #[error("filter `{name}`: {}", fault.kind)]
-    Fault { name: String, fault: Fault },
+    Fault { name: String, fault: Box<Fault> },
     #[error("filter `{name}` has no section `[Definition]`")]
     NoDefinition { name: String },
 }
@@ -56,7 +56,7 @@ impl FilterFiles {
         let base = if name.starts_with("./") { name.clone() } else { format!("filter.d/{name}") };
         let mut layers = Layers::read(tree, &base);
         if !layers.faults.is_empty() {
-            return Err(FilterError::Fault { name, fault: layers.faults.swap_remove(0) });
+            return Err(FilterError::Fault { name, fault: Box::new(layers.faults.swap_remove(0)) });
         }
         if !layers.found() {
             return Err(FilterError::Missing { name });

@@ -92,7 +92,7 @@ fn is_host_name(word: &str) -> bool {
     };
     name.len() <= 253
         && name.split('.').all(label)
-        && !name.rsplit('.').next().is_some_and(|top| top.parse::<u64>().is_ok())
+        && name.rsplit('.').next().is_none_or(|top| top.parse::<u64>().is_err())
 }
 
 impl Jail<'_, '_> {
