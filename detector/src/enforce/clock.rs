@@ -43,8 +43,10 @@ impl Ticks {
     /// second on. The rate of two samples would not: under emulation it was once wrong by a fifth.
     pub fn of(sample: Sample) -> Ticks {
         let distance = |frequency: u32| {
-            let since_start = i128::from(sample.jiffies) - ((1 << 32) - 300 * i128::from(frequency));
-            (since_start - i128::from(sample.nanoseconds) * i128::from(frequency) / 1_000_000_000).unsigned_abs()
+            let since_start =
+                i128::from(sample.jiffies) - ((1 << 32) - 300 * i128::from(frequency));
+            (since_start - i128::from(sample.nanoseconds) * i128::from(frequency) / 1_000_000_000)
+                .unsigned_abs()
         };
         let mut ranked = FREQUENCIES.map(|frequency| (distance(frequency), frequency));
         ranked.sort_unstable();
@@ -99,7 +101,8 @@ impl Renewal {
 
     /// Whether a minute has passed, or the wall clock was set in between.
     pub fn is_due(&self, at: Instant, wall: Timestamp) -> bool {
-        at.saturating_duration_since(self.at) >= RENEWAL || self.step(at, wall).unsigned_abs() > STEP.as_micros()
+        at.saturating_duration_since(self.at) >= RENEWAL
+            || self.step(at, wall).unsigned_abs() > STEP.as_micros()
     }
 
     /// By how many microseconds the wall clock ran ahead of the monotonic one since.
@@ -131,7 +134,11 @@ mod tests {
             for seconds in [0, 1, 10, 86_400, 5 * 365 * 86_400] {
                 for off in [-72, 0, 72] {
                     let seen = Ticks::of(sample(frequency, Duration::from_secs(seconds), off));
-                    assert_eq!(seen, Ticks::Jiffies { frequency }, "{seconds} s up, {off} ticks off");
+                    assert_eq!(
+                        seen,
+                        Ticks::Jiffies { frequency },
+                        "{seconds} s up, {off} ticks off"
+                    );
                 }
             }
         }
@@ -145,7 +152,10 @@ mod tests {
 
     #[test]
     fn the_clock_shows_the_wall_clock_and_stays_close_for_a_day() {
-        for ticks in [Ticks::Coarse].into_iter().chain(FREQUENCIES.map(|frequency| Ticks::Jiffies { frequency })) {
+        for ticks in [Ticks::Coarse]
+            .into_iter()
+            .chain(FREQUENCIES.map(|frequency| Ticks::Jiffies { frequency }))
+        {
             let frequency = match ticks {
                 Ticks::Jiffies { frequency } => frequency,
                 Ticks::Coarse => 100,
@@ -156,7 +166,11 @@ mod tests {
             assert_eq!(ticks.shown(then, offset), fixed(now));
             let later = sample(frequency, Duration::from_secs(1000 + 86_400), 0);
             let late = fixed(now.plus(Duration::from_secs(86_400))) - ticks.shown(later, offset);
-            assert!(late < (1u64 << 32) / 70, "{ticks:?}: {} ms late after a day", (late * 1000) >> 32);
+            assert!(
+                late < (1u64 << 32) / 70,
+                "{ticks:?}: {} ms late after a day",
+                (late * 1000) >> 32
+            );
         }
     }
 

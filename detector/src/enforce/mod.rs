@@ -2,6 +2,9 @@
 mod clock;
 mod fault;
 mod interfaces;
+#[cfg(test)]
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
 mod link;
 mod netlink;
 mod pins;
@@ -9,11 +12,8 @@ mod protect;
 mod sessions;
 mod sys;
 mod watch;
-#[cfg(test)]
-#[path = "../../tests/lab/mod.rs"]
-mod lab;
 mod tables {
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct TableError;
+    #[derive(Debug, thiserror::Error)]
+    #[error("x")]
+    pub struct TableError;
 }

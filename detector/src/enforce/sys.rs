@@ -58,7 +58,12 @@ unsafe fn bpf(command: libc::c_long, attributes: &Attributes) -> io::Result<i32>
     // SAFETY: the kernel reads `size_of::<Attributes>()` bytes of a live value; what its addresses point to is the
     // caller's promise.
     let answer = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<Attributes>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attributes),
+            size_of::<Attributes>(),
+        )
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as i32) }
 }
@@ -115,8 +120,8 @@ fn info<const WORDS: usize>(object: &impl AsFd) -> io::Result<[u32; WORDS]> {
     #[repr(C, align(8))]
     struct Info<const WORDS: usize>([u32; WORDS]);
     let mut info = Info([0; WORDS]);
-    let attributes =
-        Attributes::new(&[number(object), (WORDS * 4) as u32]).with_address(2, std::ptr::from_mut(&mut info));
+    let attributes = Attributes::new(&[number(object), (WORDS * 4) as u32])
+        .with_address(2, std::ptr::from_mut(&mut info));
     // SAFETY: the address is that of a live value of exactly the length given beside it, and any words are valid.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)? };
     Ok(info.0)
@@ -197,7 +202,8 @@ pub(super) fn program_name(id: u32) -> Option<String> {
 }
 
 fn name_of(words: &[u32]) -> String {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect();
+    let bytes: Vec<u8> =
+        words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -223,15 +229,22 @@ pub(super) mod tests {
         load.0[17] = BPF_XDP;
         // SAFETY: instructions and licence live until the call returns; the answer is a new descriptor.
         unsafe {
-            let answer =
-                libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_ref(&load), size_of::<Load>());
+            let answer = libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_LOAD,
+                std::ptr::from_ref(&load),
+                size_of::<Load>(),
+            );
             if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(owned(answer as i32)) }
         }
     }
 
     fn halves(address: *const u8) -> [u32; 2] {
         let raw = (address as u64).to_ne_bytes();
-        [u32::from_ne_bytes([raw[0], raw[1], raw[2], raw[3]]), u32::from_ne_bytes([raw[4], raw[5], raw[6], raw[7]])]
+        [
+            u32::from_ne_bytes([raw[0], raw[1], raw[2], raw[3]]),
+            u32::from_ne_bytes([raw[4], raw[5], raw[6], raw[7]]),
+        ]
     }
 
     #[test]
@@ -239,6 +252,9 @@ pub(super) mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(link_info(&file).is_err());
         assert!(open_pin(Path::new("/proc/self")).is_err());
-        assert_eq!(c_path(Path::new(std::ffi::OsStr::from_bytes(b"a\0b"))).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            c_path(Path::new(std::ffi::OsStr::from_bytes(b"a\0b"))).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 }

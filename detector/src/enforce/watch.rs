@@ -12,7 +12,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     },
 };
 
@@ -43,11 +44,14 @@ pub struct Watch {
 /// `report` is called on a thread of its own, first with the network as it is, then at every change; when it answers
 /// `false` the watching ends. A storm of changes is reported as its last state, and looking costs at most a tenth of
 /// one CPU.
-pub fn watch(report: impl FnMut(LinkChange) -> bool + Send + 'static) -> Result<Watch, EnforceError> {
+pub fn watch(
+    report: impl FnMut(LinkChange) -> bool + Send + 'static,
+) -> Result<Watch, EnforceError> {
     let fault = |what| move |source: io::Error| EnforceError::Netlink { what, source };
     let socket = subscribe().map_err(fault("news of interfaces"))?;
     let timer = clock_alarm().map_err(|errno| fault("news of the wall clock")(errno.into()))?;
-    let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| fault("an eventfd")(errno.into()))?;
+    let stop =
+        eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| fault("an eventfd")(errno.into()))?;
     let stop = Arc::new(stop);
     let sensors = Sensors { socket, timer, stop: Arc::clone(&stop) };
     let thread = std::thread::Builder::new()
@@ -94,7 +98,8 @@ fn arm(timer: &OwnedFd) -> rustix::io::Result<()> {
         it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
         it_value: Timespec { tv_sec: i64::from(i32::MAX) * 4, tv_nsec: 0 },
     };
-    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never).map(drop)
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)
+        .map(drop)
 }
 
 /// What the thread looks at.
@@ -123,7 +128,10 @@ impl Sensors {
                 }
                 // On a router with a whole routing table or many containers looking is expensive: it must not be done
                 // for every change there.
-                let rest = begun.elapsed().saturating_mul(9).clamp(Duration::ZERO, Duration::from_secs(10));
+                let rest = begun
+                    .elapsed()
+                    .saturating_mul(9)
+                    .clamp(Duration::ZERO, Duration::from_secs(10));
                 if rest > Duration::from_millis(1) && self.wait(&[self.stop.as_fd()], Some(rest)) {
                     return;
                 }
@@ -141,7 +149,8 @@ impl Sensors {
 
     /// Waits until one of these is ready; `false`: the time is over.
     fn wait(&self, on: &[BorrowedFd<'_>], at_most: Option<Duration>) -> bool {
-        let mut polled: Vec<PollFd<'_>> = on.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let mut polled: Vec<PollFd<'_>> =
+            on.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         let limit = at_most.map(|time| Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(time.subsec_nanos()),
@@ -156,7 +165,9 @@ impl Sensors {
             // ECANCELED: set. Anything else (it rang after all) deserves a look at the clock as well.
             _ => {
                 if let Err(errno) = arm(&self.timer) {
-                    tracing::warn!("news of the wall clock end here: {errno}; it is compared every minute");
+                    tracing::warn!(
+                        "news of the wall clock end here: {errno}; it is compared every minute"
+                    );
                 }
                 true
             }
@@ -171,7 +182,9 @@ impl Sensors {
                 Ok((datagram, _)) => {
                     concerns_us |= netlink::messages(&datagram).any(|message| match message.kind {
                         // Routes come and go by the thousand on a router.
-                        netlink::RTM_NEWROUTE | netlink::RTM_DELROUTE => DefaultRoute::read(message.body).is_some(),
+                        netlink::RTM_NEWROUTE | netlink::RTM_DELROUTE => {
+                            DefaultRoute::read(message.body).is_some()
+                        }
                         _ => true,
                     });
                 }

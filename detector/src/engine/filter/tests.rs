@@ -201,6 +201,7 @@ const SESSIONS: &str = r"
     ^Wrong user <F-USER>\w+</F-USER> from <HOST>$
     ^<F-NOFAIL><F-MLFFORGET>Closed</F-MLFFORGET></F-NOFAIL> by <HOST>$
     ^<F-MLFFORGET>Broken</F-MLFFORGET>$
+    ^<F-ONCE>Too many</F-ONCE> from <HOST>$
     ^<F-MLFFORGET><F-MLFGAINED>Accepted</F-MLFGAINED></F-MLFFORGET> <F-USER>\w+</F-USER> from <HOST>$";
 
 /// One session's lines and what each gives.
@@ -256,6 +257,31 @@ fn lines_of_a_session_are_taken_together() {
     // After the end of a session the next begins with nothing.
     session(&[("Open from 192.0.2.1", "-"), ("Closed by 192.0.2.1", "-"), ("Locked bob", "-")]);
     session(&[("Broken", "-"), ("Open from 192.0.2.1", "-")]);
+}
+
+#[test]
+fn a_login_told_of_in_several_lines_counts_once() {
+    session(&[
+        ("Too many from 192.0.2.1", "192.0.2.1 (1)"),
+        ("Too many from 192.0.2.1", "-"),
+        ("Password of a from 192.0.2.1", "192.0.2.1 (2) user=a users=a"),
+        ("Too many from 192.0.2.1", "-"),
+    ]);
+    session(&[
+        ("Key of a from 192.0.2.1", "-"),
+        ("Too many from 192.0.2.1", "192.0.2.1 (2) user=a users=a"),
+    ]);
+}
+
+#[test]
+fn one_client_is_not_blamed_for_another_of_the_same_process() {
+    session(&[
+        ("Wrong user a from 192.0.2.1", "192.0.2.1 (1) user=a users=a"),
+        ("Too many from 2001:db8::1", "-"),
+        ("Password of a from 2001:db8::1", "2001:db8::1 (2) user=a users=a"),
+        ("Password of a from 192.0.2.2", "192.0.2.2 (1) user=a users=a"),
+        ("Password of a from [2001:db8::2]", "2001:db8::2 (1) user=a users=a"),
+    ]);
 }
 
 #[test]
