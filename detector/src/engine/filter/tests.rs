@@ -420,6 +420,12 @@ fn a_hostile_line_is_given_up_and_counted() {
 }
 
 #[test]
+fn a_matcher_can_move_to_its_readers_thread() {
+    fn movable<T: Send>(_: &T) {}
+    movable(&matcher("<HOST>"));
+}
+
+#[test]
 fn any_line_is_taken_without_a_panic() {
     let patterns =
         format!("{SESSIONS}\nlines: 3\nfail (?!x)<HOST>\nignore: y\n<SKIPLINES>end <HOST>");
