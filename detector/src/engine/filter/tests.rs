@@ -435,7 +435,7 @@ fn any_line_is_taken_without_a_panic() {
         "Nov 21 1[0-9]:00:00 host srv\\[[0-9]\\]: (Open|Locked|Closed|Key of) (by|from)? ?\\PC{0,20}",
         "(fail|end|\n) [0-9a-f:.%\\[\\]/]{0,40}",
     ];
-    let config = ProptestConfig::with_cases(3000);
+    let config = ProptestConfig::with_cases(1000);
     let outcome = proptest::test_runner::TestRunner::new(config).run(&lines, |line| {
         feed(&mut matcher.borrow_mut(), &line);
         Ok(())
