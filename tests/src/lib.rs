@@ -6,6 +6,7 @@
 //!
 //! Helpers panic with what was missing: a test that cannot run has failed, and says what to install.
 pub mod attack;
+mod clock;
 mod daemon;
 mod guess;
 mod guest;
@@ -17,6 +18,7 @@ mod server;
 mod site;
 mod wait;
 
+pub use clock::{now, syslog_now};
 pub use daemon::Daemon;
 pub use guess::{Login, flood, guess, hold_session};
 pub use guest::Guest;

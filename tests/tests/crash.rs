@@ -3,7 +3,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, Echo, LogTo, Net, SERVER, Siege, Site, Sshd, attack::ends_on_time, flood,
-    is_dropped, reaches, until,
+    is_dropped, now, reaches, until,
 };
 
 #[test]
@@ -102,7 +102,6 @@ fn a_ban_lapses_in_the_kernel_when_the_daemon_stays_dead() {
     let ban = site.wait_banned(&ATTACKER.v6.to_string());
     daemon.kill();
     let due = ban["until"].as_i64().expect("it has an end") as f64;
-    let now = || jiff::Timestamp::now().as_duration().as_secs_f64();
 
     let siege = Siege::begin(&net.clients, ATTACKER.v6, echo.address());
     until(Duration::from_secs(10), "the end is near", || (now() > due - 0.3).then_some(()));

@@ -155,15 +155,26 @@ pub(super) fn ignored_by_all(layers: &Layers, jails: &[JailSettings]) -> Vec<IpN
     if jails.iter().all(|jail| inherits(jail) && nets(jail) == first) { first } else { Vec::new() }
 }
 
-/// Reads `bantime`.
-fn ban_time(text: &str) -> Result<BanTime, Option<f64>> {
-    // fail2ban cuts the fraction off.
-    let seconds = span::seconds(text).map_err(|_| None)?.trunc();
+/// A text that names no time to ban for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BanTimeError {
+    /// Not a span of time at all.
+    #[error(transparent)]
+    NoSpan(#[from] span::SpanError),
+    /// Less than nothing, and not -1.
+    #[error("{0} seconds lie in the past")]
+    Negative(f64),
+}
+
+/// Reads a time to ban for, as `bantime` has it: a span ([`seconds`](super::seconds)) cut to whole seconds, or
+/// `-1` for no end.
+pub fn ban_time(text: &str) -> Result<BanTime, BanTimeError> {
+    let seconds = span::seconds(text)?.trunc();
     if seconds == -1.0 {
         return Ok(BanTime::Permanent);
     }
     if seconds < 0.0 {
-        return Err(Some(seconds));
+        return Err(BanTimeError::Negative(seconds));
     }
     // A ban of more than 136 years has no end that anybody will see.
     if seconds > f64::from(u32::MAX) {
@@ -362,13 +373,12 @@ impl Jail<'_, '_> {
                 Ok(BanTime::Seconds(0))
             }
             Ok(time) => Ok(time),
-            Err(Some(seconds)) => {
-                let what = format!("`bantime` is {seconds} seconds");
-                Err(self.refuse(text.place(), what, "write a span such as `10m`, or -1 for no end"))
-            }
-            Err(None) => {
-                let what = format!("`bantime`: `{}` is no span of time", text.as_str());
-                Err(self.refuse(text.place(), what, SPAN_REMEDY))
+            Err(error) => {
+                let remedy = match error {
+                    BanTimeError::NoSpan(_) => SPAN_REMEDY,
+                    BanTimeError::Negative(_) => "write a span such as `10m`, or -1 for no end",
+                };
+                Err(self.refuse(text.place(), format!("`bantime`: {error}"), remedy))
             }
         }
     }
@@ -542,12 +552,10 @@ impl Jail<'_, '_> {
     }
 
     fn filter(&mut self, files: Option<&FilterFiles>) -> Result<FilterSettings, Refused> {
-        let mut lines = |option: &str| -> Result<Vec<Located<String>>, Refused> {
-            Ok(self.overridden(option, files)?.map(|text| text.lines()).unwrap_or_default())
-        };
-        let failregex = lines("failregex")?;
-        let ignoreregex = lines("ignoreregex")?;
-        let date_patterns = lines("datepattern")?;
+        let failregex = self.regexes("failregex", files)?;
+        let ignoreregex = self.regexes("ignoreregex", files)?;
+        let date_patterns =
+            self.overridden("datepattern", files)?.map(|text| text.lines()).unwrap_or_default();
         let prefregex =
             self.overridden("prefregex", files)?.filter(|text| !text.as_str().trim().is_empty());
         let max_lines = self.overridden("maxlines", files)?;
@@ -595,6 +603,32 @@ impl Jail<'_, '_> {
             use_dns,
             time_zone: time_zone.map(|text| text.located()),
         })
+    }
+
+    /// The lines of a list of regexes.
+    fn regexes(
+        &mut self,
+        option: &str,
+        files: Option<&FilterFiles>,
+    ) -> Result<Vec<Located<String>>, Refused> {
+        let mut regexes =
+            self.overridden(option, files)?.map(|text| text.lines()).unwrap_or_default();
+        // `<regex-<mode>>` with a mode that the filter does not have would look for that very text, for ever.
+        let unknown = |line: &Located<String>| {
+            let tag = line.value.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
+            tag.is_some_and(|tag| {
+                !tag.contains(['<', '>', ' ']) && !tag.contains(|c: char| c.is_ascii_uppercase())
+            })
+        };
+        for line in regexes.extract_if(.., |line| unknown(line)) {
+            let what = format!(
+                "`{option}`: the filter has no option `{}`; the line is left out",
+                line.value
+            );
+            let remedy = "correct the filter's parameters, above all `mode`";
+            self.tell(Severity::Error, line.place, what, remedy);
+        }
+        Ok(regexes)
     }
 
     /// Options whose answer this version cannot give: where it would spare somebody, the jail must not run.

@@ -37,6 +37,7 @@ mod text;
 use std::path::{Path, PathBuf};
 
 pub use ignore::{AddressError, ignored, network};
+pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
 pub use span::{SpanError, seconds};

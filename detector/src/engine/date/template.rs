@@ -28,7 +28,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 enum Finder {
     /// A pattern, compiled when first asked. `None` cannot happen for patterns checked when made.
-    Pattern { text: String, edges: Edges, compiled: OnceCell<Option<Pattern>> },
+    Pattern { text: String, edges: Edges, compiled: OnceCell<Option<Box<Pattern>>> },
     /// Unix time where logs put it: first, in brackets first, or in `audit(…:N)`; `long` takes
     /// milliseconds and microseconds, too.
     Epoch { long: bool },
@@ -160,7 +160,7 @@ impl Template {
             Finder::Pattern { text, edges, compiled } => (text, edges, compiled),
             Finder::Epoch { long } => return find_epoch(line, *long),
         };
-        let pattern = compiled.get_or_init(|| compile(text, *edges).ok()).as_ref()?;
+        let pattern = compiled.get_or_init(|| compile(text, *edges).ok().map(Box::new)).as_ref()?;
         let mut groups = Groups::default();
         if pattern.search(&Subject::new(line), &mut groups) != Outcome::Matched {
             return None;

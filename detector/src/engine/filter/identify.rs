@@ -87,34 +87,34 @@ fn network(text: &str) -> Option<FailureId> {
 /// Gives a field its other names' texts: the first of `alt_X`, `alt_X_1` … that is not empty where `X`
 /// is, and all of `tuple_X`, `tuple_X_1` … behind it.
 pub(super) fn merge_variants(fields: &mut Fields) {
-    let mut variants: Vec<(Box<str>, Box<str>, Box<str>, bool)> = Vec::new();
-    for (name, text) in fields.iter() {
-        let (rest, all) = match (name.strip_prefix("alt_"), name.strip_prefix("tuple_")) {
+    struct Variant {
+        name: Box<str>,
+        base: Box<str>,
+        text: Box<str>,
+        added: bool,
+    }
+    let mut variants: Vec<Variant> = Vec::new();
+    for (name, text) in fields.iter().filter(|(_, text)| !text.is_empty()) {
+        let (rest, added) = match (name.strip_prefix("alt_"), name.strip_prefix("tuple_")) {
             (Some(rest), _) => (rest, false),
             (_, Some(rest)) => (rest, true),
             _ => continue,
         };
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let base = match rest.rsplit_once('_') {
-            Some((base, number))
-                if !base.is_empty()
-                    && !number.is_empty()
-                    && number.bytes().all(|b| b.is_ascii_digit()) =>
-            {
-                base
-            }
+            Some((base, number)) if !base.is_empty() && is_number(number) => base,
             _ => rest,
         };
-        variants.push((name.clone(), base.into(), text.clone(), all));
+        variants.push(Variant { name: name.clone(), base: base.into(), text: text.clone(), added });
     }
-    variants.sort();
-    for (_, base, text, all) in variants {
-        if text.is_empty() || (!all && field(fields, &base).is_some()) {
-            continue;
-        }
-        if !all {
+    variants.sort_by(|a, b| a.name.cmp(&b.name));
+    for Variant { base, text, added, .. } in variants {
+        if added {
+            fields.push((base, text));
+        } else if field(fields, &base).is_none() {
             fields.retain(|(name, _)| *name != base);
+            fields.push((base, text));
         }
-        fields.push((base, text));
     }
 }
 

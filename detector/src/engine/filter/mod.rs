@@ -53,7 +53,8 @@ pub struct MatcherCounts {
     pub gave_up: u64,
     /// Matches whose address was none (`999.1.1.1`).
     pub not_an_address: u64,
-    /// Matches in lines without a usable date.
+    /// Matches in lines without a date, after no line that had one: counted as of now, or not at all
+    /// while older lines are read.
     pub undated: u64,
     /// Lines older than `findtime` when they were read.
     pub too_old: u64,
@@ -254,11 +255,7 @@ impl Matcher {
                 } else {
                     text.push('\n');
                 }
-                let at = match when {
-                    When::At(at) => Some(at),
-                    _ => None,
-                };
-                out.extend(self.search(line, &mut scratch, at, date.is_some(), now));
+                out.extend(self.search(line, &mut scratch, when, now));
             }
         }
         self.scratch = scratch;
@@ -269,8 +266,7 @@ impl Matcher {
         &mut self,
         line: &str,
         scratch: &mut Scratch,
-        at: Option<Timestamp>,
-        dated: bool,
+        when: When,
         now: Timestamp,
     ) -> Option<Finding> {
         let Scratch { text, content, prefix_groups, groups } = scratch;
@@ -335,9 +331,17 @@ impl Matcher {
             return None;
         }
         self.counts.matched += 1;
-        if !dated {
-            self.counts.undated += 1;
-        }
+        let at = match when {
+            When::At(at) => Some(at),
+            When::Guessed(at) => {
+                self.counts.undated += 1;
+                Some(at)
+            }
+            When::Unknown | When::TooOld => {
+                self.counts.undated += 1;
+                None
+            }
+        };
         self.report(fields, lines, nth, at?, now)
     }
 

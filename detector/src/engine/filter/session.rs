@@ -137,9 +137,7 @@ impl Sessions {
         if !session.nofail {
             let mut all = std::mem::take(&mut session.saved);
             all.append(&mut session.matches);
-            if !gained {
-                all.extend_from_slice(lines);
-            }
+            all.extend_from_slice(lines);
             keep_last(&mut all, most);
             session.matches = all;
         } else if !forget {

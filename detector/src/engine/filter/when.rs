@@ -11,10 +11,19 @@ const BELIEVED: Duration = Duration::from_secs(60);
 pub(super) enum When {
     /// A failure in it counts as of then.
     At(Timestamp),
+    /// No date, and no line before it that had one: a failure in it counts as of now.
+    Guessed(Timestamp),
     /// Written before `findtime`: not looked at.
     TooOld,
-    /// No date, and too far behind the present to guess: a failure in it cannot count.
+    /// No date, no line before it that had one, and the present is no guess: a failure in it cannot
+    /// count.
     Unknown,
+}
+
+impl When {
+    fn as_logged(date: Timestamp, find_time: Duration, now: Timestamp) -> When {
+        if date < now.minus(find_time) { When::TooOld } else { When::At(date.min(now)) }
+    }
 }
 
 /// The rules, with the date of the last line that had one.
@@ -42,11 +51,14 @@ impl Rules {
             }
             Some(date) => {
                 self.last = Some(date);
-                if date < now.minus(find_time) { When::TooOld } else { When::At(date.min(now)) }
+                When::as_logged(date, find_time, now)
             }
-            None => match self.last.filter(|last| near(*last)) {
-                Some(last) => When::At(last.min(now)),
-                None if caught_up => When::At(now),
+            None => match self.last {
+                Some(last) if near(last) => When::At(last.min(now)),
+                _ if caught_up => When::Guessed(now),
+                // fail2ban believes the last date only near the present and drops a failure told in
+                // two lines, the second undated, when it reads it late; we would miss an attack.
+                Some(last) => When::as_logged(last, find_time, now),
                 None => When::Unknown,
             },
         }
@@ -71,6 +83,7 @@ mod tests {
         }
         let when = match when {
             When::At(at) => format!("{}", at.seconds() - NOW),
+            When::Guessed(at) => format!("guessed {}", at.seconds() - NOW),
             When::TooOld => "too old".to_owned(),
             When::Unknown => "unknown".to_owned(),
         };
@@ -96,10 +109,12 @@ mod tests {
 
     #[test]
     fn an_undated_line_takes_the_last_date_if_that_is_near() {
-        check(true, &[None], "0");
+        check(true, &[None], "guessed 0");
+        check(true, &[Some(-70), None], "0"); // the dated line itself counted as of now
         check(false, &[None], "unknown");
         check(true, &[Some(-50), None], "-50");
         check(false, &[Some(-50), None], "-50");
-        check(false, &[Some(-70), None], "unknown");
+        check(false, &[Some(-70), None], "-70");
+        check(false, &[Some(-700), None], "too old");
     }
 }
