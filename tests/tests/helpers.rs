@@ -3,7 +3,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, Echo, FRIEND, Guest, LogTo, Login, Net, SERVER, Siege, Site, Sshd, flood,
-    guess, hold_session, is_dropped, reaches, run, ssh_continues, ssh_opened, unit, until,
+    guess, hold_session, is_dropped, reaches, run, ssh_continues, ssh_opened, until,
 };
 
 #[test]
