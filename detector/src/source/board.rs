@@ -27,6 +27,9 @@ pub struct JournalStatus {
     pub state: JournalState,
 }
 
+/// A journal's state before anybody has looked for it.
+const NOT_YET: &str = "not opened yet";
+
 /// The one copy of all [`SourceStatus`], written by the reader threads.
 #[derive(Clone, Debug)]
 pub(crate) struct Board(Arc<Mutex<Vec<SourceStatus>>>);
@@ -38,7 +41,7 @@ impl Board {
                 SourceSettings::Journal(journal) | SourceSettings::Auto { journal, .. } => {
                     Some(JournalStatus {
                         matches: journal.matches.iter().map(|terms| terms.join(" ")).collect(),
-                        state: JournalState::Unavailable("not opened yet".into()),
+                        state: JournalState::Unavailable(NOT_YET.into()),
                     })
                 }
                 SourceSettings::Files { .. } | SourceSettings::Nothing => None,
@@ -46,6 +49,17 @@ impl Board {
             SourceStatus { jail: jail.name.clone(), files: Vec::new(), journal }
         });
         Board(Arc::new(Mutex::new(status.collect())))
+    }
+
+    /// Every jail has a file, found or missed, or a journal that was looked for, or no source at all.
+    pub(crate) fn is_complete(&self) -> bool {
+        let looked = |status: &SourceStatus| {
+            !status.files.is_empty()
+                || status.journal.as_ref().is_none_or(
+                    |journal| !matches!(&journal.state, JournalState::Unavailable(why) if why == NOT_YET),
+                )
+        };
+        self.lock().iter().all(looked)
     }
 
     pub(crate) fn all(&self) -> Vec<SourceStatus> {

@@ -42,8 +42,9 @@ fn unshare(flags: libc::c_int) {
 #[track_caller]
 fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: libc::c_ulong) {
     // SAFETY: all three are C strings, and no data is handed over.
-    let answer =
-        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
+    let answer = unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null())
+    };
     let error = io::Error::last_os_error();
     assert_eq!(answer, 0, "this test needs root and BPF file systems to mount {target:?}: {error}");
 }
@@ -65,7 +66,9 @@ pub fn attempt(command: &str) -> Result<String, String> {
         .args(words)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .output()
-        .map_err(|error| format!("this test needs `{program}` (package iproute2, ethtool or bpftool): {error}"))?;
+        .map_err(|error| {
+            format!("this test needs `{program}` (package iproute2, ethtool or bpftool): {error}")
+        })?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         Ok(said)
@@ -164,7 +167,11 @@ pub fn send_frame(interface: &str, frame: &[u8]) {
         let index = libc::if_nametoindex(name.as_ptr());
         assert_ne!(index, 0, "no interface `{interface}`");
         let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
-        assert!(socket >= 0, "this test needs root for raw packets: {}", io::Error::last_os_error());
+        assert!(
+            socket >= 0,
+            "this test needs root for raw packets: {}",
+            io::Error::last_os_error()
+        );
         let mut to: libc::sockaddr_ll = std::mem::zeroed();
         to.sll_family = libc::AF_PACKET as u16;
         to.sll_ifindex = index as i32;

@@ -177,7 +177,9 @@ impl Bench {
         let report = self.runtime.block_on(async { timeout(DEADLINE, self.reports.recv()).await });
         match report {
             Ok(Some(report)) => report,
-            Ok(None) => panic!("all readers ended while waiting for {wanted}; seen: {:#?}", self.seen),
+            Ok(None) => {
+                panic!("all readers ended while waiting for {wanted}; seen: {:#?}", self.seen)
+            }
             Err(_) => panic!("nothing came while waiting for {wanted}; seen: {:#?}", self.seen),
         }
     }
