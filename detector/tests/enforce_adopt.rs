@@ -49,7 +49,7 @@ fn bans_outlive_the_daemon_and_the_next_one_finds_them_unchanged() {
         drop(enforcer);
 
         // Nobody is there, and the packet does not pass.
-        peer.there(|| lab::send_frame("far", &lab::tcp_frame(host(1), 22)));
+        peer.there(|| lab::Wire::new("far").send(&lab::tcp_frame(host(1), 22)));
 
         let (mut enforcer, adopted) = start(&options(&["near"]));
         let told = enforcer.maintain(now());

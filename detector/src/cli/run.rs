@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::Place;
 use crate::{
-    app,
+    app, clock,
     config::{self, AttachMode, Problem, Settings, Severity, Tree},
     config_tree::{DirTree, ShippedTree},
     control::wire,
@@ -166,10 +166,25 @@ fn log_to_stderr(level: &str) {
         .parse_lossy(level);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_timer(LocalTime(jiff::tz::TimeZone::system()))
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Log lines carry local time, as the logs they tell of.
+struct LocalTime(jiff::tz::TimeZone);
+
+impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
+    fn format_time(
+        &self,
+        out: &mut tracing_subscriber::fmt::format::Writer<'_>,
+    ) -> std::fmt::Result {
+        let now = jiff::Timestamp::from_microsecond(clock::now().micros())
+            .map_err(|_| std::fmt::Error)?;
+        write!(out, "{}", now.to_zoned(self.0.clone()).strftime("%F %T%.3f"))
+    }
 }
 
 /// Two daemons in one state directory would each undo what the other writes.

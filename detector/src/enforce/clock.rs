@@ -153,15 +153,11 @@ mod tests {
                 Ticks::Coarse => 100,
             };
             let now = Timestamp::from_micros(1_795_270_000_123_456);
-            let reading = |seconds| {
-                let then = sample(frequency, Duration::from_secs(seconds), 0);
-                if ticks == Ticks::Coarse { then.nanoseconds >> 20 } else { then.jiffies }
-            };
-            let offset = ticks.offset(reading(1000), now);
-            // What the program computes.
-            let shown = |seconds| reading(seconds).wrapping_mul(ticks.scale()).wrapping_add(offset);
-            assert_eq!(shown(1000), fixed(now));
-            let late = fixed(now.plus(Duration::from_secs(86_400))) - shown(1000 + 86_400);
+            let then = sample(frequency, Duration::from_secs(1000), 0);
+            let offset = ticks.offset(then, now);
+            assert_eq!(ticks.shown(then, offset), fixed(now));
+            let later = sample(frequency, Duration::from_secs(1000 + 86_400), 0);
+            let late = fixed(now.plus(Duration::from_secs(86_400))) - ticks.shown(later, offset);
             assert!(
                 late < (1u64 << 32) / 70,
                 "{ticks:?}: {} ms late after a day",

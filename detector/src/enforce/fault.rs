@@ -242,6 +242,11 @@ impl Surroundings {
             .collect()
     }
 
+    /// Whether a capability that enforcement needs is missing.
+    pub fn lacks_capabilities(&self) -> bool {
+        !self.missing().is_empty()
+    }
+
     /// What can be said before anything is tried: a kernel that is too old.
     pub fn precheck(&self) -> Result<(), EnforceError> {
         if self.version() < (5, 10) {

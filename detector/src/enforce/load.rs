@@ -142,9 +142,14 @@ fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, EnforceError> {
         let descriptor = program.fd()?.as_fd().try_clone_to_owned();
         descriptor.map_err(ProgramError::IOError)
     });
-    verified.map_err(|source| match root_errno(&source) {
-        Some(libc::EPERM) => Surroundings::observe().refusal(),
-        _ => EnforceError::Verifier { program: name.to_owned(), source },
+    verified.map_err(|source| {
+        let surroundings = Surroundings::observe();
+        match root_errno(&source) {
+            Some(libc::EPERM) => surroundings.refusal(),
+            // The verifier's word for what it allows with CAP_PERFMON alone, and for a program that is wrong.
+            Some(libc::EACCES) if surroundings.lacks_capabilities() => surroundings.refusal(),
+            _ => EnforceError::Verifier { program: name.to_owned(), source },
+        }
     })
 }
 

@@ -93,7 +93,7 @@ impl Enforcer {
             .flat_map(|(prefix, holds)| holds.into_iter().map(move |hold| (prefix, hold)));
         let adopted = adopted.map(|(prefix, hold)| adopted_ban(prefix, hold)).collect();
         let upkeep = Upkeep::new(Instant::now());
-        let enforcer = Enforcer {
+        let mut enforcer = Enforcer {
             options: options.clone(),
             pins,
             set,
@@ -106,6 +106,7 @@ impl Enforcer {
             notices,
             refused: 0,
         };
+        enforcer.consider_growth();
         Ok((enforcer, adopted))
     }
 }

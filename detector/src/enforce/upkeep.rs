@@ -41,6 +41,7 @@ pub(super) struct Upkeep {
     counted: Option<Counters>,
     refused: u64,
     refused_at: u32,
+    tell_refused: Instant,
 }
 
 impl Upkeep {
@@ -57,6 +58,7 @@ impl Upkeep {
             counted: None,
             refused: 0,
             refused_at: 0,
+            tell_refused: at,
         }
     }
 
@@ -89,6 +91,11 @@ impl Enforcer {
             let told = self.attachments.follow(&self.network, &self.set.programs);
             self.notices.extend(told);
         }
+        if self.upkeep.refused > 0 && self.upkeep.tell_refused <= at {
+            self.upkeep.tell_refused = at + MINUTE;
+            let bans = std::mem::take(&mut self.upkeep.refused);
+            self.notices.push(Notice::Refused { bans, room: self.upkeep.refused_at });
+        }
         if self.upkeep.minute <= at {
             self.upkeep.minute = at + MINUTE;
             self.look_at_packets();
@@ -115,7 +122,8 @@ impl Enforcer {
             self.upkeep.harvest,
             self.set.renewal().next(),
         ];
-        let open = [self.upkeep.settle, self.upkeep.grow, self.attachments.again()];
+        let refused = (self.upkeep.refused > 0).then_some(self.upkeep.tell_refused);
+        let open = [self.upkeep.settle, self.upkeep.grow, self.attachments.again(), refused];
         fixed
             .into_iter()
             .chain(open.into_iter().flatten())
@@ -168,6 +176,7 @@ impl Enforcer {
         self.allow = new;
     }
 
+    /// Begins to make room when a family is three quarters full.
     pub(super) fn consider_growth(&mut self) {
         let (load, most) = (self.set.tables.load(), self.options.max_bans);
         let at = Instant::now();
@@ -183,6 +192,9 @@ impl Enforcer {
 
     /// Grows to the end before it returns, because a ban waits for the room.
     pub(super) fn grow_now(&mut self) {
+        while let Growth::Retiring(..) = self.growth {
+            self.growth.retire(&mut self.set.tables);
+        }
         self.consider_growth();
         let at = Instant::now();
         self.grow(self.set.renewal().wall_at(at), at, true);
@@ -226,10 +238,6 @@ impl Enforcer {
     }
 
     fn look_at_packets(&mut self) {
-        let refused = std::mem::take(&mut self.upkeep.refused);
-        if refused > 0 {
-            self.notices.push(Notice::Refused { bans: refused, room: self.upkeep.refused_at });
-        }
         let counters = match self.set.tables.counters() {
             Ok(counters) => counters,
             Err(source) => return self.notices.push(Notice::MapFault { what: chain(&source) }),

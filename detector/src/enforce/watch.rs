@@ -42,16 +42,23 @@ pub fn watch(to: tokio::sync::mpsc::Sender<LinkChange>) -> Result<(), EnforceErr
     watch_with(move |change| to.blocking_send(change).is_ok())
 }
 
-/// As [`watch`]; ends when `report` answers `false`.
-pub(super) fn watch_with(
+/// Starts watching the network namespace of the calling thread.
+///
+/// `report` is called on a thread of its own, first with the network as it is, then at every change; when it answers
+/// `false` the watching ends. A storm of changes is reported as its last state, and looking costs at most a tenth of
+/// one CPU.
+pub fn watch(
     report: impl FnMut(LinkChange) -> bool + Send + 'static,
-) -> Result<(), EnforceError> {
+) -> Result<Watch, EnforceError> {
     let fault = |what| move |source: io::Error| EnforceError::Netlink { what, source };
     let socket = subscribe().map_err(fault("news of interfaces"))?;
     let timer = clock_alarm().map_err(|errno| fault("news of the wall clock")(errno.into()))?;
-    let sensors = Sensors { socket, timer };
-    let thread = std::thread::Builder::new().name("netlink".to_owned());
-    thread
+    let stop =
+        eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| fault("an eventfd")(errno.into()))?;
+    let stop = Arc::new(stop);
+    let sensors = Sensors { socket, timer, stop: Arc::clone(&stop) };
+    let thread = std::thread::Builder::new()
+        .name("netlink".to_owned())
         .spawn(move || sensors.run(report))
         .map(drop)
         .map_err(fault("a thread for news of interfaces"))
@@ -111,9 +118,12 @@ impl Sensors {
                 }
                 // On a router with a whole routing table or many containers looking is expensive: it must not be done
                 // for every change there.
-                let rest = begun.elapsed().saturating_mul(9).min(Duration::from_secs(10));
-                if rest > Duration::from_millis(1) {
-                    std::thread::sleep(rest);
+                let rest = begun
+                    .elapsed()
+                    .saturating_mul(9)
+                    .clamp(Duration::ZERO, Duration::from_secs(10));
+                if rest > Duration::from_millis(1) && self.wait(&[self.stop.as_fd()], Some(rest)) {
+                    return;
                 }
             }
             let sources = [self.socket.as_fd(), self.timer.as_fd()];
@@ -125,6 +135,17 @@ impl Sensors {
             }
             stale = self.drain();
         }
+    }
+
+    /// Waits until one of these is ready; `false`: the time is over.
+    fn wait(&self, on: &[BorrowedFd<'_>], at_most: Option<Duration>) -> bool {
+        let mut polled: Vec<PollFd<'_>> =
+            on.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let limit = at_most.map(|time| Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        });
+        poll(&mut polled, limit.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
     fn clock_was_set(&self) -> bool {

@@ -126,7 +126,8 @@ pub fn dropped_of(enforcer: &Enforcer, peer: &lab::Peer, sources: Vec<Ipv4Addr>,
     let (dropped, passed) = counted(enforcer);
     let sent = sources.len() as u64;
     peer.there(move || {
-        sources.into_iter().for_each(|source| lab::send_frame("far", &lab::tcp_frame(source, port)))
+        let wire = lab::Wire::new("far");
+        sources.into_iter().for_each(|source| wire.send(&lab::tcp_frame(source, port)));
     });
     let patience = Instant::now() + Duration::from_secs(5);
     loop {
