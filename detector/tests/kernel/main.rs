@@ -6,4 +6,5 @@ mod frame;
 mod model;
 mod packets;
 mod property;
+mod race;
 mod random;
