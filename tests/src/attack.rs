@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Login, Net, Site, guess, is_dropped, reaches, ssh_continues, ssh_opened, until};
+use crate::{
+    Login, Net, Site, guess, is_dropped, now, reaches, ssh_continues, ssh_opened, unit, until,
+};
 
 /// Who takes part in an attack.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub struct Cast {
 #[track_caller]
 pub fn is_stopped_and_ends(net: &Net, site: &Site, cast: Cast) {
     let ssh = SocketAddr::new(cast.server, 22);
-    let attacker = cast.attacker.to_string();
+    let attacker = unit(cast.attacker);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let bystander = scope.spawn(|| {
@@ -85,8 +87,7 @@ pub fn ends_on_time(site: &Site, ban: &Value) {
     let prefix = ban["prefix"].as_str().expect("a ban has a prefix");
     let due = ban["until"].as_i64().expect("a ban that ends has a time");
     site.wait_unbanned(prefix, Duration::from_secs(30));
-    let now = jiff::Timestamp::now().as_duration().as_secs_f64();
-    let late = now - due as f64;
+    let late = now() - due as f64;
     // A look at the bans takes its time, also on the slow side.
     assert!((0.0..2.0).contains(&late), "the ban on `{prefix}` ended {late:.2} s after it was due");
 }

@@ -27,7 +27,8 @@ impl Guest {
         let prefix = format!("f2x-{}-", std::process::id());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir();
         let directory = directory.expect("a temporary directory can be made");
-        let unpacked = target().join("guest-kernel");
+        let unpacked = std::env::var_os("FAIL2XDP_GUEST_KERNEL")
+            .map_or_else(|| target().join("guest-kernel"), PathBuf::from);
         let guest = Guest { kernel: find(&unpacked, "vmlinuz"), directory };
         for directory in ["bin", "dev", "etc/fail2xdp", "proc", "run", "sys", "tmp", "var/lib"] {
             fs::create_dir_all(guest.path(directory)).expect("the directory is new");

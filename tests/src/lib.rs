@@ -6,6 +6,7 @@
 //!
 //! Helpers panic with what was missing: a test that cannot run has failed, and says what to install.
 pub mod attack;
+mod clock;
 mod daemon;
 mod guess;
 mod guest;
@@ -17,11 +18,12 @@ mod server;
 mod site;
 mod wait;
 
+pub use clock::{now, syslog_now};
 pub use daemon::Daemon;
 pub use guess::{Login, flood, guess, hold_session};
 pub use guest::Guest;
 pub use log::Log;
-pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host};
+pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host, unit};
 pub use probe::{Besieged, Echo, Siege, connect, is_dropped, reaches, ssh_continues, ssh_opened};
 pub use run::{artifact, binary, require, run, tool};
 pub use server::{LogTo, Sshd};

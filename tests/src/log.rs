@@ -44,7 +44,7 @@ impl Log {
     pub fn line_of(from: IpAddr) -> String {
         static SESSION: AtomicU32 = AtomicU32::new(1000);
         let session = SESSION.fetch_add(1, Ordering::Relaxed);
-        let now = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
+        let now = crate::syslog_now();
         format!(
             "{now} host sshd[{session}]: Failed password for root from {from} port 50022 ssh2\n"
         )

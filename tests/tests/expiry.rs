@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fail2xdp_tests::{Log, Net, SERVER, Site, attack::ends_on_time, run, until};
+use fail2xdp_tests::{Log, Net, SERVER, Site, attack::ends_on_time, now, run, syslog_now, until};
 
 /// Bans that lapse in the same second.
 const MASS: u32 = 100_000;
@@ -87,13 +87,13 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
             |log: &mut Log| line_to_drop(&net, log, samples.next().expect("endless"), to);
         let idle: Vec<Duration> = (0..50).map(|_| sample(&mut fresh_log)).collect();
 
-        let at = jiff::Timestamp::now().as_second();
-        let now = jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string();
+        let at = now() as i64;
+        let stamp = syslog_now();
         let lines: String = (0..MASS)
             .map(|nth| {
                 let from = Ipv4Addr::from(0x6440_0000 + nth);
                 format!(
-                    "{now} host sshd[{}]: Failed password for root from {from} port 1 ssh2\n",
+                    "{stamp} host sshd[{}]: Failed password for root from {from} port 1 ssh2\n",
                     nth + 2000
                 )
             })
@@ -106,7 +106,7 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
         });
         let loaded = begun.elapsed();
 
-        let seconds_left = || at + LASTING - jiff::Timestamp::now().as_second();
+        let seconds_left = || at + LASTING - now() as i64;
         until(Duration::from_secs(LASTING as u64), "their end is near", || {
             (seconds_left() <= 1).then_some(())
         });
@@ -117,7 +117,7 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
         assert_eq!(banned(), Some(0), "all are gone within 3 s");
         let dump = run(
             "bpftool",
-            &["-j", "map", "dump", "pinned", &site.pins().join("BANS_V4").display().to_string()],
+            &["-j", "map", "dump", "pinned", &site.pins().join("maps/BANS_V4").display().to_string()],
         );
         let dump: serde_json::Value = serde_json::from_str(&dump).expect("bpftool prints JSON");
         let left = dump.as_array().map_or(0, Vec::len);

@@ -43,7 +43,12 @@ pub fn line(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         value.map(|value| format!("{}={}", name.to_string_lossy(), quoted(value)))
     });
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    // Nobody types the place of the cargo that called us.
+    let mut program = command.get_program();
+    if std::env::var_os("CARGO").is_some_and(|cargo| cargo == program) {
+        program = OsStr::new("cargo");
+    }
+    let words = std::iter::once(program).chain(command.get_args()).map(quoted);
     variables.chain(words).collect::<Vec<_>>().join(" ")
 }
 

@@ -81,12 +81,14 @@ pub enum EnforceError {
     #[error("cannot load the XDP program")]
     Load(#[source] aya::EbpfError),
     /// The verifier refused a program.
-    #[error("the kernel's verifier refuses `{program}`")]
+    #[error(
+        "the kernel's verifier refuses `{program}`: {words}; please report this with the output of `uname -a`"
+    )]
     Verifier {
         /// The program's name.
         program: String,
-        /// The verifier's words.
-        source: aya::programs::ProgramError,
+        /// The last words of the verifier's log, or the system call's error.
+        words: String,
     },
     /// No interface of that name.
     #[error("no interface `{name}` here: there are {known}")]
@@ -240,6 +242,11 @@ impl Surroundings {
             .filter(|&(bit, name)| !has(bit) && (name == CAP_NET_ADMIN.1 || !has(CAP_SYS_ADMIN)))
             .map(|(_, name)| name)
             .collect()
+    }
+
+    /// Whether a capability that enforcement needs is missing.
+    pub fn lacks_capabilities(&self) -> bool {
+        !self.missing().is_empty()
     }
 
     /// What can be said before anything is tried: a kernel that is too old.

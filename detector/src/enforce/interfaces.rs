@@ -60,13 +60,7 @@ impl Network {
         let fault = |what| move |source: io::Error| EnforceError::Netlink { what, source };
         let mut netlink = Netlink::open().map_err(fault("a netlink socket"))?;
         let devices = devices(&mut netlink).map_err(fault("the interfaces"))?;
-        let addresses = netlink
-            .dump(netlink::RTM_GETADDR, &[0; 8], |found: &mut Vec<IpAddr>, kind, body| {
-                if kind == netlink::RTM_NEWADDR {
-                    found.extend(own_address(body));
-                }
-            })
-            .map_err(fault("the addresses"))?;
+        let addresses = own_addresses(&mut netlink).map_err(fault("the addresses"))?;
         let routes = netlink
             .dump(netlink::RTM_GETROUTE, &[0; 12], |found: &mut Vec<DefaultRoute>, kind, body| {
                 if kind == netlink::RTM_NEWROUTE {
@@ -187,6 +181,20 @@ impl Device {
             (kind, by_type) => format!("{kind}, {by_type}"),
         }
     }
+}
+
+/// This machine's own addresses.
+pub(super) fn addresses() -> Result<Vec<IpAddr>, EnforceError> {
+    let asked = Netlink::open().and_then(|mut netlink| own_addresses(&mut netlink));
+    asked.map_err(|source| EnforceError::Netlink { what: "the addresses", source })
+}
+
+fn own_addresses(netlink: &mut Netlink) -> io::Result<Vec<IpAddr>> {
+    netlink.dump(netlink::RTM_GETADDR, &[0; 8], |found: &mut Vec<IpAddr>, kind, body| {
+        if kind == netlink::RTM_NEWADDR {
+            found.extend(own_address(body));
+        }
+    })
 }
 
 /// The interfaces as they are now.

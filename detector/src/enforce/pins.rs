@@ -33,7 +33,18 @@ const LINKS: &str = "links";
 #[derive(Debug)]
 pub(super) struct PinDir {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A lock on a directory.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would not do while a child that was just forked still has a copy of the descriptor.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EnforceError {
@@ -77,12 +88,7 @@ impl PinDir {
             Err(errno) => return Err(fault("lock", path)(errno.into())),
         }
         make.create(&links).map_err(fault("make", &links))?;
-        Ok(PinDir { path: path.to_owned(), _lock: lock })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+        Ok(PinDir { path: path.to_owned(), _lock: Lock(lock) })
     }
 
     /// Where links are pinned.

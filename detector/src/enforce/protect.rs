@@ -84,6 +84,11 @@ impl AllowList {
             .min_by_key(|(entry, _)| entry.prefix_len())
     }
 
+    /// Whether exactly this entry is on it.
+    pub fn contains(&self, entry: IpNet) -> bool {
+        self.entries.contains_key(&entry)
+    }
+
     /// All entries.
     pub fn entries(&self) -> impl Iterator<Item = (IpNet, Why)> {
         self.entries.iter().map(|(&prefix, &why)| (prefix, why))

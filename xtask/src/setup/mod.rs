@@ -213,8 +213,8 @@ fn borrow_llvm(toolchain: &str) -> Result<()> {
 fn linker(llvm: u32, prefix: &str) -> Command {
     let mut command = sh::cargo();
     command.args(machine::linker_arguments(llvm, &tools()));
-    command.env("LLVM_PREFIX", prefix).env_remove("RUSTFLAGS");
-    // With a target directory of its own, so that nothing waits for a build of the workspace.
-    command.env("CARGO_TARGET_DIR", tools().join("build"));
+    command.env("LLVM_PREFIX", prefix).env_remove("RUSTFLAGS").env_remove("CARGO_TARGET_DIR");
+    // The work is done in LLVM's library: what is built here need not be fast, but soon there.
+    command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     command
 }
