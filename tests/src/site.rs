@@ -46,11 +46,11 @@ impl<'net> Site<'net> {
         }
         run("mount", &["-t", "bpf", "bpf", &site.path("bpf").display().to_string()]);
         copy(&repository().join("config"), &site.path("config"));
-        site.jails("[sshd]\nenabled = false\n");
+        site.write("config/jail.d/none.conf", "[sshd]\nenabled = no\n");
         site
     }
 
-    /// Writes `jail.local`.
+    /// Writes `jail.local`; jails that it does not enable stay off.
     #[track_caller]
     pub fn jails(&self, text: &str) {
         self.write("config/jail.local", text);

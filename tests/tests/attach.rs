@@ -238,7 +238,7 @@ fn maps_can_be_read_by_people() {
     site.json(&["ban", "10.9.0.2", "--jail", "guard"]);
     let pins =
         site.json(&["status"])["enforcement"]["pins"].as_str().expect("it is a path").to_owned();
-    let dump = run("bpftool", &["map", "dump", "pinned", &format!("{pins}/BANS_V4")]);
+    let dump = run("bpftool", &["map", "dump", "pinned", &format!("{pins}/maps/BANS_V4")]);
     assert!(dump.contains("until") && dump.contains("scope"), "named fields: {dump}");
     let listed =
         Command::new(tool("bpftool")).args(["prog", "show"]).output().expect("bpftool runs").stdout;

@@ -117,7 +117,7 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
         assert_eq!(banned(), Some(0), "all are gone within 3 s");
         let dump = run(
             "bpftool",
-            &["-j", "map", "dump", "pinned", &site.pins().join("BANS_V4").display().to_string()],
+            &["-j", "map", "dump", "pinned", &site.pins().join("maps/BANS_V4").display().to_string()],
         );
         let dump: serde_json::Value = serde_json::from_str(&dump).expect("bpftool prints JSON");
         let left = dump.as_array().map_or(0, Vec::len);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, LogTo, Login, Net, SERVER, Site, Sshd,
     attack::{Cast, is_stopped_and_ends},
-    guess, reaches, until,
+    guess, reaches, unit, until,
 };
 
 /// A jail that reads the journal of `sshd` with these matches.
@@ -68,6 +68,6 @@ fn guesses_made_before_the_daemon_starts_count() {
         assert_eq!(guess(&net.clients, ATTACKER.v6, SERVER.v6, false), Login::Denied);
     }
     let _daemon = site.start();
-    let ban = site.wait_banned(&ATTACKER.v6.to_string());
+    let ban = site.wait_banned(&unit(ATTACKER.v6));
     assert_eq!(ban["failures"], 3, "each is counted once: {ban}");
 }

@@ -36,7 +36,7 @@ mod tests;
 mod text;
 use std::path::{Path, PathBuf};
 
-pub use ignore::{AddressError, ignored, network};
+pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;

@@ -4,6 +4,8 @@
 //! it is renewed every minute, when the wall clock steps and after a suspend, by one atomic store.
 use std::time::{Duration, Instant};
 
+use fail2xdp_common::report::ClockSample;
+
 use crate::engine::Timestamp;
 
 /// Values of `CONFIG_HZ` that Linux offers on any machine.
@@ -13,16 +15,7 @@ const FREQUENCIES: [u32; 10] = [24, 32, 48, 64, 100, 128, 250, 300, 1000, 1024];
 const RENEWAL: Duration = Duration::from_secs(60);
 
 /// A wall clock that moved by more than this against the monotonic one was set.
-const STEP: Duration = Duration::from_millis(20);
-
-/// What one run of the sampling program saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// `bpf_jiffies64`.
-    pub jiffies: u64,
-    /// `bpf_ktime_get_ns`.
-    pub nanoseconds: u64,
-}
+pub(super) const STEP: Duration = Duration::from_millis(20);
 
 /// Which of the kernel's counters the program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +34,12 @@ impl Ticks {
     ///
     /// Jiffies start at 2^32 − 300 · HZ (`INITIAL_JIFFIES`), so one sample tells frequencies apart from the first
     /// second on. The rate of two samples would not: under emulation it was once wrong by a fifth.
-    pub fn of(sample: Sample) -> Ticks {
+    pub fn of(sample: ClockSample) -> Ticks {
         let distance = |frequency: u32| {
-            let since_start = i128::from(sample.jiffies) - ((1 << 32) - 300 * i128::from(frequency));
-            (since_start - i128::from(sample.nanoseconds) * i128::from(frequency) / 1_000_000_000).unsigned_abs()
+            let since_start =
+                i128::from(sample.jiffies) - ((1 << 32) - 300 * i128::from(frequency));
+            (since_start - i128::from(sample.nanoseconds) * i128::from(frequency) / 1_000_000_000)
+                .unsigned_abs()
         };
         let mut ranked = FREQUENCIES.map(|frequency| (distance(frequency), frequency));
         ranked.sort_unstable();
@@ -60,22 +55,9 @@ impl Ticks {
         }
     }
 
-    /// The counter's reading in a sample.
-    fn reading(self, sample: Sample) -> u64 {
-        match self {
-            Ticks::Jiffies { .. } => sample.jiffies,
-            Ticks::Coarse => sample.nanoseconds >> 20,
-        }
-    }
-
-    /// The offset with which the kernel's clock shows `now` at the moment of the sample.
-    pub fn offset(self, sample: Sample, now: Timestamp) -> u64 {
-        fixed(now).wrapping_sub(self.reading(sample).wrapping_mul(self.scale()))
-    }
-
-    /// What the program's clock shows at the moment of the sample, in 32.32 fixed point.
-    pub fn shown(self, sample: Sample, offset: u64) -> u64 {
-        self.reading(sample).wrapping_mul(self.scale()).wrapping_add(offset)
+    /// The offset with which the kernel's clock shows `now` when its counter stands at `ticks`.
+    pub fn offset(self, ticks: u64, now: Timestamp) -> u64 {
+        fixed(now).wrapping_sub(ticks.wrapping_mul(self.scale()))
     }
 }
 
@@ -99,13 +81,19 @@ impl Renewal {
 
     /// Whether a minute has passed, or the wall clock was set in between.
     pub fn is_due(&self, at: Instant, wall: Timestamp) -> bool {
-        at.saturating_duration_since(self.at) >= RENEWAL || self.step(at, wall).unsigned_abs() > STEP.as_micros()
+        at.saturating_duration_since(self.at) >= RENEWAL
+            || self.step(at, wall).unsigned_abs() > STEP.as_micros()
     }
 
     /// By how many microseconds the wall clock ran ahead of the monotonic one since.
     pub fn step(&self, at: Instant, wall: Timestamp) -> i128 {
         let passed = at.saturating_duration_since(self.at).as_micros() as i128;
         i128::from(wall.micros()) - i128::from(self.wall.micros()) - passed
+    }
+
+    /// What the wall clock says at a moment, unless it was set since.
+    pub fn wall_at(&self, at: Instant) -> Timestamp {
+        self.wall.plus(at.saturating_duration_since(self.at))
     }
 
     /// When a minute will have passed.
@@ -119,10 +107,14 @@ mod tests {
     use super::*;
 
     /// A machine that has been up for so long, its jiffies off by so many ticks.
-    fn sample(frequency: u32, up: Duration, off: i64) -> Sample {
+    fn sample(frequency: u32, up: Duration, off: i64) -> ClockSample {
         let ticks = up.as_nanos() * u128::from(frequency) / 1_000_000_000;
         let jiffies = ((1u64 << 32) - 300 * u64::from(frequency)) + ticks as u64;
-        Sample { jiffies: jiffies.wrapping_add_signed(off), nanoseconds: up.as_nanos() as u64 }
+        ClockSample {
+            jiffies: jiffies.wrapping_add_signed(off),
+            nanoseconds: up.as_nanos() as u64,
+            ticks: 0,
+        }
     }
 
     #[test]
@@ -131,7 +123,11 @@ mod tests {
             for seconds in [0, 1, 10, 86_400, 5 * 365 * 86_400] {
                 for off in [-72, 0, 72] {
                     let seen = Ticks::of(sample(frequency, Duration::from_secs(seconds), off));
-                    assert_eq!(seen, Ticks::Jiffies { frequency }, "{seconds} s up, {off} ticks off");
+                    assert_eq!(
+                        seen,
+                        Ticks::Jiffies { frequency },
+                        "{seconds} s up, {off} ticks off"
+                    );
                 }
             }
         }
@@ -139,24 +135,38 @@ mod tests {
 
     #[test]
     fn jiffies_that_fit_no_frequency_are_not_trusted() {
-        assert_eq!(Ticks::of(Sample { jiffies: 0, nanoseconds: 1 << 50 }), Ticks::Coarse);
+        assert_eq!(
+            Ticks::of(ClockSample { nanoseconds: 1 << 50, ..ClockSample::default() }),
+            Ticks::Coarse
+        );
         assert_eq!(Ticks::of(sample(177, Duration::from_secs(3600), 0)), Ticks::Coarse);
     }
 
     #[test]
     fn the_clock_shows_the_wall_clock_and_stays_close_for_a_day() {
-        for ticks in [Ticks::Coarse].into_iter().chain(FREQUENCIES.map(|frequency| Ticks::Jiffies { frequency })) {
+        for ticks in [Ticks::Coarse]
+            .into_iter()
+            .chain(FREQUENCIES.map(|frequency| Ticks::Jiffies { frequency }))
+        {
             let frequency = match ticks {
                 Ticks::Jiffies { frequency } => frequency,
                 Ticks::Coarse => 100,
             };
             let now = Timestamp::from_micros(1_795_270_000_123_456);
-            let then = sample(frequency, Duration::from_secs(1000), 0);
-            let offset = ticks.offset(then, now);
-            assert_eq!(ticks.shown(then, offset), fixed(now));
-            let later = sample(frequency, Duration::from_secs(1000 + 86_400), 0);
-            let late = fixed(now.plus(Duration::from_secs(86_400))) - ticks.shown(later, offset);
-            assert!(late < (1u64 << 32) / 70, "{ticks:?}: {} ms late after a day", (late * 1000) >> 32);
+            let reading = |seconds| {
+                let then = sample(frequency, Duration::from_secs(seconds), 0);
+                if ticks == Ticks::Coarse { then.nanoseconds >> 20 } else { then.jiffies }
+            };
+            let offset = ticks.offset(reading(1000), now);
+            // What the program computes.
+            let shown = |seconds| reading(seconds).wrapping_mul(ticks.scale()).wrapping_add(offset);
+            assert_eq!(shown(1000), fixed(now));
+            let late = fixed(now.plus(Duration::from_secs(86_400))) - shown(1000 + 86_400);
+            assert!(
+                late < (1u64 << 32) / 70,
+                "{ticks:?}: {} ms late after a day",
+                (late * 1000) >> 32
+            );
         }
     }
 

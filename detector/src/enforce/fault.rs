@@ -7,28 +7,38 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum EnforceError {
     /// The kernel lacks what the program needs.
-    #[error("kernel {release} is too old: enforcement needs Linux 5.10 or later; `--mode none` detects and reports without it")]
+    #[error(
+        "kernel {release} is too old: enforcement needs Linux 5.10 or later; `--mode none` detects and reports without it"
+    )]
     OldKernel {
         /// What `uname -r` says.
         release: String,
     },
     /// The kernel knows no BTF, which the maps and subprograms carry.
-    #[error("this kernel was built without BTF (`CONFIG_DEBUG_INFO_BTF`): use the distribution's kernel, or `--mode none` to detect and report only")]
+    #[error(
+        "this kernel was built without BTF (`CONFIG_DEBUG_INFO_BTF`): use the distribution's kernel, or `--mode none` to detect and report only"
+    )]
     NoBtf,
     /// The process may not load BPF programs.
-    #[error("not allowed to load the XDP program: {missing} missing; run as root, or give the service `AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON`; `--mode none` detects and reports without any of them")]
+    #[error(
+        "not allowed to load the XDP program: {missing} missing; run as root, or give the service `AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON`; `--mode none` detects and reports without any of them"
+    )]
     NotPermitted {
         /// The capabilities that this process lacks.
         missing: String,
     },
     /// The capabilities are there, and the kernel refuses all the same.
-    #[error("the kernel refuses BPF although every capability is there ({cause}); `--mode none` detects and reports without BPF")]
+    #[error(
+        "the kernel refuses BPF although every capability is there ({cause}); `--mode none` detects and reports without BPF"
+    )]
     Refused {
         /// What is known to forbid it: a container's seccomp filter, kernel lockdown.
         cause: String,
     },
     /// Kernels before 5.11 charge maps to the locked-memory limit.
-    #[error("the locked-memory limit of {limit} bytes is too small for the maps on kernel {release}: run with `ulimit -l unlimited`, or `LimitMEMLOCK=infinity` in the service")]
+    #[error(
+        "the locked-memory limit of {limit} bytes is too small for the maps on kernel {release}: run with `ulimit -l unlimited`, or `LimitMEMLOCK=infinity` in the service"
+    )]
     LockedMemory {
         /// The limit in bytes.
         limit: u64,
@@ -60,7 +70,9 @@ pub enum EnforceError {
         pid: Option<u32>,
     },
     /// The object is not one of ours, or damaged.
-    #[error("the embedded XDP object does not fit this daemon: {what}; build both together with `cargo xtask build`")]
+    #[error(
+        "the embedded XDP object does not fit this daemon: {what}; build both together with `cargo xtask build`"
+    )]
     Object {
         /// What is missing or wrong.
         what: String,
@@ -85,7 +97,9 @@ pub enum EnforceError {
         known: String,
     },
     /// The program reads Ethernet frames, and this link has none.
-    #[error("`{interface}` carries no Ethernet frames ({kind}), so its packets cannot be read: {instead}")]
+    #[error(
+        "`{interface}` carries no Ethernet frames ({kind}), so its packets cannot be read: {instead}"
+    )]
     NoEthernet {
         /// The interface asked for.
         interface: String,
@@ -95,7 +109,9 @@ pub enum EnforceError {
         instead: String,
     },
     /// Somebody else's XDP program is there; it was left alone.
-    #[error("`{interface}` already runs another XDP program ({program}, {mode} mode); nothing was replaced: `ip link set dev {interface} {off} off` removes it, where it was not attached through a pinned link")]
+    #[error(
+        "`{interface}` already runs another XDP program ({program}, {mode} mode); nothing was replaced: `ip link set dev {interface} {off} off` removes it, where it was not attached through a pinned link"
+    )]
     Occupied {
         /// The interface.
         interface: String,
@@ -117,7 +133,9 @@ pub enum EnforceError {
         reason: String,
     },
     /// Attached, and the link would not have survived the daemon: undone.
-    #[error("the attachment to `{interface}` cannot be pinned, so it would end with the daemon; it was taken back")]
+    #[error(
+        "the attachment to `{interface}` cannot be pinned, so it would end with the daemon; it was taken back"
+    )]
     NotPinned {
         /// The interface.
         interface: String,
@@ -139,7 +157,9 @@ pub enum EnforceError {
         source: io::Error,
     },
     /// The maps are full and may not grow further.
-    #[error("`{prefix}` is not enforced: {bans} bans of its family fill the maps, and `max_bans` allows no more")]
+    #[error(
+        "`{prefix}` is not enforced: {bans} bans of its family fill the maps, and `max_bans` allows no more"
+    )]
     Full {
         /// The prefix refused.
         prefix: ipnet::IpNet,
@@ -189,10 +209,15 @@ impl Surroundings {
     pub fn observe() -> Surroundings {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let field = |name: &str| {
-            status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(|value| value.trim().to_owned())
         };
         Surroundings {
-            capabilities: field("CapEff:").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0),
+            capabilities: field("CapEff:")
+                .and_then(|hex| u64::from_str_radix(&hex, 16).ok())
+                .unwrap_or(0),
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             lockdown: std::fs::read_to_string("/sys/kernel/security/lockdown").ok(),
             seccomp: field("Seccomp:").is_some_and(|mode| mode != "0"),
@@ -202,7 +227,8 @@ impl Surroundings {
 
     /// Major and minor number of the kernel.
     pub fn version(&self) -> (u32, u32) {
-        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+        let mut numbers =
+            self.release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
@@ -214,6 +240,11 @@ impl Surroundings {
             .filter(|&(bit, name)| !has(bit) && (name == CAP_NET_ADMIN.1 || !has(CAP_SYS_ADMIN)))
             .map(|(_, name)| name)
             .collect()
+    }
+
+    /// Whether a capability that enforcement needs is missing.
+    pub fn lacks_capabilities(&self) -> bool {
+        !self.missing().is_empty()
     }
 
     /// What can be said before anything is tried: a kernel that is too old.
@@ -229,7 +260,9 @@ impl Surroundings {
         let missing = self.missing();
         if !missing.is_empty() {
             let verb = if missing.len() == 1 { "is" } else { "are" };
-            return EnforceError::NotPermitted { missing: format!("{} {verb}", missing.join(", ")) };
+            return EnforceError::NotPermitted {
+                missing: format!("{} {verb}", missing.join(", ")),
+            };
         }
         match (&self.lockdown, self.locked_memory) {
             (_, Some(limit)) if self.version() < (5, 11) => {
@@ -239,9 +272,12 @@ impl Surroundings {
                 cause: format!("kernel lockdown is on: `{}`", state.trim()),
             },
             _ if self.seccomp => EnforceError::Refused {
-                cause: "a seccomp filter is active: in a container allow the `bpf` system call".to_owned(),
+                cause: "a seccomp filter is active: in a container allow the `bpf` system call"
+                    .to_owned(),
             },
-            _ => EnforceError::Refused { cause: "a security module may forbid it: see `dmesg`".to_owned() },
+            _ => EnforceError::Refused {
+                cause: "a security module may forbid it: see `dmesg`".to_owned(),
+            },
         }
     }
 }

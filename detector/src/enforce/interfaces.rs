@@ -60,13 +60,7 @@ impl Network {
         let fault = |what| move |source: io::Error| EnforceError::Netlink { what, source };
         let mut netlink = Netlink::open().map_err(fault("a netlink socket"))?;
         let devices = devices(&mut netlink).map_err(fault("the interfaces"))?;
-        let addresses = netlink
-            .dump(netlink::RTM_GETADDR, &[0; 8], |found: &mut Vec<IpAddr>, kind, body| {
-                if kind == netlink::RTM_NEWADDR {
-                    found.extend(own_address(body));
-                }
-            })
-            .map_err(fault("the addresses"))?;
+        let addresses = own_addresses(&mut netlink).map_err(fault("the addresses"))?;
         let routes = netlink
             .dump(netlink::RTM_GETROUTE, &[0; 12], |found: &mut Vec<DefaultRoute>, kind, body| {
                 if kind == netlink::RTM_NEWROUTE {
@@ -106,7 +100,8 @@ impl Network {
 
     /// The error for an interface that is not there, with those that are.
     pub fn unknown(&self, name: &str) -> EnforceError {
-        let known: Vec<String> = self.devices.iter().map(|device| format!("`{}`", device.name)).collect();
+        let known: Vec<String> =
+            self.devices.iter().map(|device| format!("`{}`", device.name)).collect();
         EnforceError::UnknownInterface { name: name.to_owned(), known: known.join(", ") }
     }
 
@@ -119,14 +114,23 @@ impl Network {
         if matches!(device.link_type, ARPHRD_ETHER | ARPHRD_LOOPBACK) {
             return Ok(());
         }
-        let ethernet = |index: &u32| self.by_index(*index).filter(|device| device.link_type == ARPHRD_ETHER);
+        let ethernet =
+            |index: &u32| self.by_index(*index).filter(|device| device.link_type == ARPHRD_ETHER);
         let below: Vec<&str> = match device.lower.as_ref().and_then(ethernet) {
             Some(lower) => vec![&lower.name],
             None => {
-                let default: Vec<&str> =
-                    self.default_devices.iter().filter_map(ethernet).map(|device| device.name.as_str()).collect();
+                let default: Vec<&str> = self
+                    .default_devices
+                    .iter()
+                    .filter_map(ethernet)
+                    .map(|device| device.name.as_str())
+                    .collect();
                 let any = self.devices.iter().filter(|device| device.link_type == ARPHRD_ETHER);
-                if default.is_empty() { any.map(|device| device.name.as_str()).collect() } else { default }
+                if default.is_empty() {
+                    any.map(|device| device.name.as_str()).collect()
+                } else {
+                    default
+                }
             }
         };
         let named: Vec<String> = below.iter().map(|name| format!("`{name}`")).collect();
@@ -136,7 +140,10 @@ impl Network {
             instead: match named.as_slice() {
                 [] => "there is no Ethernet interface here to protect in its place".to_owned(),
                 [one] => format!("protect the Ethernet interface that carries it, {one}"),
-                several => format!("protect the Ethernet interface that carries it, one of {}", several.join(", ")),
+                several => format!(
+                    "protect the Ethernet interface that carries it, one of {}",
+                    several.join(", ")
+                ),
             },
         })
     }
@@ -176,6 +183,20 @@ impl Device {
     }
 }
 
+/// This machine's own addresses.
+pub(super) fn addresses() -> Result<Vec<IpAddr>, EnforceError> {
+    let asked = Netlink::open().and_then(|mut netlink| own_addresses(&mut netlink));
+    asked.map_err(|source| EnforceError::Netlink { what: "the addresses", source })
+}
+
+fn own_addresses(netlink: &mut Netlink) -> io::Result<Vec<IpAddr>> {
+    netlink.dump(netlink::RTM_GETADDR, &[0; 8], |found: &mut Vec<IpAddr>, kind, body| {
+        if kind == netlink::RTM_NEWADDR {
+            found.extend(own_address(body));
+        }
+    })
+}
+
 /// The interfaces as they are now.
 pub(super) fn devices(netlink: &mut Netlink) -> io::Result<Vec<Device>> {
     const IFLA_EXT_MASK: u16 = 29;
@@ -212,7 +233,9 @@ fn device(body: &[u8]) -> Option<Device> {
         match kind {
             IFLA_IFNAME => device.name = text(value),
             IFLA_MTU => device.mtu = word(value, 0).unwrap_or(0),
-            IFLA_LINK => device.lower = word(value, 0).filter(|&index| index != 0 && index != device.index),
+            IFLA_LINK => {
+                device.lower = word(value, 0).filter(|&index| index != 0 && index != device.index)
+            }
             IFLA_LINK_NETNSID => elsewhere = true,
             IFLA_LINKINFO => {
                 let kind = attributes(value, 0).find(|(kind, _)| *kind == IFLA_INFO_KIND);
@@ -234,12 +257,16 @@ fn running_xdp(value: &[u8]) -> Option<RunningXdp> {
     const IFLA_XDP_DRV_PROG_ID: u16 = 5;
     const IFLA_XDP_SKB_PROG_ID: u16 = 6;
     const IFLA_XDP_HW_PROG_ID: u16 = 7;
-    [(IFLA_XDP_DRV_PROG_ID, "native"), (IFLA_XDP_SKB_PROG_ID, "generic"), (IFLA_XDP_HW_PROG_ID, "hardware")]
-        .into_iter()
-        .find_map(|(wanted, mode)| {
-            let (_, id) = attributes(value, 0).find(|(kind, _)| *kind == wanted)?;
-            Some(RunningXdp { mode, id: word(id, 0).filter(|&id| id != 0)? })
-        })
+    [
+        (IFLA_XDP_DRV_PROG_ID, "native"),
+        (IFLA_XDP_SKB_PROG_ID, "generic"),
+        (IFLA_XDP_HW_PROG_ID, "hardware"),
+    ]
+    .into_iter()
+    .find_map(|(wanted, mode)| {
+        let (_, id) = attributes(value, 0).find(|(kind, _)| *kind == wanted)?;
+        Some(RunningXdp { mode, id: word(id, 0).filter(|&id| id != 0)? })
+    })
 }
 
 /// An address in network byte order, of whichever family its length says.
@@ -255,7 +282,9 @@ fn address(value: &[u8]) -> Option<IpAddr> {
 fn own_address(body: &[u8]) -> Option<IpAddr> {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
-    let find = |wanted| attributes(body, 8).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address(value));
+    let find = |wanted| {
+        attributes(body, 8).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address(value))
+    };
     find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))
 }
 
@@ -280,12 +309,14 @@ impl DefaultRoute {
         const RTA_MULTIPATH: u16 = 9;
         const RTA_TABLE: u16 = 15;
         const RTA_VIA: u16 = 18;
-        let (family, length, table, kind) = (*body.first()?, *body.get(1)?, *body.get(4)?, *body.get(7)?);
+        let (family, length, table, kind) =
+            (*body.first()?, *body.get(1)?, *body.get(4)?, *body.get(7)?);
         let internet = i32::from(family) == libc::AF_INET || i32::from(family) == libc::AF_INET6;
         if !internet || length != 0 || kind != RTN_UNICAST || word(body, 8)? & RTM_F_CLONED != 0 {
             return None;
         }
-        let mut route = DefaultRoute { table: table.into(), devices: Vec::new(), gateways: Vec::new() };
+        let mut route =
+            DefaultRoute { table: table.into(), devices: Vec::new(), gateways: Vec::new() };
         let hop = |route: &mut DefaultRoute, kind, value: &[u8]| match kind {
             RTA_GATEWAY => route.gateways.extend(address(value)),
             // `struct rtvia`: a gateway of the other family, behind two bytes that name it.
@@ -299,7 +330,9 @@ impl DefaultRoute {
                 RTA_MULTIPATH => {
                     let mut rest = value;
                     // `struct rtnexthop`: length, flags, hops, interface; then attributes.
-                    while let Some(length) = netlink::half(rest, 0).map(usize::from).filter(|&length| length >= 8) {
+                    while let Some(length) =
+                        netlink::half(rest, 0).map(usize::from).filter(|&length| length >= 8)
+                    {
                         let Some(one) = rest.get(..length) else { break };
                         route.devices.extend(word(one, 4));
                         attributes(one, 8).for_each(|(kind, value)| hop(&mut route, kind, value));
@@ -328,7 +361,10 @@ mod tests {
             default_devices: vec![2, device.index],
             ..Network::default()
         };
-        assert_eq!(network.readable(&device).map_err(|fault| fault.to_string()), Err(expect.to_owned()));
+        assert_eq!(
+            network.readable(&device).map_err(|fault| fault.to_string()),
+            Err(expect.to_owned())
+        );
     }
 
     #[test]

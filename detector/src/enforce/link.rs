@@ -49,6 +49,11 @@ pub(super) struct Programs {
 }
 
 impl Programs {
+    /// The one that is tried first.
+    pub fn first(&self) -> &OwnedFd {
+        self.frags.as_ref().unwrap_or(&self.plain)
+    }
+
     /// In the order they are tried: with frags large packets need no single buffer, and the MTU may stay.
     fn in_order(&self) -> impl Iterator<Item = &OwnedFd> {
         self.frags.iter().chain([&self.plain])
@@ -92,9 +97,17 @@ impl Attachment {
     ) -> Result<Attachment, Fault> {
         network.readable(device).map_err(Fault::Final)?;
         let (mode, reason, link) = match wanted {
-            AttachMode::Native => (Mode::Native, None, native(device, network, programs)?.map_err(|reason| {
-                Fault::Final(EnforceError::Attach { interface: device.name.clone(), mode: "native", reason })
-            })?),
+            AttachMode::Native => (
+                Mode::Native,
+                None,
+                native(device, network, programs)?.map_err(|reason| {
+                    Fault::Final(EnforceError::Attach {
+                        interface: device.name.clone(),
+                        mode: "native",
+                        reason,
+                    })
+                })?,
+            ),
             AttachMode::Generic => (Mode::Generic, None, generic(device, programs)?),
             AttachMode::Auto | AttachMode::None => match native(device, network, programs)? {
                 Ok(link) => (Mode::Native, None, link),
@@ -105,10 +118,18 @@ impl Attachment {
         // A pin of that name can only be the rest of an interface that is gone: every live one was read before.
         let _ = std::fs::remove_file(&pin);
         match sys::pin(&link, &pin) {
-            Ok(()) => Ok(Attachment { index: device.index, name: device.name.clone(), mode, reason, link, pin }),
-            Err(source) => {
-                Err(Fault::Final(EnforceError::NotPinned { interface: device.name.clone(), source }))
-            }
+            Ok(()) => Ok(Attachment {
+                index: device.index,
+                name: device.name.clone(),
+                mode,
+                reason,
+                link,
+                pin,
+            }),
+            Err(source) => Err(Fault::Final(EnforceError::NotPinned {
+                interface: device.name.clone(),
+                source,
+            })),
         }
     }
 
@@ -157,7 +178,11 @@ pub(super) fn pin_name(interface: &str) -> String {
 }
 
 /// Native or the reason why not.
-fn native(device: &Device, network: &Network, programs: &Programs) -> Result<Result<OwnedFd, String>, Fault> {
+fn native(
+    device: &Device,
+    network: &Network,
+    programs: &Programs,
+) -> Result<Result<OwnedFd, String>, Fault> {
     let mut last = None;
     for program in programs.in_order() {
         match sys::link_create(program, device.index, Mode::Native.flags()) {
@@ -187,14 +212,20 @@ fn generic(device: &Device, programs: &Programs) -> Result<OwnedFd, Fault> {
             }
         }
     }
-    Err(Fault::Final(EnforceError::Attach { interface: device.name.clone(), mode: "generic", reason: last }))
+    Err(Fault::Final(EnforceError::Attach {
+        interface: device.name.clone(),
+        mode: "generic",
+        reason: last,
+    }))
 }
 
 /// Errors after which no other mode or program needs to be tried.
 fn fatal(device: &Device, error: &io::Error) -> Result<(), Fault> {
     match error.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => {
-            let now = Netlink::open().and_then(|mut netlink| interfaces::devices(&mut netlink)).unwrap_or_default();
+            let now = Netlink::open()
+                .and_then(|mut netlink| interfaces::devices(&mut netlink))
+                .unwrap_or_default();
             let running = now.iter().find(|now| now.index == device.index).and_then(|now| now.xdp);
             Err(running.map_or(Fault::Busy, |running| Fault::Final(occupied(device, running))))
         }
@@ -208,7 +239,8 @@ fn occupied(device: &Device, running: RunningXdp) -> EnforceError {
     let id = running.id;
     EnforceError::Occupied {
         interface: device.name.clone(),
-        program: sys::program_name(id).map_or_else(|| format!("id {id}"), |name| format!("`{name}`, id {id}")),
+        program: sys::program_name(id)
+            .map_or_else(|| format!("id {id}"), |name| format!("`{name}`, id {id}")),
         mode: running.mode,
         off: match running.mode {
             "native" => "xdpdrv",
@@ -238,7 +270,8 @@ fn drivers_words(index: u32, program: &OwnedFd) -> Option<String> {
         body
     };
     let mut netlink = Netlink::open().ok()?;
-    let attach = request(program.as_raw_fd(), sys::XDP_FLAGS_DRV_MODE | sys::XDP_FLAGS_UPDATE_IF_NOEXIST);
+    let attach =
+        request(program.as_raw_fd(), sys::XDP_FLAGS_DRV_MODE | sys::XDP_FLAGS_UPDATE_IF_NOEXIST);
     match netlink.request(netlink::RTM_SETLINK, &attach) {
         Err(refusal) => Some(refusal.words.unwrap_or_else(|| refusal.error.to_string())),
         Ok(()) => {
@@ -265,7 +298,9 @@ fn cure(words: &str, device: &Device, below: Option<&Device>) -> Option<String> 
     } else if says("peer tx queues") {
         Some("cure: fewer queues at its other end, `ethtool -L PEER tx 1`".to_owned())
     } else if says("queue") || says("channel") || says("ring") {
-        Some(format!("cure: fewer queues, `ethtool -L {name} combined N` with half of what `ethtool -l {name}` shows"))
+        Some(format!(
+            "cure: fewer queues, `ethtool -L {name} combined N` with half of what `ethtool -l {name}` shows"
+        ))
     } else {
         let below = below.filter(|_| says("does not support xdp") || says("not supported"))?;
         Some(format!("cure: protect the interface below it instead, `--interface {}`", below.name))
@@ -312,7 +347,10 @@ mod tests {
     fn what_drivers_say_leads_to_a_command() {
         let queues = "cure: fewer queues, `ethtool -L eth0 combined N` with half of what `ethtool -l eth0` shows";
         let offload = "cure: `ethtool -K eth0 lro off rx-gro-hw off`";
-        check_cure("MTU too large to enable XDP without frags", Some("cure: `ip link set dev eth0 mtu 1500`"));
+        check_cure(
+            "MTU too large to enable XDP without frags",
+            Some("cure: `ip link set dev eth0 mtu 1500`"),
+        );
         check_cure("Can't set XDP while host is implementing GRO_HW/CSUM", Some(offload));
         check_cure("can't set XDP while LRO is on, disable LRO first", Some(offload));
         check_cure("the Rx/Tx channel count should be at most half of the maximum", Some(queues));
@@ -335,7 +373,10 @@ mod tests {
                 assert!(lab::reaches(&peer, address));
                 let attached = attach("near", AttachMode::Auto, DROP).unwrap();
                 assert_eq!((attached.mode, &attached.reason), (Mode::Native, &None));
-                assert!(!lab::reaches(&peer, address), "a packet went past a native program that drops everything");
+                assert!(
+                    !lab::reaches(&peer, address),
+                    "a packet went past a native program that drops everything"
+                );
                 attached.detach().unwrap();
                 assert!(lab::reaches(&peer, address));
             }
@@ -348,10 +389,16 @@ mod tests {
             lab::run("ip link add bridge0 type bridge");
             let attached = attach("bridge0", AttachMode::Auto, PASS).unwrap();
             assert_eq!(attached.mode, Mode::Generic);
-            assert_eq!(attached.reason.as_deref(), Some("Underlying driver does not support XDP in native mode"));
+            assert_eq!(
+                attached.reason.as_deref(),
+                Some("Underlying driver does not support XDP in native mode")
+            );
             attached.detach().unwrap();
             let said = refusal(attach("bridge0", AttachMode::Native, PASS));
-            assert!(said.starts_with("cannot attach to `bridge0` in native mode: Underlying driver"), "{said}");
+            assert!(
+                said.starts_with("cannot attach to `bridge0` in native mode: Underlying driver"),
+                "{said}"
+            );
         });
     }
 
@@ -362,7 +409,11 @@ mod tests {
             lab::run("ip link add over link under type macvlan");
             let attached = attach("over", AttachMode::Auto, PASS).unwrap();
             let reason = attached.reason.expect("macvlan has no native mode");
-            assert!(reason.ends_with("cure: protect the interface below it instead, `--interface under`"), "{reason}");
+            assert!(
+                reason
+                    .ends_with("cure: protect the interface below it instead, `--interface under`"),
+                "{reason}"
+            );
         });
     }
 
@@ -370,11 +421,16 @@ mod tests {
     fn a_drivers_own_words_come_with_the_command_that_cures_them() {
         lab::alone(|| {
             // Fewer queues here than there: veth refuses XDP with words of its own.
-            lab::run("ip link add few numrxqueues 1 numtxqueues 1 type veth peer name many numrxqueues 4 numtxqueues 4");
+            lab::run(
+                "ip link add few numrxqueues 1 numtxqueues 1 type veth peer name many numrxqueues 4 numtxqueues 4",
+            );
             let attached = attach("few", AttachMode::Auto, PASS).unwrap();
             let reason = attached.reason.expect("refused natively");
             assert!(reason.starts_with("veth: XDP expects number of rx queues"), "{reason}");
-            assert!(reason.ends_with("cure: fewer queues at its other end, `ethtool -L PEER tx 1`"), "{reason}");
+            assert!(
+                reason.ends_with("cure: fewer queues at its other end, `ethtool -L PEER tx 1`"),
+                "{reason}"
+            );
         });
     }
 
@@ -384,8 +440,14 @@ mod tests {
             lab::run("ip tuntap add dev tun0 mode tun");
             lab::run("ip link add wire type veth peer name far");
             let said = refusal(attach("tun0", AttachMode::Auto, PASS));
-            assert!(said.contains("`tun0` carries no Ethernet frames (tun, no link layer)"), "{said}");
-            assert!(said.contains("one of `far`, `wire`") || said.contains("one of `wire`, `far`"), "{said}");
+            assert!(
+                said.contains("`tun0` carries no Ethernet frames (tun, no link layer)"),
+                "{said}"
+            );
+            assert!(
+                said.contains("one of `far`, `wire`") || said.contains("one of `wire`, `far`"),
+                "{said}"
+            );
         });
     }
 
@@ -403,7 +465,10 @@ mod tests {
                     assert!(said.contains(&format!("id {id}, {word} mode")), "{said}");
                 }
                 assert_eq!(sys::link_info(&link).unwrap().program, id);
-                assert_eq!(Network::observe().unwrap().by_name("near").unwrap().xdp.unwrap().id, id);
+                assert_eq!(
+                    Network::observe().unwrap().by_name("near").unwrap().xdp.unwrap().id,
+                    id
+                );
             }
         });
     }
@@ -419,7 +484,8 @@ mod tests {
             assert!(attached.is_severed());
             assert!(!attached.update(&programs(PASS)).unwrap());
             lab::run("ip link add near.7 type veth peer name far");
-            attach("near.7", AttachMode::Auto, PASS).expect("the old pin does not stand in the way");
+            attach("near.7", AttachMode::Auto, PASS)
+                .expect("the old pin does not stand in the way");
         });
     }
 }

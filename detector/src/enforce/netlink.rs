@@ -42,7 +42,12 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = word(bytes, 0)? as usize;
         let body = bytes.get(HEADER..length)?;
-        let message = Message { kind: half(bytes, 4)?, flags: half(bytes, 6)?, sequence: word(bytes, 8)?, body };
+        let message = Message {
+            kind: half(bytes, 4)?,
+            flags: half(bytes, 6)?,
+            sequence: word(bytes, 8)?,
+            body,
+        };
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     })
@@ -144,7 +149,11 @@ impl Netlink {
     }
 
     /// Reads a dump to its end; `false`: it was disturbed.
-    fn gather<S>(&self, gathered: &mut S, each: &mut impl FnMut(&mut S, u16, &[u8])) -> io::Result<bool> {
+    fn gather<S>(
+        &self,
+        gathered: &mut S,
+        each: &mut impl FnMut(&mut S, u16, &[u8]),
+    ) -> io::Result<bool> {
         let mut whole = true;
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
@@ -169,7 +178,10 @@ impl Netlink {
                 if message.kind == NLMSG_ERROR {
                     return match word(message.body, 0) {
                         Some(0) => Ok(()),
-                        _ => Err(Refusal { error: error_of(message.body), words: words_of(&message) }),
+                        _ => Err(Refusal {
+                            error: error_of(message.body),
+                            words: words_of(&message),
+                        }),
                     };
                 }
             }
@@ -189,7 +201,8 @@ fn words_of(message: &Message<'_>) -> Option<String> {
     if message.flags & NLM_F_ACK_TLVS == 0 {
         return None;
     }
-    let copied = if message.flags & NLM_F_CAPPED != 0 { HEADER } else { word(message.body, 4)? as usize };
+    let copied =
+        if message.flags & NLM_F_CAPPED != 0 { HEADER } else { word(message.body, 4)? as usize };
     attributes(message.body, 4 + copied.next_multiple_of(4))
         .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
         .map(|(_, value)| text(value).trim().to_owned())
@@ -229,11 +242,19 @@ mod tests {
 
     #[test]
     fn loopback_is_found_by_a_dump() {
-        let names = Netlink::open().unwrap().dump(RTM_GETLINK, &[0; 16], |names: &mut Vec<String>, kind, body| {
-            if kind == RTM_NEWLINK {
-                names.extend(attributes(body, 16).find(|(kind, _)| *kind == 3).map(|(_, value)| text(value)));
-            }
-        });
+        let names = Netlink::open().unwrap().dump(
+            RTM_GETLINK,
+            &[0; 16],
+            |names: &mut Vec<String>, kind, body| {
+                if kind == RTM_NEWLINK {
+                    names.extend(
+                        attributes(body, 16)
+                            .find(|(kind, _)| *kind == 3)
+                            .map(|(_, value)| text(value)),
+                    );
+                }
+            },
+        );
         assert!(names.unwrap().contains(&"lo".to_owned()));
     }
 }

@@ -33,7 +33,18 @@ const LINKS: &str = "links";
 #[derive(Debug)]
 pub(super) struct PinDir {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A lock on a directory.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would not do while a child that was just forked still has a copy of the descriptor.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 fn fault(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EnforceError {
@@ -69,17 +80,15 @@ impl PinDir {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(EnforceError::AnotherDaemon { path: path.to_owned(), pid: holder(&lock) });
+                return Err(EnforceError::AnotherDaemon {
+                    path: path.to_owned(),
+                    pid: holder(&lock),
+                });
             }
             Err(errno) => return Err(fault("lock", path)(errno.into())),
         }
         make.create(&links).map_err(fault("make", &links))?;
-        Ok(PinDir { path: path.to_owned(), _lock: lock })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+        Ok(PinDir { path: path.to_owned(), _lock: Lock(lock) })
     }
 
     /// Where links are pinned.
@@ -110,7 +119,8 @@ impl PinDir {
     pub fn turn_to(&self, number: u32) -> Result<(), EnforceError> {
         let (link, fresh) = (self.path.join(MAPS), self.path.join("maps_next"));
         absent_is_fine(fs::remove_file(&fresh)).map_err(fault("remove", &fresh))?;
-        std::os::unix::fs::symlink(format!("{SET}{number}"), &fresh).map_err(fault("make", &fresh))?;
+        std::os::unix::fs::symlink(format!("{SET}{number}"), &fresh)
+            .map_err(fault("make", &fresh))?;
         fs::rename(&fresh, &link).map_err(fault("turn", &link))
     }
 
@@ -157,7 +167,8 @@ impl PinDir {
         let links = self.links_dir();
         let mut removed = Removed { interfaces: Vec::new(), maps: false };
         for entry in fs::read_dir(&links).map_err(fault("read", &links))?.flatten() {
-            let interface = entry.file_name().to_string_lossy().replace("%2e", ".").replace("%25", "%");
+            let interface =
+                entry.file_name().to_string_lossy().replace("%2e", ".").replace("%25", "%");
             fs::remove_file(entry.path()).map_err(fault("remove", &entry.path()))?;
             removed.interfaces.push(interface);
         }
@@ -194,7 +205,9 @@ fn number(name: &str) -> Option<u32> {
 
 /// Whether the directory, or the nearest one above it that exists, is on a BPF file system.
 fn is_on_bpffs(path: &Path) -> bool {
-    let nearest = path.ancestors().find_map(|path| statfs(if path.as_os_str().is_empty() { Path::new(".") } else { path }).ok());
+    let nearest = path.ancestors().find_map(|path| {
+        statfs(if path.as_os_str().is_empty() { Path::new(".") } else { path }).ok()
+    });
     nearest.is_some_and(|found| found.f_type as u32 == BPF_FS_MAGIC)
 }
 
@@ -276,7 +289,8 @@ mod tests {
             pins.pin_program(&program).expect("a second one takes the first one's place");
             fs::create_dir(dir().join("theirs")).unwrap();
             assert_eq!(pins.remove_all().unwrap(), Removed { interfaces: vec![], maps: true });
-            let left: Vec<_> = fs::read_dir(dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let left: Vec<_> =
+                fs::read_dir(dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             assert_eq!(left, ["theirs"]);
             fs::remove_dir(dir().join("theirs")).unwrap();
             PinDir::open(&dir()).unwrap().remove_all().unwrap();

@@ -37,8 +37,16 @@ impl fmt::Display for Why {
 }
 
 /// Sources that no ban may ever silence: neighbour discovery, DHCP (0.0.0.0) and the machine itself need them.
-const SPECIAL: [&str; 8] =
-    ["0.0.0.0/32", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::/128", "::1/128", "fe80::/10", "ff00::/8"];
+const SPECIAL: [&str; 8] = [
+    "0.0.0.0/32",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "::/128",
+    "::1/128",
+    "fe80::/10",
+    "ff00::/8",
+];
 
 /// The entries of the allow list, each with its reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +57,9 @@ pub(super) struct AllowList {
 impl AllowList {
     /// What has to be on it in this network.
     pub fn of(network: &Network, configured: &[IpNet], sessions: &[IpAddr]) -> AllowList {
-        let special = SPECIAL.iter().map(|text| text.parse::<IpNet>().expect("a constant prefix, checked by a test"));
+        let special = SPECIAL
+            .iter()
+            .map(|text| text.parse::<IpNet>().expect("a constant prefix, checked by a test"));
         let host = |why| move |address: &IpAddr| (IpNet::from(*address), why);
         let mut entries = BTreeMap::new();
         let all = (configured.iter().map(|prefix| (prefix.trunc(), Why::Configured)))
@@ -67,9 +77,16 @@ impl AllowList {
     /// The entry that covers the whole prefix: the widest, with its reason.
     pub fn covering(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
         // A few dozen entries: own addresses, gateways, what is configured.
-        self.entries.iter().filter(|(entry, _)| entry.contains(&prefix)).map(|(&entry, &why)| (entry, why)).min_by_key(
-            |(entry, _)| entry.prefix_len(),
-        )
+        self.entries
+            .iter()
+            .filter(|(entry, _)| entry.contains(&prefix))
+            .map(|(&entry, &why)| (entry, why))
+            .min_by_key(|(entry, _)| entry.prefix_len())
+    }
+
+    /// Whether exactly this entry is on it.
+    pub fn contains(&self, entry: IpNet) -> bool {
+        self.entries.contains_key(&entry)
     }
 
     /// All entries.
@@ -78,7 +95,10 @@ impl AllowList {
     }
 
     /// What must be added to and removed from `old` to make this one.
-    pub fn against<'a>(&'a self, old: &'a AllowList) -> (impl Iterator<Item = IpNet> + 'a, impl Iterator<Item = IpNet> + 'a) {
+    pub fn against<'a>(
+        &'a self,
+        old: &'a AllowList,
+    ) -> (impl Iterator<Item = IpNet> + 'a, impl Iterator<Item = IpNet> + 'a) {
         let only = |one: &'a AllowList, other: &'a AllowList| {
             one.entries.keys().copied().filter(move |prefix| !other.entries.contains_key(prefix))
         };
@@ -137,16 +157,22 @@ mod tests {
 
     #[test]
     fn a_change_names_only_what_differs() {
-        let (old, new) = (list(&["198.51.100.0/24"], &[]), list(&["198.51.100.0/25"], &["203.0.113.9"]));
+        let (old, new) =
+            (list(&["198.51.100.0/24"], &[]), list(&["198.51.100.0/25"], &["203.0.113.9"]));
         let (added, removed) = new.against(&old);
-        let text = |prefixes: &mut dyn Iterator<Item = IpNet>| prefixes.map(|prefix| prefix.to_string()).collect::<Vec<_>>();
+        let text = |prefixes: &mut dyn Iterator<Item = IpNet>| {
+            prefixes.map(|prefix| prefix.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(text(&mut { added }), ["198.51.100.0/25", "203.0.113.9/32"]);
         assert_eq!(text(&mut { removed }), ["198.51.100.0/24"]);
     }
 
     #[test]
     fn a_mapped_address_is_its_ipv4_address() {
-        assert_eq!(plain("::ffff:192.0.2.7".parse().unwrap()), "192.0.2.7".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            plain("::ffff:192.0.2.7".parse().unwrap()),
+            "192.0.2.7".parse::<IpAddr>().unwrap()
+        );
         assert_eq!(plain("2001:db8::7".parse().unwrap()), "2001:db8::7".parse::<IpAddr>().unwrap());
     }
 }

@@ -37,8 +37,11 @@ impl Connections {
     fn read(&mut self, table: &str) {
         for line in table.lines().skip(1) {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [_, local, remote, state, _, _, _, owner, _, inode, ..] = fields[..] else { continue };
-            let (Some((_, local_port)), Some((remote, _)), Ok(inode)) = (endpoint(local), endpoint(remote), inode.parse())
+            let [_, local, remote, state, _, _, _, owner, _, inode, ..] = fields[..] else {
+                continue;
+            };
+            let (Some((_, local_port)), Some((remote, _)), Ok(inode)) =
+                (endpoint(local), endpoint(remote), inode.parse())
             else {
                 continue;
             };
@@ -53,7 +56,8 @@ impl Connections {
     /// Established connections to ports that root listens on, by inode.
     fn candidates(&self) -> HashMap<u64, IpAddr> {
         let ports: HashSet<u16> = self.listening.iter().map(|&(port, _)| port).collect();
-        let served = self.established.iter().filter(|connection| ports.contains(&connection.local_port));
+        let served =
+            self.established.iter().filter(|connection| ports.contains(&connection.local_port));
         served.map(|connection| (connection.inode, connection.remote)).collect()
     }
 }
@@ -63,7 +67,9 @@ fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let words: Vec<u8> = (0..address.len() / 8)
-        .map(|nth| u32::from_str_radix(address.get(nth * 8..nth * 8 + 8)?, 16).ok().map(u32::to_ne_bytes))
+        .map(|nth| {
+            u32::from_str_radix(address.get(nth * 8..nth * 8 + 8)?, 16).ok().map(u32::to_ne_bytes)
+        })
         .collect::<Option<Vec<[u8; 4]>>>()?
         .concat();
     match words[..] {
@@ -87,9 +93,13 @@ struct Process {
 
 impl Process {
     fn read(folder: &Path) -> io::Result<Process> {
-        let text = |name: &str| fs::read(folder.join(name)).map(|raw| String::from_utf8_lossy(&raw).into_owned());
+        let text = |name: &str| {
+            fs::read(folder.join(name)).map(|raw| String::from_utf8_lossy(&raw).into_owned())
+        };
         let status = text("status")?;
-        let user = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok());
+        let user = status.lines().find_map(|line| {
+            line.strip_prefix("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()
+        });
         Ok(Process {
             name: text("comm")?.trim_end().to_owned(),
             title: text("cmdline")?.trim_end_matches('\0').replace('\0', " "),
@@ -109,7 +119,9 @@ impl Process {
     /// `sshd`, title `… [net]`). After it by a process of the user, and for root by one titled `root@TTY`.
     fn logged_in(&self, unprivileged: &HashSet<u32>, listeners: &HashSet<&str>) -> bool {
         let before_login = ["[net]", "[preauth]", "[accepted]", "[listener]"];
-        if unprivileged.contains(&self.user) || before_login.iter().any(|mark| self.title.ends_with(mark)) {
+        if unprivileged.contains(&self.user)
+            || before_login.iter().any(|mark| self.title.ends_with(mark))
+        {
             return false;
         }
         if self.user != 0 {
@@ -119,7 +131,8 @@ impl Process {
         let with_terminal = doing.contains('@') && !doing.ends_with(']');
         // systemd moves a process into a session's scope when PAM opens the session. When sshd itself was started from
         // within a session, all its children stand in that scope and it proves nothing.
-        let in_session = self.cgroup.contains("/session-") && !listeners.contains(self.cgroup.as_str());
+        let in_session =
+            self.cgroup.contains("/session-") && !listeners.contains(self.cgroup.as_str());
         with_terminal || in_session
     }
 }
@@ -138,7 +151,8 @@ pub(super) fn logged_in() -> io::Result<Vec<IpAddr>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let unprivileged = privilege_separation_users(&fs::read_to_string("/etc/passwd").unwrap_or_default());
+    let unprivileged =
+        privilege_separation_users(&fs::read_to_string("/etc/passwd").unwrap_or_default());
 
     let mut servers = Vec::new();
     let mut hidden = None;
@@ -146,7 +160,9 @@ pub(super) fn logged_in() -> io::Result<Vec<IpAddr>> {
         let folder = entry.path();
         let is_process = entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
         // A process that has ended meanwhile holds nothing.
-        let Some(process) = is_process.then(|| Process::read(&folder).ok()).flatten() else { continue };
+        let Some(process) = is_process.then(|| Process::read(&folder).ok()).flatten() else {
+            continue;
+        };
         if !process.is_ssh_server() {
             continue;
         }
@@ -177,9 +193,12 @@ pub(super) fn logged_in() -> io::Result<Vec<IpAddr>> {
 
 /// Inodes of the sockets behind a process's descriptors.
 fn sockets(descriptors: &Path) -> io::Result<Vec<u64>> {
-    let links = fs::read_dir(descriptors)?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    let links =
+        fs::read_dir(descriptors)?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     Ok(links
-        .filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .filter_map(|target| {
+            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        })
         .collect())
 }
 
@@ -211,7 +230,10 @@ mod tests {
         let mut connections = Connections::default();
         connections.read(TABLE);
         assert_eq!(connections.listening, [(22, 100)]);
-        assert_eq!(connections.candidates(), HashMap::from([(200, "203.0.113.9".parse().unwrap())]));
+        assert_eq!(
+            connections.candidates(),
+            HashMap::from([(200, "203.0.113.9".parse().unwrap())])
+        );
     }
 
     #[test]
@@ -227,9 +249,11 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, title: &str, user: u32, cgroup: &str, expect: bool) {
-        let process = Process { name: name.into(), title: title.into(), user, cgroup: cgroup.into() };
+        let process =
+            Process { name: name.into(), title: title.into(), user, cgroup: cgroup.into() };
         let service = "0::/system.slice/ssh.service\n";
-        let logged_in = process.is_ssh_server() && process.logged_in(&HashSet::from([105]), &HashSet::from([service]));
+        let logged_in = process.is_ssh_server()
+            && process.logged_in(&HashSet::from([105]), &HashSet::from([service]));
         assert_eq!(logged_in, expect, "{name} `{title}` as {user} in {cgroup}");
     }
 

@@ -16,6 +16,7 @@ const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_BTF_GET_FD_BY_ID: libc::c_long = 19;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -58,7 +59,12 @@ unsafe fn bpf(command: libc::c_long, attributes: &Attributes) -> io::Result<i32>
     // SAFETY: the kernel reads `size_of::<Attributes>()` bytes of a live value; what its addresses point to is the
     // caller's promise.
     let answer = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<Attributes>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attributes),
+            size_of::<Attributes>(),
+        )
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as i32) }
 }
@@ -115,8 +121,8 @@ fn info<const WORDS: usize>(object: &impl AsFd) -> io::Result<[u32; WORDS]> {
     #[repr(C, align(8))]
     struct Info<const WORDS: usize>([u32; WORDS]);
     let mut info = Info([0; WORDS]);
-    let attributes =
-        Attributes::new(&[number(object), (WORDS * 4) as u32]).with_address(2, std::ptr::from_mut(&mut info));
+    let attributes = Attributes::new(&[number(object), (WORDS * 4) as u32])
+        .with_address(2, std::ptr::from_mut(&mut info));
     // SAFETY: the address is that of a live value of exactly the length given beside it, and any words are valid.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)? };
     Ok(info.0)
@@ -150,40 +156,46 @@ pub(super) fn link_info(link: &impl AsFd) -> io::Result<LinkInfo> {
     Ok(LinkInfo { program: words[2], interface: Some(words[4]).filter(|&index| index != 0) })
 }
 
-/// What a map is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MapShape {
-    /// Number of the kind (`enum bpf_map_type`).
-    pub kind: u32,
-    /// Bytes of a key.
+/// A map's own description of its keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MapTypes {
+    /// Id of the BTF that the types stand in; 0: the map has none.
+    pub btf: u32,
+    /// Number of the key's type in it.
     pub key: u32,
-    /// Bytes of a value.
+    /// Number of the value's type in it.
     pub value: u32,
-    /// Entries at the most.
-    pub entries: u32,
-    /// Creation flags.
-    pub flags: u32,
-    /// The first 15 bytes of its name.
-    pub name: String,
-    /// Ids of the BTF types of key and value inside their BTF, whether the map has any.
-    pub types: (u32, u32),
 }
 
-/// Describes a map.
-pub(super) fn map_shape(map: &impl AsFd) -> io::Result<MapShape> {
+/// Which types a map was made with.
+pub(super) fn map_types(map: &impl AsFd) -> io::Result<MapTypes> {
     let words = info::<20>(map)?;
-    Ok(MapShape {
-        kind: words[0],
-        key: words[2],
-        value: words[3],
-        entries: words[4],
-        flags: words[5],
-        name: name_of(&words[6..10]),
-        types: (words[17], words[18]),
-    })
+    Ok(MapTypes { btf: words[16], key: words[17], value: words[18] })
+}
+
+/// The BTF with this id, as it was loaded; the kernel shows it to `CAP_SYS_ADMIN` alone.
+pub(super) fn btf(id: u32) -> io::Result<Vec<u8>> {
+    // SAFETY: no addresses in the attributes; the answer is a new descriptor.
+    let btf = unsafe { bpf(BPF_BTF_GET_FD_BY_ID, &Attributes::new(&[id])).map(|fd| owned(fd))? };
+    // `struct bpf_btf_info`: where to put it (64 bits), and how much of it there is.
+    let length = info::<4>(&btf)?[2];
+    let mut bytes = vec![0u8; length as usize];
+    #[repr(C, align(8))]
+    struct Request([u32; 4]);
+    let address = (bytes.as_mut_ptr() as u64).to_ne_bytes();
+    let (first, second) = address.split_at(4);
+    let word = |half: &[u8]| u32::from_ne_bytes([half[0], half[1], half[2], half[3]]);
+    let mut request = Request([word(first), word(second), length, 0]);
+    let attributes =
+        Attributes::new(&[number(&btf), 16]).with_address(2, std::ptr::from_mut(&mut request));
+    // SAFETY: the address is that of a live request of 16 bytes, which in turn holds that of a live buffer and the
+    // buffer's length.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)? };
+    Ok(bytes)
 }
 
 /// A program's id.
+#[cfg(test)]
 pub(super) fn program_id(program: &impl AsFd) -> io::Result<u32> {
     info::<2>(program).map(|words| words[1])
 }
@@ -197,7 +209,8 @@ pub(super) fn program_name(id: u32) -> Option<String> {
 }
 
 fn name_of(words: &[u32]) -> String {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect();
+    let bytes: Vec<u8> =
+        words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|&byte| byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -223,15 +236,22 @@ pub(super) mod tests {
         load.0[17] = BPF_XDP;
         // SAFETY: instructions and licence live until the call returns; the answer is a new descriptor.
         unsafe {
-            let answer =
-                libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, std::ptr::from_ref(&load), size_of::<Load>());
+            let answer = libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_LOAD,
+                std::ptr::from_ref(&load),
+                size_of::<Load>(),
+            );
             if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(owned(answer as i32)) }
         }
     }
 
     fn halves(address: *const u8) -> [u32; 2] {
         let raw = (address as u64).to_ne_bytes();
-        [u32::from_ne_bytes([raw[0], raw[1], raw[2], raw[3]]), u32::from_ne_bytes([raw[4], raw[5], raw[6], raw[7]])]
+        [
+            u32::from_ne_bytes([raw[0], raw[1], raw[2], raw[3]]),
+            u32::from_ne_bytes([raw[4], raw[5], raw[6], raw[7]]),
+        ]
     }
 
     #[test]
@@ -239,6 +259,9 @@ pub(super) mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(link_info(&file).is_err());
         assert!(open_pin(Path::new("/proc/self")).is_err());
-        assert_eq!(c_path(Path::new(std::ffi::OsStr::from_bytes(b"a\0b"))).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            c_path(Path::new(std::ffi::OsStr::from_bytes(b"a\0b"))).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 }

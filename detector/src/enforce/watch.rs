@@ -2,17 +2,16 @@
 //! is set.
 use std::{
     io::{self, ErrorKind},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
-    thread::JoinHandle,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    event::{PollFd, PollFlags, poll},
     time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     },
 };
 
@@ -31,42 +30,31 @@ pub enum LinkChange {
     ClockStepped,
 }
 
-/// Watches until dropped.
-#[derive(Debug)]
-pub struct Watch {
-    stop: Arc<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+/// Watches the network namespace of the calling thread for as long as somebody receives.
+///
+/// The network as it is comes first, then every change. A storm of changes is reported as its last state, and looking
+/// costs at most a tenth of one CPU.
+///
+/// # Errors
+///
+/// Where the kernel gives no netlink socket or timer; then nothing is followed.
+pub fn watch(to: tokio::sync::mpsc::Sender<LinkChange>) -> Result<(), EnforceError> {
+    watch_with(move |change| to.blocking_send(change).is_ok())
 }
 
-/// Starts watching the network namespace of the calling thread.
-///
-/// `report` is called on a thread of its own, first with the network as it is, then at every change; when it answers
-/// `false` the watching ends. A storm of changes is reported as its last state, and looking costs at most a tenth of
-/// one CPU.
-pub fn watch(report: impl FnMut(LinkChange) -> bool + Send + 'static) -> Result<Watch, EnforceError> {
+/// As [`watch`]; ends when `report` answers `false`.
+pub(super) fn watch_with(
+    report: impl FnMut(LinkChange) -> bool + Send + 'static,
+) -> Result<(), EnforceError> {
     let fault = |what| move |source: io::Error| EnforceError::Netlink { what, source };
     let socket = subscribe().map_err(fault("news of interfaces"))?;
     let timer = clock_alarm().map_err(|errno| fault("news of the wall clock")(errno.into()))?;
-    let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| fault("an eventfd")(errno.into()))?;
-    let stop = Arc::new(stop);
-    let sensors = Sensors { socket, timer, stop: Arc::clone(&stop) };
-    let thread = std::thread::Builder::new()
-        .name("netlink".to_owned())
+    let sensors = Sensors { socket, timer };
+    let thread = std::thread::Builder::new().name("netlink".to_owned());
+    thread
         .spawn(move || sensors.run(report))
-        .map_err(fault("a thread for news of interfaces"))?;
-    Ok(Watch { stop, thread: Some(thread) })
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // The counter of an eventfd takes one more; it can only fail when it was written 2^64 - 2 times.
-        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
-    }
+        .map(drop)
+        .map_err(fault("a thread for news of interfaces"))
 }
 
 fn subscribe() -> io::Result<Socket> {
@@ -94,14 +82,14 @@ fn arm(timer: &OwnedFd) -> rustix::io::Result<()> {
         it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
         it_value: Timespec { tv_sec: i64::from(i32::MAX) * 4, tv_nsec: 0 },
     };
-    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never).map(drop)
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)
+        .map(drop)
 }
 
 /// What the thread looks at.
 struct Sensors {
     socket: Socket,
     timer: OwnedFd,
-    stop: Arc<OwnedFd>,
 }
 
 impl Sensors {
@@ -123,30 +111,20 @@ impl Sensors {
                 }
                 // On a router with a whole routing table or many containers looking is expensive: it must not be done
                 // for every change there.
-                let rest = begun.elapsed().saturating_mul(9).clamp(Duration::ZERO, Duration::from_secs(10));
-                if rest > Duration::from_millis(1) && self.wait(&[self.stop.as_fd()], Some(rest)) {
-                    return;
+                let rest = begun.elapsed().saturating_mul(9).min(Duration::from_secs(10));
+                if rest > Duration::from_millis(1) {
+                    std::thread::sleep(rest);
                 }
             }
-            self.wait(&[self.stop.as_fd(), self.socket.as_fd(), self.timer.as_fd()], None);
-            if self.wait(&[self.stop.as_fd()], Some(Duration::ZERO)) {
-                return;
-            }
+            let sources = [self.socket.as_fd(), self.timer.as_fd()];
+            let mut polled = sources.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            // Without a limit only a signal ends it early; what is read below does not block.
+            let _ = poll(&mut polled, None);
             if self.clock_was_set() && !report(LinkChange::ClockStepped) {
                 return;
             }
             stale = self.drain();
         }
-    }
-
-    /// Waits until one of these is ready; `false`: the time is over.
-    fn wait(&self, on: &[BorrowedFd<'_>], at_most: Option<Duration>) -> bool {
-        let mut polled: Vec<PollFd<'_>> = on.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        let limit = at_most.map(|time| Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(time.subsec_nanos()),
-        });
-        poll(&mut polled, limit.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
     fn clock_was_set(&self) -> bool {
@@ -156,7 +134,9 @@ impl Sensors {
             // ECANCELED: set. Anything else (it rang after all) deserves a look at the clock as well.
             _ => {
                 if let Err(errno) = arm(&self.timer) {
-                    tracing::warn!("news of the wall clock end here: {errno}; it is compared every minute");
+                    tracing::warn!(
+                        "news of the wall clock end here: {errno}; it is compared every minute"
+                    );
                 }
                 true
             }
@@ -171,7 +151,9 @@ impl Sensors {
                 Ok((datagram, _)) => {
                     concerns_us |= netlink::messages(&datagram).any(|message| match message.kind {
                         // Routes come and go by the thousand on a router.
-                        netlink::RTM_NEWROUTE | netlink::RTM_DELROUTE => DefaultRoute::read(message.body).is_some(),
+                        netlink::RTM_NEWROUTE | netlink::RTM_DELROUTE => {
+                            DefaultRoute::read(message.body).is_some()
+                        }
                         _ => true,
                     });
                 }
@@ -181,5 +163,51 @@ impl Sensors {
                 Err(_) => concerns_us = true,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::enforce::lab;
+
+    /// Far more than netlink ever takes.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[track_caller]
+    fn until(news: &Receiver<LinkChange>, what: impl Fn(&Network) -> bool) -> Network {
+        loop {
+            match news.recv_timeout(PATIENCE).expect("news of the change") {
+                LinkChange::Network(network) if what(&network) => return *network,
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_change_of_the_network_is_told() {
+        lab::alone(|| {
+            let (to, news) = channel();
+            watch_with(move |change| to.send(change).is_ok()).unwrap();
+            until(&news, |network| network.by_name("lo").is_some());
+            lab::run("ip link add near type veth peer name far");
+            until(&news, |network| network.by_name("near").is_some());
+            lab::run("ip addr add 192.0.2.7/24 dev near");
+            until(&news, |network| network.addresses.contains(&"192.0.2.7".parse().unwrap()));
+            lab::run("ip link set near up");
+            lab::run("ip link set far up");
+            lab::run("ip route add default via 192.0.2.1 dev near");
+            let network = until(&news, |network| !network.default_devices.is_empty());
+            assert_eq!(network.default_devices, [network.by_name("near").unwrap().index]);
+            assert_eq!(network.gateways, ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
+            lab::run("ip -6 route add default via fd00::fe dev near onlink");
+            until(&news, |network| network.gateways.contains(&"fd00::fe".parse().unwrap()));
+            lab::run("ip link del near");
+            until(&news, |network| {
+                network.by_name("near").is_none() && network.default_devices.is_empty()
+            });
+        });
     }
 }

@@ -18,7 +18,7 @@ pub use counter::Limits;
 pub use date::{DateFault, UnknownCode};
 pub use filter::{FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts};
 use ipnet::IpNet;
-pub use jail::{Jail, JailTotals};
+pub use jail::{Jail, JailTotals, ban_end};
 use names::Names;
 pub use pattern::{PatternError, SyntaxFault};
 pub use types::*;

@@ -127,12 +127,9 @@ fn ipv6_is_counted_and_banned_by_prefix() {
 
 #[test]
 fn a_ban_ends_on_a_whole_second_never_early() {
-    assert_eq!(
-        jail::ban_end(BanTime::Seconds(60), Timestamp::from_micros(1_500_000)),
-        Until::At(at(62))
-    );
-    assert_eq!(jail::ban_end(BanTime::Seconds(60), at(1)), Until::At(at(61)));
-    assert_eq!(jail::ban_end(BanTime::Permanent, at(1)), Until::Forever);
+    assert_eq!(ban_end(BanTime::Seconds(60), Timestamp::from_micros(1_500_000)), Until::At(at(62)));
+    assert_eq!(ban_end(BanTime::Seconds(60), at(1)), Until::At(at(61)));
+    assert_eq!(ban_end(BanTime::Permanent, at(1)), Until::Forever);
 }
 
 #[test]

@@ -27,9 +27,16 @@ pub struct JournalStatus {
     pub state: JournalState,
 }
 
+/// A journal's state before anybody has looked for it.
+const NOT_YET: &str = "not opened yet";
+
 /// The one copy of all [`SourceStatus`], written by the reader threads.
 #[derive(Clone, Debug)]
-pub(crate) struct Board(Arc<Mutex<Vec<SourceStatus>>>);
+pub(crate) struct Board {
+    status: Arc<Mutex<Vec<SourceStatus>>>,
+    /// Jails that read nothing at all.
+    idle: usize,
+}
 
 impl Board {
     pub(crate) fn new<M>(jails: &[(JailSettings, M)]) -> Board {
@@ -38,14 +45,25 @@ impl Board {
                 SourceSettings::Journal(journal) | SourceSettings::Auto { journal, .. } => {
                     Some(JournalStatus {
                         matches: journal.matches.iter().map(|terms| terms.join(" ")).collect(),
-                        state: JournalState::Unavailable("not opened yet".into()),
+                        state: JournalState::Unavailable(NOT_YET.into()),
                     })
                 }
                 SourceSettings::Files { .. } | SourceSettings::Nothing => None,
             };
             SourceStatus { jail: jail.name.clone(), files: Vec::new(), journal }
         });
-        Board(Arc::new(Mutex::new(status.collect())))
+        let idle = jails.iter().filter(|(jail, _)| jail.source == SourceSettings::Nothing).count();
+        Board { status: Arc::new(Mutex::new(status.collect())), idle }
+    }
+
+    /// Every jail that reads something has a file, found or missed, or a journal that was looked for.
+    pub(crate) fn is_complete(&self) -> bool {
+        let looked = |status: &&SourceStatus| {
+            let unopened = |journal: &JournalStatus| matches!(&journal.state, JournalState::Unavailable(why) if why == NOT_YET);
+            !status.files.is_empty() || status.journal.as_ref().is_some_and(|it| !unopened(it))
+        };
+        let status = self.lock();
+        status.iter().filter(looked).count() + self.idle >= status.len()
     }
 
     pub(crate) fn all(&self) -> Vec<SourceStatus> {
@@ -95,6 +113,6 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, Vec<SourceStatus>> {
         // Every change is a single assignment, so what a panicking thread left is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::JailName,
-    engine::{Finding, Timestamp},
+    engine::{Finding, Matcher, Timestamp},
 };
 
 /// What a reader needs of a jail's matcher, which lives on one reader thread only.
@@ -25,6 +25,23 @@ pub trait LineMatcher: Send {
 
     /// The time written in a line, for the search of the starting point; teaches the matcher nothing.
     fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp>;
+}
+
+impl LineMatcher for Matcher {
+    fn line(
+        &mut self,
+        line: &str,
+        given: Option<Timestamp>,
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    ) {
+        Matcher::line(self, line, given, now, caught_up, out);
+    }
+
+    fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp> {
+        Matcher::time_of(self, line, now)
+    }
 }
 
 /// A jail's name, its matcher, and how far back it looks.

@@ -163,6 +163,11 @@ impl Readers {
         self.board.all()
     }
 
+    /// Whether every jail's sources have been looked for once, so that [`Readers::sources`] says what there is.
+    pub fn have_looked(&self) -> bool {
+        self.board.is_complete()
+    }
+
     /// How often a reader had to wait because the daemon's queue was full.
     pub fn waits(&self) -> u64 {
         self.waits.load(Relaxed)

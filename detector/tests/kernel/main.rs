@@ -1,4 +1,9 @@
 //! The program and its maps, run by the kernel itself (`BPF_PROG_TEST_RUN`): no interface, no traffic.
 //! Needs root (or CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON) and fails without.
 mod lab;
-mod smoke;
+mod crash;
+mod frame;
+mod model;
+mod packets;
+mod property;
+mod random;

@@ -3,9 +3,10 @@
 //! Namespaces, interfaces, pins and attached programs all end with the threads, also when a test panics.
 #![allow(dead_code, reason = "each test file uses some of it")]
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     io,
     net::{IpAddr, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     process::Command,
     sync::mpsc::{Sender, channel},
     thread::JoinHandle,
@@ -42,8 +43,9 @@ fn unshare(flags: libc::c_int) {
 #[track_caller]
 fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: libc::c_ulong) {
     // SAFETY: all three are C strings, and no data is handed over.
-    let answer =
-        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
+    let answer = unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null())
+    };
     let error = io::Error::last_os_error();
     assert_eq!(answer, 0, "this test needs root and BPF file systems to mount {target:?}: {error}");
 }
@@ -65,13 +67,45 @@ pub fn attempt(command: &str) -> Result<String, String> {
         .args(words)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .output()
-        .map_err(|error| format!("this test needs `{program}` (package iproute2, ethtool or bpftool): {error}"))?;
+        .map_err(|error| {
+            format!("this test needs `{program}` (package iproute2, ethtool or bpftool): {error}")
+        })?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         Ok(said)
     } else {
         Err(format!("`{command}` failed: {}", String::from_utf8_lossy(&output.stderr).trim()))
     }
+}
+
+/// Takes capabilities from the calling thread, for good.
+#[track_caller]
+pub fn drop_capabilities(dropped: &[u32]) {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        process: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, process: 0 };
+    // Effective, permitted, inheritable: the lower 32 bits of all three, then the upper.
+    let mut sets = [[0u32; 3]; 2];
+    // SAFETY: header and sets have the layout that version 3 asks for and live until the calls return.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets);
+        for &capability in dropped {
+            sets[(capability / 32) as usize]
+                .iter_mut()
+                .for_each(|set| *set &= !(1 << (capability % 32)));
+        }
+        libc::syscall(libc::SYS_capset, &raw const header, &raw const sets)
+    };
+    assert_eq!(
+        answer,
+        0,
+        "this test needs root to give up capabilities: {}",
+        io::Error::last_os_error()
+    );
 }
 
 type Task = Box<dyn FnOnce() + Send>;
@@ -155,30 +189,47 @@ impl Drop for Peer {
     }
 }
 
-/// Sends one Ethernet frame out of `interface` of the calling thread's network.
-#[track_caller]
-pub fn send_frame(interface: &str, frame: &[u8]) {
-    let name = std::ffi::CString::new(interface).expect("no zero in a name");
-    // SAFETY: system calls with numbers, a C string and buffers that live until each returns; the descriptor is ours.
-    unsafe {
-        let index = libc::if_nametoindex(name.as_ptr());
+/// A way to send Ethernet frames out of one interface. Closing it costs the kernel a grace period, so it is kept.
+pub struct Wire {
+    socket: OwnedFd,
+    to: libc::sockaddr_ll,
+}
+
+impl Wire {
+    /// Out of `interface` of the calling thread's network.
+    #[track_caller]
+    pub fn new(interface: &str) -> Wire {
+        let name = CString::new(interface).expect("no zero in a name");
+        // SAFETY: a system call with a C string that lives until it returns.
+        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
         assert_ne!(index, 0, "no interface `{interface}`");
         let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
-        assert!(socket >= 0, "this test needs root for raw packets: {}", io::Error::last_os_error());
+        assert!(
+            socket >= 0,
+            "this test needs root for raw packets: {}",
+            io::Error::last_os_error()
+        );
         let mut to: libc::sockaddr_ll = std::mem::zeroed();
         to.sll_family = libc::AF_PACKET as u16;
         to.sll_ifindex = index as i32;
-        let sent = libc::sendto(
-            socket,
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            std::ptr::from_ref(&to).cast(),
-            size_of::<libc::sockaddr_ll>() as u32,
-        );
-        let error = io::Error::last_os_error();
-        libc::close(socket);
-        assert_eq!(sent, frame.len() as isize, "sending on `{interface}`: {error}");
+        Wire { socket, to }
+    }
+
+    /// Sends one frame.
+    #[track_caller]
+    pub fn send(&self, frame: &[u8]) {
+        // SAFETY: buffer and address live until the call returns and are as long as said.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                std::ptr::from_ref(&self.to).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        assert_eq!(sent, frame.len() as isize, "sending a frame: {}", io::Error::last_os_error());
     }
 }
 

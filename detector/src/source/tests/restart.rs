@@ -83,7 +83,8 @@ fn a_new_file_with_the_old_inode_number_is_not_taken_for_the_old_file() {
     bench.expect(&["j: bad old and long enough to be told apart"]);
     let positions = bench.stop();
     // The same inode, as if freed and given out again.
-    fs::write(&log, "bad new, and longer than what was there before it, by far\n").expect("written");
+    fs::write(&log, "bad new, and longer than what was there before it, by far\n")
+        .expect("written");
     let mut bench = again(&setup, positions).start(&["j: log"]);
     bench.expect(&["j: bad new, and longer than what was there before it, by far"]);
     bench.stop();
@@ -149,7 +150,9 @@ fn dropping_the_readers_ends_their_threads() {
     bench.wait_state("log", FileState::Following);
     drop(bench.readers.take());
     // The queue closes when the last reader has let go of it.
-    while bench.runtime.block_on(async { timeout(DEADLINE, bench.reports.recv()).await })
+    while bench
+        .runtime
+        .block_on(async { timeout(DEADLINE, bench.reports.recv()).await })
         .expect("the threads end")
         .is_some()
     {}

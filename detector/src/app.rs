@@ -1,0 +1,652 @@
+//! Wiring: the only file that knows every room. One task owns the engine and the kernel's maps; everything
+//! else sends it messages.
+//!
+//! Order of start: control socket (so that a second daemon stops before it touches anything), kernel maps
+//! and links, names of `ignoreip`, readers. Order of stop: readers, then the socket; the kernel goes on.
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use jiff::tz::TimeZone;
+use tokio::sync::mpsc;
+
+use crate::{
+    answers,
+    clock::{self, Clock},
+    config::{self, JailName, JailSettings, Problem, Scope, Settings, Severity, Tree},
+    control::{self, Asked, Refusal, Request, wire},
+    enforce::{self, Enforcer, LinkChange, Notice},
+    engine::{
+        Ban, Effect, Engine, Event, FailureId, Lifted, Limits, Matcher, SparedBy, Timestamp, Until,
+        ban_end,
+    },
+    source::{FileState, JournalState, Positions, Readers, Report, Rotation},
+};
+
+/// Findings and reports on their way from the readers; a reader that finds it full waits.
+const REPORTS: usize = 4096;
+/// Requests from the socket on their way; a client that finds it full waits.
+const REQUESTS: usize = 64;
+/// How long look-ups of `ignoreip` names may hold up the start.
+const RESOLVE_AT_START: Duration = Duration::from_secs(5);
+/// How long the start waits for the readers' first word, so that it can say what was found.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// What the command line decides.
+pub struct Options {
+    /// Where the configuration comes from; read again at reload.
+    pub tree: Arc<dyn Tree + Send + Sync>,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// No socket is no reason to stop: nobody named a place for it, and this user may write none.
+    pub socket_optional: bool,
+    /// Kernel side, as the command line overrides the configuration.
+    pub enforce: Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>,
+    /// Remove program and maps at the end.
+    pub detach_on_exit: bool,
+    /// The configuration, as read for this start.
+    pub loaded: config::Loaded,
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Bans that stay enforced.
+    pub enforced: usize,
+    /// Program and maps are gone.
+    pub detached: bool,
+}
+
+/// The one task's state.
+pub(crate) struct Daemon {
+    pub(crate) engine: Engine,
+    pub(crate) enforcer: Option<Enforcer>,
+    pub(crate) readers: Option<Readers>,
+    pub(crate) settings: Settings,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) alarms: Vec<String>,
+    tree: Arc<dyn Tree + Send + Sync>,
+    clock: Clock,
+    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    by_hand: Arc<Scope>,
+}
+
+/// Runs the daemon until it is told to stop; `ready` hears what it protects as soon as it does.
+///
+/// # Errors
+/// When the socket is taken, or the kernel side cannot be set up.
+pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow::Result<Ended> {
+    let clock: Clock = clock::now;
+    let (ask, mut asked) = mpsc::channel::<Asked>(REQUESTS);
+    match control::bind(&options.socket).await {
+        Ok(listener) => {
+            tokio::spawn(async move {
+                if let Err(error) = control::serve(listener, ask).await {
+                    tracing::error!("the control socket is gone: {error}");
+                }
+            });
+        }
+        Err(control::BindError::Place { path, source }) if options.socket_optional => {
+            tracing::warn!(
+                "no control socket: cannot make `{}`: {source}; name a place with --socket",
+                path.display()
+            );
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let settings = options.loaded.settings;
+    let (tell, mut links) = mpsc::channel(64);
+    // Also without the kernel side: own addresses change, and a wall clock that steps moves every end.
+    let _watch = enforce::watch(tell)
+        .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
+        .ok();
+    let mut engine = Engine::new(&settings.jails, Limits::default());
+    let enforcer = match (options.enforce)(&settings) {
+        None => None,
+        Some(kernel) => {
+            let (enforcer, adopted) = Enforcer::start(&kernel, clock())?;
+            for ban in adopted {
+                engine.adopt(Ban {
+                    prefix: ban.prefix,
+                    jail: ban.jail,
+                    scope: Arc::new(ban.scope),
+                    since: clock(),
+                    until: ban.until,
+                    failures: 0,
+                    lines: Vec::new(),
+                });
+            }
+            Some(enforcer)
+        }
+    };
+    let mut daemon = Daemon {
+        engine,
+        enforcer,
+        readers: None,
+        settings,
+        problems: options.loaded.problems,
+        alarms: Vec::new(),
+        tree: options.tree,
+        clock,
+        reports: mpsc::channel(REPORTS),
+        events: mpsc::unbounded_channel(),
+        by_hand: Arc::new(Scope::EveryPacket),
+    };
+    daemon.own_addresses();
+    daemon.resolve_ignored().await;
+    daemon.start_readers(Positions::default());
+    daemon.first_look().await;
+    ready(&answers::status(&daemon));
+
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    let detach = loop {
+        let due = daemon.due();
+        // In the order of what may not wait: findings first.
+        tokio::select! {
+            biased;
+            Some(report) = daemon.reports.1.recv() => daemon.report(report),
+            Some(event) = daemon.events.1.recv() => {
+                daemon.event(event);
+            }
+            Some(change) = links.recv() => daemon.link_changed(change),
+            Some(asked) = asked.recv() => match daemon.answer(asked).await {
+                Next::GoOn => {}
+                Next::Stop { detach } => break detach,
+            },
+            _ = interrupt.recv() => break false,
+            _ = terminate.recv() => break false,
+            _ = hangup.recv() => match daemon.reload().await {
+                Ok(_) => tracing::info!("configuration reloaded"),
+                Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
+            },
+            () = sleep_until(due) => daemon.wake(),
+        }
+    };
+    daemon.finish(detach || options.detach_on_exit, &options.socket).await
+}
+
+/// What follows a request.
+enum Next {
+    GoOn,
+    Stop { detach: bool },
+}
+
+impl Daemon {
+    /// Everything the engine decides is carried out here: the kernel first, words after.
+    fn event(&mut self, event: Event) -> usize {
+        let effects = self.engine.handle(event, (self.clock)());
+        let mut done = 0;
+        for effect in effects {
+            done += usize::from(self.carry_out(effect));
+        }
+        done
+    }
+
+    /// True when a ban was made or lifted.
+    fn carry_out(&mut self, effect: Effect) -> bool {
+        match effect {
+            Effect::Ban { ban, prolonged } => {
+                if let Some(enforcer) = &mut self.enforcer
+                    && let Err(error) = enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
+                {
+                    tracing::error!("[{}] {} is NOT banned: {error}", ban.jail, shown(ban.prefix));
+                    self.engine.refused(&ban);
+                    return false;
+                }
+                if prolonged {
+                    tracing::info!("[{}] Prolong Ban {}", ban.jail, shown(ban.prefix));
+                } else {
+                    tracing::info!("[{}] Ban {}", ban.jail, shown(ban.prefix));
+                }
+                !prolonged
+            }
+            Effect::Unban { ban, why } => {
+                if let Some(enforcer) = &mut self.enforcer
+                    && let Err(error) = enforcer.unban(ban.prefix, &ban.jail)
+                {
+                    tracing::error!(
+                        "[{}] cannot take {} out of the kernel: {error}",
+                        ban.jail,
+                        shown(ban.prefix)
+                    );
+                }
+                let why = match why {
+                    Lifted::Expired => "",
+                    Lifted::ByHand => " (by hand)",
+                    Lifted::JailRemoved => " (jail removed)",
+                };
+                tracing::info!("[{}] Unban {}{why}", ban.jail, shown(ban.prefix));
+                true
+            }
+            Effect::Found { jail, who, at, .. } => {
+                tracing::info!("[{jail}] Found {} - {}", name_of(&who), local(at));
+                false
+            }
+            Effect::Spared { jail, who, by } => {
+                let who = name_of(&who);
+                match by {
+                    SparedBy::OwnAddress => {
+                        tracing::info!("[{jail}] Ignore {who} by ignoreself rule")
+                    }
+                    SparedBy::IgnoreIp(net) => {
+                        tracing::info!("[{jail}] Ignore {who} by ip ({})", shown(net))
+                    }
+                    SparedBy::IgnoreName(name) => {
+                        tracing::info!("[{jail}] Ignore {who} by dns ({name})")
+                    }
+                    SparedBy::EndsInThePast => {
+                        tracing::info!("[{jail}] Ignore {who}, expired bantime")
+                    }
+                }
+                false
+            }
+            Effect::AlreadyBanned { jail, prefix } => {
+                tracing::info!("[{jail}] {} already banned", shown(prefix));
+                false
+            }
+            Effect::NoAddress { jail, text } => {
+                tracing::warn!("[{jail}] `{text}` reached the threshold and has no address to ban");
+                false
+            }
+            Effect::Forgot { jail, addresses } => {
+                tracing::warn!(
+                    "[{jail}] too many addresses below the threshold: the oldest {addresses} are forgotten"
+                );
+                false
+            }
+            Effect::Resolve { name } => {
+                let answers = self.events.0.clone();
+                tokio::spawn(async move {
+                    let addresses = resolve(&name).await;
+                    // The daemon may have ended meanwhile.
+                    let _ = answers.send(Event::Resolved { name, addresses });
+                });
+                false
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Finding(finding) => {
+                self.event(Event::Finding(finding));
+            }
+            Report::File { path, state } => match state {
+                FileState::Following => tracing::info!("following `{}`", path.display()),
+                FileState::Waiting => {
+                    tracing::info!("`{}` is not there yet: waiting for it", path.display())
+                }
+                FileState::Gone => {
+                    tracing::warn!("`{}` is gone: waiting for it to come back", path.display())
+                }
+                FileState::Unreadable(why) => {
+                    tracing::error!("cannot read `{}`: {why}", path.display())
+                }
+            },
+            Report::Rotated { path, how } => {
+                let how = match how {
+                    Rotation::Renamed => "renamed",
+                    Rotation::Replaced => "replaced",
+                    Rotation::Truncated => "truncated",
+                    Rotation::Relinked => "its link leads elsewhere",
+                };
+                tracing::info!("`{}` was rotated ({how})", path.display());
+            }
+            Report::Journal { journal, state } => match state {
+                JournalState::Following => tracing::info!("following {journal}"),
+                JournalState::Unavailable(why) => {
+                    tracing::warn!("{journal}: {why}; waiting for it")
+                }
+            },
+            Report::CaughtUp { source } => tracing::debug!("{source}: read to the end"),
+            Report::Fault { source, what } => tracing::error!("{source}: {what}"),
+        }
+    }
+
+    fn link_changed(&mut self, change: LinkChange) {
+        if let Some(enforcer) = &mut self.enforcer {
+            let notices = enforcer.link_changed(change);
+            self.notices(notices);
+        }
+        self.own_addresses();
+    }
+
+    fn notices(&mut self, notices: Vec<Notice>) {
+        for notice in notices {
+            if notice.is_alarm() {
+                tracing::error!("{notice}");
+                self.alarms.push(notice.to_string());
+                let surplus = self.alarms.len().saturating_sub(16);
+                self.alarms.drain(..surplus);
+            } else {
+                tracing::info!("{notice}");
+            }
+        }
+    }
+
+    fn own_addresses(&mut self) {
+        match enforce::own_addresses() {
+            Ok(addresses) => {
+                self.event(Event::OwnAddresses(addresses));
+            }
+            Err(error) => tracing::error!("cannot tell this machine's own addresses: {error}"),
+        }
+    }
+
+    async fn resolve_ignored(&mut self) {
+        let mut lookups = tokio::task::JoinSet::new();
+        for name in self.engine.names_to_resolve() {
+            lookups.spawn(async move { (resolve(&name).await, name) });
+        }
+        let all = async {
+            while let Some(answer) = lookups.join_next().await {
+                let Ok((addresses, name)) = answer else { continue };
+                if addresses.is_empty() {
+                    tracing::warn!("`{name}` of ignoreip has no address: it spares nobody");
+                }
+                self.event(Event::Resolved { name, addresses });
+            }
+        };
+        if tokio::time::timeout(RESOLVE_AT_START, all).await.is_err() {
+            tracing::warn!(
+                "some names of ignoreip could not be looked up in {RESOLVE_AT_START:?}: they spare nobody yet"
+            );
+        }
+    }
+
+    fn start_readers(&mut self, from: Positions) {
+        let mut jails = Vec::new();
+        for jail in &self.settings.jails {
+            let (matcher, faults) = Matcher::new(jail, TimeZone::system());
+            self.problems.extend(faults.iter().map(|fault| fault.problem(&jail.name)));
+            if !matcher.is_armed() {
+                let what = "the jail finds nothing: it has no usable failregex";
+                tracing::error!("[{}] {what}", jail.name);
+            }
+            jails.push((jail.clone(), matcher));
+        }
+        self.readers = Some(Readers::start(jails, from, self.reports.0.clone(), self.clock));
+    }
+
+    /// Stops the readers, and hears them out: one that waits for room in the channel could not stop.
+    async fn stop_readers(&mut self) -> Positions {
+        let Some(readers) = self.readers.take() else { return Positions::default() };
+        let mut stopping = tokio::task::spawn_blocking(|| readers.stop());
+        let positions = loop {
+            tokio::select! {
+                Some(report) = self.reports.1.recv() => self.report(report),
+                stopped = &mut stopping => break stopped.unwrap_or_default(),
+            }
+        };
+        while let Ok(report) = self.reports.1.try_recv() {
+            self.report(report);
+        }
+        positions
+    }
+
+    /// Hears the readers' first reports, so that the start can say which sources were found.
+    async fn first_look(&mut self) {
+        let deadline = tokio::time::Instant::now() + FIRST_LOOK;
+        while !self.readers.as_ref().is_none_or(Readers::have_looked) {
+            match tokio::time::timeout_at(deadline, self.reports.1.recv()).await {
+                Ok(Some(report)) => self.report(report),
+                _ => return,
+            }
+        }
+    }
+
+    /// When the engine or the kernel side next has something to do.
+    fn due(&self) -> Option<Instant> {
+        let now = (self.clock)();
+        let of_engine = self.engine.next_wake().map(|due| {
+            let micros = u64::try_from(due.micros() - now.micros()).unwrap_or(0);
+            clock::monotonic() + Duration::from_micros(micros)
+        });
+        let of_kernel = self.enforcer.as_ref().map(Enforcer::next_due);
+        of_engine.into_iter().chain(of_kernel).min()
+    }
+
+    fn wake(&mut self) {
+        let now = (self.clock)();
+        if self.engine.next_wake().is_some_and(|due| due <= now) {
+            self.event(Event::Wake);
+        }
+        if let Some(enforcer) = &mut self.enforcer
+            && enforcer.next_due() <= clock::monotonic()
+        {
+            let notices = enforcer.maintain(now);
+            self.notices(notices);
+        }
+    }
+
+    async fn answer(&mut self, asked: Asked) -> Next {
+        let mut next = Next::GoOn;
+        let answer = match asked.request {
+            Request::Ping => Ok(wire::Reply::Pong(wire::Pong { reply: "pong".into() })),
+            Request::Status => Ok(wire::Reply::Status(Box::new(answers::status(self)))),
+            Request::Jail(name) => answers::jail(self, &name).map(wire::Reply::Jail),
+            Request::Bans => Ok(wire::Reply::Bans(answers::bans(self))),
+            Request::Banned => Ok(wire::Reply::Banned(answers::banned(self))),
+            Request::Ban { prefixes, jail, seconds, force } => {
+                self.ban(&prefixes, jail, seconds, force)
+            }
+            Request::Unban { prefixes, jail } => self.known(jail).map(|jail| {
+                let unban =
+                    |prefix: &ipnet::IpNet| Event::Unban { prefix: *prefix, jail: jail.clone() };
+                let lifted = prefixes.iter().map(|prefix| self.event(unban(prefix))).sum();
+                wire::Reply::Lifted(wire::BansLifted { lifted })
+            }),
+            Request::UnbanAll { jail } => self.known(jail).map(|jail| {
+                wire::Reply::Lifted(wire::BansLifted {
+                    lifted: self.event(Event::UnbanAll { jail }),
+                })
+            }),
+            Request::Reload => self.reload().await.map(wire::Reply::Reloaded),
+            Request::Stop | Request::Detach => {
+                let detached = asked.request == Request::Detach;
+                next = Next::Stop { detach: detached };
+                let enforced =
+                    if detached || self.enforcer.is_none() { 0 } else { self.engine.bans().len() };
+                Ok(wire::Reply::Stopping(wire::Stopping { enforced, detached }))
+            }
+        };
+        // A client that did not wait for its answer has none.
+        let _ = asked.answer.send(answer);
+        next
+    }
+
+    /// A jail that is configured, or at least holds bans.
+    fn known(&self, jail: Option<String>) -> Result<Option<JailName>, Refusal> {
+        let Some(name) = jail else { return Ok(None) };
+        let jail = JailName::new(&name);
+        if self.engine.jail(&jail).is_some() || self.engine.bans().count_of(&jail) > 0 {
+            Ok(Some(jail))
+        } else {
+            Err(Refusal::NoSuchJail(name))
+        }
+    }
+
+    fn ban(
+        &mut self,
+        prefixes: &[ipnet::IpNet],
+        jail: Option<String>,
+        seconds: Option<i64>,
+        force: bool,
+    ) -> Result<wire::Reply, Refusal> {
+        let now = (self.clock)();
+        let own_time = match seconds {
+            None => None,
+            Some(-1) => Some(config::BanTime::Permanent),
+            Some(seconds) => match u32::try_from(seconds) {
+                Ok(seconds) if seconds > 0 => Some(config::BanTime::Seconds(seconds)),
+                _ => {
+                    return Err(Refusal::Invalid(format!(
+                        "a ban of {seconds} seconds: give a positive number, or -1"
+                    )));
+                }
+            },
+        };
+        let (name, scope, jail_time) = match jail {
+            None => (
+                JailName::new(answers::BY_HAND),
+                self.by_hand.clone(),
+                self.settings.default_ban_time,
+            ),
+            Some(name) => match self.engine.jail(&JailName::new(&name)) {
+                Some(jail) => {
+                    (jail.settings().name.clone(), jail.scope().clone(), jail.settings().ban_time)
+                }
+                None => return Err(Refusal::NoSuchJail(name)),
+            },
+        };
+        if let Some(enforcer) = &self.enforcer
+            && !force
+            && let Some((prefix, entry)) =
+                prefixes.iter().find_map(|prefix| Some((*prefix, enforcer.allowed_by(*prefix)?)))
+        {
+            return Err(Refusal::Invalid(format!(
+                "{} is on the allow list ({}) and would not be dropped; --force lists the ban all the same",
+                shown(prefix),
+                shown(entry)
+            )));
+        }
+        let until = ban_end(own_time.unwrap_or(jail_time), now);
+        let banned = prefixes
+            .iter()
+            .map(|prefix| {
+                self.event(Event::Ban(Ban {
+                    prefix: *prefix,
+                    jail: name.clone(),
+                    scope: scope.clone(),
+                    since: now,
+                    until,
+                    failures: 0,
+                    lines: Vec::new(),
+                }))
+            })
+            .sum();
+        Ok(wire::Reply::Made(wire::BansMade { banned }))
+    }
+
+    /// Reads the configuration again. What cannot be used changes nothing; a jail that has become broken
+    /// goes on as it was.
+    async fn reload(&mut self) -> Result<wire::Reloaded, Refusal> {
+        let tree = self.tree.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(tree.as_ref()))
+            .await
+            .map_err(|error| Refusal::Failed(format!("reading the configuration failed: {error}")))?
+            .map_err(|problems| {
+                let told: Vec<String> = problems.iter().map(Problem::to_string).collect();
+                Refusal::Failed(format!("the configuration is kept as it was: {}", told.join("; ")))
+            })?;
+        let mut settings = loaded.settings;
+        self.problems = loaded.problems;
+        let broken: HashSet<JailName> = self
+            .problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .filter_map(|problem| problem.jail.clone())
+            .filter(|name| settings.jails.iter().all(|jail| jail.name != *name))
+            .collect();
+        let kept: Vec<JailSettings> = self
+            .settings
+            .jails
+            .iter()
+            .filter(|jail| broken.contains(&jail.name))
+            .cloned()
+            .collect();
+        for jail in &kept {
+            tracing::error!(
+                "[{}] is broken in the new configuration and goes on with the old one",
+                jail.name
+            );
+        }
+        settings.jails.extend(kept);
+        if settings.enforce != self.settings.enforce {
+            tracing::warn!(
+                "changed settings of interfaces, mode, allow list or sizes hold from the next start"
+            );
+        }
+        let positions = self.stop_readers().await;
+        let broken: Vec<JailName> = broken.into_iter().collect();
+        for effect in self.engine.reconfigure(&settings.jails, &broken, (self.clock)()) {
+            self.carry_out(effect);
+        }
+        self.settings = settings;
+        self.resolve_ignored().await;
+        self.start_readers(positions);
+        let problems = self.problems.iter().map(Problem::to_string).collect();
+        Ok(wire::Reloaded { jails: self.settings.jails.len(), problems })
+    }
+
+    async fn finish(mut self, detach: bool, socket: &std::path::Path) -> anyhow::Result<Ended> {
+        self.stop_readers().await;
+        let _ = std::fs::remove_file(socket);
+        let enforced =
+            if self.enforcer.is_some() && !detach { self.engine.bans().len() } else { 0 };
+        match self.enforcer.take() {
+            Some(enforcer) if detach => {
+                enforcer.detach().context("cannot detach")?;
+                Ok(Ended { enforced, detached: true })
+            }
+            _ => Ok(Ended { enforced, detached: false }),
+        }
+    }
+}
+
+/// A single address without its length.
+pub(crate) fn shown(prefix: ipnet::IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}
+
+fn name_of(who: &FailureId) -> String {
+    match who {
+        FailureId::Network(net) => shown(*net),
+        who => who.to_string(),
+    }
+}
+
+fn local(at: Timestamp) -> String {
+    match jiff::Timestamp::from_second(at.seconds()) {
+        Ok(at) => at.to_zoned(TimeZone::system()).strftime("%F %T").to_string(),
+        Err(_) => at.seconds().to_string(),
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn resolve(name: &str) -> Vec<IpAddr> {
+    match tokio::net::lookup_host((name, 0)).await {
+        Ok(addresses) => {
+            let unique: HashSet<IpAddr> =
+                addresses.map(|address| address.ip().to_canonical()).collect();
+            unique.into_iter().collect()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Unix seconds of a ban's end; `None` for ever.
+pub(crate) fn end_of(until: Until) -> Option<i64> {
+    match until {
+        Until::At(end) => Some(end.seconds()),
+        Until::Forever => None,
+    }
+}
