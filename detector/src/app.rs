@@ -37,6 +37,9 @@ const RESOLVE_AT_START: Duration = Duration::from_secs(5);
 /// How long the start waits for the readers' first word, so that it can say what was found.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
+/// What enforcement is told under a configuration.
+pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>;
+
 /// What the command line decides.
 pub struct Options {
     /// Where the configuration comes from; read again at reload.
@@ -45,8 +48,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// No socket is no reason to stop: nobody named a place for it, and this user may write none.
     pub socket_optional: bool,
-    /// Kernel side, as the command line overrides the configuration.
-    pub enforce: Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>,
+    /// Kernel side, as the command line overrides the configuration; `None`: no BPF at all.
+    pub kernel: KernelOptions,
     /// Remove program and maps at the end.
     pub detach_on_exit: bool,
     /// The configuration, as read for this start.
@@ -71,6 +74,7 @@ pub(crate) struct Daemon {
     pub(crate) problems: Vec<Problem>,
     pub(crate) alarms: Vec<String>,
     tree: Arc<dyn Tree + Send + Sync>,
+    kernel: KernelOptions,
     clock: Clock,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
@@ -107,7 +111,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
     let mut engine = Engine::new(&settings.jails, Limits::default());
-    let enforcer = match (options.enforce)(&settings) {
+    let enforcer = match (options.kernel)(&settings) {
         None => None,
         Some(kernel) => {
             let (enforcer, adopted) = Enforcer::start(&kernel, clock())?;
@@ -133,12 +137,13 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         problems: options.loaded.problems,
         alarms: Vec::new(),
         tree: options.tree,
+        kernel: options.kernel,
         clock,
         reports: mpsc::channel(REPORTS),
         events: mpsc::unbounded_channel(),
         by_hand: Arc::new(Scope::EveryPacket),
     };
-    daemon.own_addresses();
+    daemon.surroundings();
     daemon.resolve_ignored().await;
     daemon.start_readers(Positions::default());
     daemon.first_look().await;
@@ -236,6 +241,9 @@ impl Daemon {
                     SparedBy::OwnAddress => {
                         tracing::info!("[{jail}] Ignore {who} by ignoreself rule")
                     }
+                    SparedBy::AllowList(net) => {
+                        tracing::info!("[{jail}] Ignore {who}: on the allow list ({})", shown(net));
+                    }
                     SparedBy::IgnoreIp(net) => {
                         tracing::info!("[{jail}] Ignore {who} by ip ({})", shown(net))
                     }
@@ -316,7 +324,7 @@ impl Daemon {
             let notices = enforcer.link_changed(change);
             self.notices(notices);
         }
-        self.own_addresses();
+        self.surroundings();
     }
 
     fn notices(&mut self, notices: Vec<Notice>) {
@@ -332,13 +340,19 @@ impl Daemon {
         }
     }
 
-    fn own_addresses(&mut self) {
+    /// Tells the engine whom a ban must not or cannot hit.
+    fn surroundings(&mut self) {
         match enforce::own_addresses() {
             Ok(addresses) => {
                 self.event(Event::OwnAddresses(addresses));
             }
             Err(error) => tracing::error!("cannot tell this machine's own addresses: {error}"),
         }
+        let allowed = match &self.enforcer {
+            Some(enforcer) => enforcer.status().allowed,
+            None => self.settings.enforce.allow.clone(),
+        };
+        self.event(Event::AllowList(allowed));
     }
 
     async fn resolve_ignored(&mut self) {
@@ -570,17 +584,17 @@ impl Daemon {
             );
         }
         settings.jails.extend(kept);
-        if settings.enforce != self.settings.enforce {
-            tracing::warn!(
-                "changed settings of interfaces, mode, allow list or sizes hold from the next start"
-            );
-        }
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();
         for effect in self.engine.reconfigure(&settings.jails, &broken, (self.clock)()) {
             self.carry_out(effect);
         }
         self.settings = settings;
+        if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings)) {
+            let notices = enforcer.reconfigure(&options);
+            self.notices(notices);
+        }
+        self.surroundings();
         self.resolve_ignored().await;
         self.start_readers(positions);
         let problems = self.problems.iter().map(Problem::to_string).collect();

@@ -199,6 +199,26 @@ fn who_is_allowed_is_never_dropped_and_the_list_follows_the_configuration() {
 }
 
 #[test]
+fn a_changed_configuration_is_taken_over_without_a_new_start() {
+    lab::alone(|| {
+        let peer = lab::Peer::new();
+        peer.connect("near", "far");
+        lab::run("ip link add second type veth peer name dnoces");
+        let (mut enforcer, _) = start(&options(&["near"]));
+        ban(&mut enforcer, "11.0.0.0/24");
+        assert_eq!(dropped_of(&enforcer, &peer, vec![host(1), host(2)], 22), 2);
+        let allowing =
+            enforce::Options { allow: vec![prefix("11.0.0.1")], ..options(&["near", "second"]) };
+        enforcer.reconfigure(&allowing);
+        assert_eq!(dropped_of(&enforcer, &peer, vec![host(1), host(2)], 22), 1);
+        assert!(lab::run("ip link show second").contains("xdp"));
+        enforcer.reconfigure(&enforce::Options { observe: true, ..options(&["near"]) });
+        assert_eq!(dropped_of(&enforcer, &peer, vec![host(1), host(2)], 22), 0);
+        assert!(enforcer.status().observe);
+    });
+}
+
+#[test]
 fn a_ban_ends_on_time_with_the_daemon_dead() {
     lab::alone(|| {
         let peer = lab::Peer::new();

@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
     }
 
     fn look_for_slips(&mut self, section: &Section, jail: Option<&JailName>) {
-        for (name, text) in &section.options {
+        for (name, text) in section.options.iter().take(options::MOST_LOOKED_AT) {
             if let Some(meant) = options::meant_in_jail(name, &self.used) {
                 self.problems.push(Problem {
                     severity: Severity::Warning,
@@ -240,6 +240,11 @@ impl Jail<'_, '_> {
         self.reader.fail2ban_tree
     }
 
+    /// Where the option is set, in the jail's section or in `[DEFAULT]`.
+    pub(super) fn place_of(&self, option: &str) -> Option<Place> {
+        self.reader.layers.raw(self.name.as_str(), option).and_then(Text::place)
+    }
+
     /// Whether the jail's section or `[DEFAULT]` sets the option.
     pub(super) fn sets(&self, option: &str) -> bool {
         self.reader.layers.raw(self.name.as_str(), option).is_some()
@@ -341,12 +346,8 @@ impl Jail<'_, '_> {
             .unwrap_or(default);
         if i64::from(used) != number {
             let what = format!("`{option} = {number}` is out of range; {used} is used");
-            self.tell(
-                Severity::Warning,
-                text.place(),
-                what,
-                "write a number from the range that makes sense",
-            );
+            let remedy = format!("write a number from {} to {}", range.start(), range.end());
+            self.tell(Severity::Warning, text.place(), what, &remedy);
         }
         used
     }

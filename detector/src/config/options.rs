@@ -45,6 +45,9 @@ const JAIL: &[&str] = &[
     "usedns",
 ];
 
+/// Options of one section that are looked at for slips; nobody writes more by hand.
+pub(super) const MOST_LOOKED_AT: usize = 1_000;
+
 /// The option that was meant, where `name` looks like a slip: one that exists nowhere, is used as a variable
 /// nowhere, and is close to one that exists.
 pub(super) fn meant_in_jail(name: &str, used: &HashSet<String>) -> Option<&'static str> {

@@ -78,6 +78,12 @@ impl Attachments {
         }
     }
 
+    /// Changes which interfaces are asked for.
+    pub fn want(&mut self, wanted: Vec<String>) {
+        self.wanted = wanted;
+        self.missed.clear();
+    }
+
     /// Takes over the links that an earlier daemon pinned and swaps the program in them; links of interfaces that are
     /// gone or no longer wanted are removed.
     pub fn adopt(

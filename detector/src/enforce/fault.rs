@@ -81,12 +81,14 @@ pub enum EnforceError {
     #[error("cannot load the XDP program")]
     Load(#[source] aya::EbpfError),
     /// The verifier refused a program.
-    #[error("the kernel's verifier refuses `{program}`")]
+    #[error(
+        "the kernel's verifier refuses `{program}`: {words}; please report this with the output of `uname -a`"
+    )]
     Verifier {
         /// The program's name.
         program: String,
-        /// The verifier's words.
-        source: aya::programs::ProgramError,
+        /// The last words of the verifier's log, or the system call's error.
+        words: String,
     },
     /// No interface of that name.
     #[error("no interface `{name}` here: there are {known}")]

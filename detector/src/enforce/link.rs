@@ -114,8 +114,13 @@ impl Attachment {
                 Err(reason) => (Mode::Generic, Some(reason), generic(device, programs)?),
             },
         };
-        let pin = folder.join(pin_name(&device.name));
-        // A pin of that name can only be the rest of an interface that is gone: every live one was read before.
+        let mut pin = folder.join(pin_name(&device.name));
+        let holds =
+            |link: &OwnedFd| sys::link_info(link).is_ok_and(|info| info.interface.is_some());
+        if sys::open_pin(&pin).is_ok_and(|link| holds(&link)) {
+            // An interface that had this name is protected under another now.
+            pin = folder.join(format!("{}-{}", pin_name(&device.name), device.index));
+        }
         let _ = std::fs::remove_file(&pin);
         match sys::pin(&link, &pin) {
             Ok(()) => Ok(Attachment {
@@ -484,8 +489,14 @@ mod tests {
             assert!(attached.is_severed());
             assert!(!attached.update(&programs(PASS)).unwrap());
             lab::run("ip link add near.7 type veth peer name far");
-            attach("near.7", AttachMode::Auto, PASS)
+            let attached = attach("near.7", AttachMode::Auto, PASS)
                 .expect("the old pin does not stand in the way");
+            lab::run("ip link set near.7 name other");
+            lab::run("ip link add near.7 type veth peer name far2");
+            attach("near.7", AttachMode::Auto, PASS)
+                .expect("the pin of the renamed interface does not either");
+            assert!(!attached.is_severed());
+            assert!(lab::run("ip link show other").contains("xdp"));
         });
     }
 }

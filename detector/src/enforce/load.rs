@@ -116,16 +116,16 @@ fn load_with(
     let mut ebpf = loader.load(object).map_err(diagnose)?;
     let maps = Maps::of(&ebpf)
         .map_err(|source| EnforceError::Table { doing: "use the maps of the object", source })?;
-    let plain = load_program(&mut ebpf, program::BAN)?;
+    let plain = load_program(&mut ebpf, program::BAN)
+        .map_err(|source| unverified(program::BAN, &source))?;
     let frags = match load_program(&mut ebpf, program::BAN_FRAGS) {
         Ok(frags) => Some(frags),
         // Linux before 5.18 does not know the flag.
-        Err(EnforceError::Verifier { source, .. }) if root_errno(&source) == Some(libc::EINVAL) => {
-            None
-        }
-        Err(fault) => return Err(fault),
+        Err(source) if root_errno(&source) == Some(libc::EINVAL) => None,
+        Err(source) => return Err(unverified(program::BAN_FRAGS, &source)),
     };
-    let sampler = Sampler(load_program(&mut ebpf, program::SAMPLE_CLOCK)?);
+    let sampler = load_program(&mut ebpf, program::SAMPLE_CLOCK);
+    let sampler = Sampler(sampler.map_err(|source| unverified(program::SAMPLE_CLOCK, &source))?);
     Ok(Loaded { maps, programs: Programs { frags, plain }, sampler, ticks: Ticks::Coarse })
 }
 
@@ -134,23 +134,38 @@ fn pin_fault(doing: &'static str, folder: &Path, name: &str, source: io::Error) 
 }
 
 /// Verifies a program and keeps it by a descriptor of its own.
-fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, EnforceError> {
-    let missing = || EnforceError::Object { what: format!("it has no XDP program `{name}`") };
+fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, ProgramError> {
     let program: &mut Xdp =
-        ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())?;
-    let verified = program.load().and_then(|()| {
-        let descriptor = program.fd()?.as_fd().try_clone_to_owned();
-        descriptor.map_err(ProgramError::IOError)
-    });
-    verified.map_err(|source| {
-        let surroundings = Surroundings::observe();
-        match root_errno(&source) {
-            Some(libc::EPERM) => surroundings.refusal(),
-            // The verifier's word for what it allows with CAP_PERFMON alone, and for a program that is wrong.
-            Some(libc::EACCES) if surroundings.lacks_capabilities() => surroundings.refusal(),
-            _ => EnforceError::Verifier { program: name.to_owned(), source },
+        ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()?;
+    program.load()?;
+    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+}
+
+/// Why a program was not accepted.
+fn unverified(program: &str, error: &ProgramError) -> EnforceError {
+    let surroundings = Surroundings::observe();
+    match (error, root_errno(error)) {
+        (ProgramError::UnexpectedProgramType, _) => {
+            EnforceError::Object { what: format!("it has no XDP program `{program}`") }
         }
-    })
+        (_, Some(libc::EPERM)) => surroundings.refusal(),
+        // The verifier's word for what it allows with CAP_PERFMON alone, and for a program that is wrong.
+        (_, Some(libc::EACCES)) if surroundings.lacks_capabilities() => surroundings.refusal(),
+        (ProgramError::LoadError { io_error, verifier_log }, _) => EnforceError::Verifier {
+            program: program.to_owned(),
+            words: last_words(&verifier_log.to_string(), io_error),
+        },
+        (other, _) => {
+            EnforceError::Verifier { program: program.to_owned(), words: other.to_string() }
+        }
+    }
+}
+
+/// The verifier's verdict: it stands before the closing statistics of a log that may have thousands of lines.
+fn last_words(log: &str, error: &io::Error) -> String {
+    let said =
+        log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+    said.map_or_else(|| error.to_string(), |line| format!("{} ({error})", line.trim()))
 }
 
 /// What is behind an error of the loader.
@@ -189,6 +204,14 @@ mod tests {
         let outer = EnforceError::Netlink { what: "the routes", source: refused };
         assert_eq!(root_errno(&outer), Some(libc::EPERM));
         assert_eq!(root_errno(&EnforceError::NoBtf), None);
+    }
+
+    #[test]
+    fn the_verifiers_verdict_is_found_in_its_log() {
+        let error = io::Error::from_raw_os_error(libc::EACCES);
+        let log = "0: R1=ctx()\n7: (61) r2 = *(u32 *)(r1 +0)\ninvalid access to packet\nprocessed 12 insns (limit 1000000)\n\n";
+        assert!(last_words(log, &error).starts_with("invalid access to packet (Permission denied"));
+        assert!(last_words("", &error).starts_with("Permission denied"));
     }
 
     #[test]

@@ -216,6 +216,27 @@ impl Enforcer {
         }
     }
 
+    /// Takes over what can change while it runs: interfaces, allow list, observing, events and `max_bans`.
+    ///
+    /// Mode, pins and the object hold from the next start. Interfaces that are no longer named stay protected until
+    /// then.
+    pub fn reconfigure(&mut self, options: &Options) -> Vec<Notice> {
+        let kept = self.options.clone();
+        self.options = Options {
+            mode: kept.mode,
+            pin_dir: kept.pin_dir,
+            kernel_log: kept.kernel_log,
+            allow_sessions: kept.allow_sessions,
+            ..options.clone()
+        };
+        for set in [Some(&mut self.set), self.growth.filling()].into_iter().flatten() {
+            set.tables.set_observe(options.observe);
+            set.tables.set_events_per_second(options.events_per_second);
+        }
+        self.attachments.want(options.interfaces.clone());
+        self.link_changed(LinkChange::Network(Box::new(self.network.clone())))
+    }
+
     /// Removes program, maps and links: nothing is enforced any longer.
     ///
     /// # Errors

@@ -3,7 +3,11 @@
 mod lab;
 mod crash;
 mod frame;
+mod limits;
 mod model;
+mod object;
 mod packets;
 mod property;
+mod race;
 mod random;
+mod time;

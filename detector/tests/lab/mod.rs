@@ -203,13 +203,18 @@ impl Wire {
         // SAFETY: a system call with a C string that lives until it returns.
         let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
         assert_ne!(index, 0, "no interface `{interface}`");
-        let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
+        // SAFETY: a system call with numbers alone.
+        let socket =
+            unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         assert!(
             socket >= 0,
             "this test needs root for raw packets: {}",
             io::Error::last_os_error()
         );
-        let mut to: libc::sockaddr_ll = std::mem::zeroed();
+        // SAFETY: the descriptor is new and nobody else's.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        // SAFETY: all zeros are a valid address structure.
+        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         to.sll_family = libc::AF_PACKET as u16;
         to.sll_ifindex = index as i32;
         Wire { socket, to }

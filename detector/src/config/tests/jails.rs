@@ -30,7 +30,7 @@ fn numbers_and_spans_that_are_none_are_told() {
     );
     check_problem(
         "maxretry = 0",
-        "warning /etc/x/jail.conf:3: jail `j`: `maxretry = 0` is out of range; 1 is used; write a number from the range that makes sense",
+        "warning /etc/x/jail.conf:3: jail `j`: `maxretry = 0` is out of range; 1 is used; write a number from 1 to 4294967295",
     );
     check_problem(
         "bantime = 10 parsecs",

@@ -5,7 +5,7 @@ use super::*;
 fn check(options: &str, expect: &str) {
     let own = format!("[Definition]\n{options}\n");
     assert_eq!(
-        problems([("fail2xdp.conf", own.as_str()), ("jail.conf", "[j]\n")]),
+        problems([("fail2xdp.conf", own.as_str()), ("jail.conf", "[j]\nenabled = 1\n")]),
         expect,
         "{options}"
     );
@@ -14,8 +14,9 @@ fn check(options: &str, expect: &str) {
 #[test]
 fn our_options_are_read() {
     let own = "[Definition]\ninterface = eth0, eth1 eth0\nmode = Generic\nobserve = yes\nallow = 192.0.2.0/24\n 2001:db8::1\nallow_sessions = no\nmax_bans = 1_000\ninitial_bans = 100\nevents_per_second = 0\nloglevel = debug\n";
-    let settings =
-        load_with([("fail2xdp.conf", own), ("jail.conf", "[j]\n")]).expect("settings").settings;
+    let settings = load_with([("fail2xdp.conf", own), ("jail.conf", "[j]\nenabled = 1\n")])
+        .expect("settings")
+        .settings;
     assert_eq!(
         settings.enforce,
         EnforceSettings {
@@ -38,8 +39,10 @@ fn our_options_are_read() {
 
 #[test]
 fn of_a_fail2ban_tree_the_log_level_is_honoured() {
-    let files =
-        [("fail2ban.conf", "[DEFAULT]\nloglevel = NOTICE\n[Definition]\n"), ("jail.conf", "[j]\n")];
+    let files = [
+        ("fail2ban.conf", "[DEFAULT]\nloglevel = NOTICE\n[Definition]\n"),
+        ("jail.conf", "[j]\nenabled = 1\n"),
+    ];
     let settings = load_with(files).expect("settings").settings;
     assert!(settings.fail2ban_tree);
     assert_eq!(settings.log_level, "NOTICE");

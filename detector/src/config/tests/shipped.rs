@@ -67,9 +67,12 @@ fn the_defaults_it_documents_are_those_in_use() {
         .lines()
         .map(|line| if is_option(line) { line.trim_start_matches('#') } else { line })
         .collect();
-    let written =
-        load_with([("fail2xdp.conf", uncommented.join("\n").as_str()), ("jail.conf", "[j]\n")]);
-    let silent = load_with([("fail2xdp.conf", "[Definition]\n"), ("jail.conf", "[j]\n")]);
+    let written = load_with([
+        ("fail2xdp.conf", uncommented.join("\n").as_str()),
+        ("jail.conf", "[j]\nenabled = 1\n"),
+    ]);
+    let silent =
+        load_with([("fail2xdp.conf", "[Definition]\n"), ("jail.conf", "[j]\nenabled = 1\n")]);
     let (written, silent) = (written.expect("settings"), silent.expect("settings"));
     assert_eq!(written.problems, []);
     assert_eq!(written.settings, silent.settings);

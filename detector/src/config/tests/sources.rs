@@ -78,7 +78,7 @@ fn what_cannot_be_read_from_is_told() {
     );
     check_problem(
         "backend = systemd",
-        "warning jail `j`: `journalmatch` is empty: every entry of the journal is examined; name the unit, as in `_SYSTEMD_UNIT=ssh.service`",
+        "warning /etc/x/jail.conf:3: jail `j`: `journalmatch` is empty: every entry of the journal is examined; name the unit, as in `_SYSTEMD_UNIT=ssh.service`",
     );
     check_problem(
         "journalmatch = sshd",
@@ -86,7 +86,11 @@ fn what_cannot_be_read_from_is_told() {
     );
     check_problem(
         "logpath =",
-        "warning jail `j`: neither `logpath` nor a journal is set: only bans by hand are possible; set `logpath`, or `backend = systemd` and `journalmatch`",
+        "warning /etc/x/jail.conf:1: jail `j`: neither `logpath` nor a journal is set: only bans by hand are possible; set `logpath`, or `backend = systemd` and `journalmatch`",
+    );
+    check_problem(
+        "logpath = log/x",
+        "warning /etc/x/jail.conf:3: jail `j`: `logpath`: `log/x` is no absolute path; begin it with `/`; it is looked for where the daemon was started",
     );
     check_problem(
         "logencoding = klingon",
