@@ -115,10 +115,7 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
             busy.push(sample(&mut fresh_log));
         }
         assert_eq!(banned(), Some(0), "all are gone within 3 s");
-        let dump = run(
-            "bpftool",
-            &["-j", "map", "dump", "pinned", &site.pins().join("maps/BANS_V4").display().to_string()],
-        );
+        let dump = run("bpftool", &["-j", "map", "dump", "pinned", &site.map("BANS_V4")]);
         let dump: serde_json::Value = serde_json::from_str(&dump).expect("bpftool prints JSON");
         let left = dump.as_array().map_or(0, Vec::len);
         assert_eq!(
@@ -148,11 +145,11 @@ fn a_ban_by_hand_ends_on_its_second() {
     site.log("guard.log");
     site.jails(&site.jail("guard", "guard.log", "port = 2222"));
     let _daemon = site.start();
-    site.json(&["ban", "192.0.2.7", "2001:db8::/64", "--jail", "guard", "--for", "3"]);
-    for prefix in ["192.0.2.7", "2001:db8::/64"] {
-        let ban = site.wait_banned(prefix);
-        ends_on_time(&site, &ban);
-    }
+    site.json(&["ban", "192.0.2.7", "2001:db8::/64", "--jail", "guard", "--for", "5"]);
+    let (v4, v6) = (site.wait_banned("192.0.2.7"), site.wait_banned("2001:db8::/64"));
+    assert_eq!(v4["until"], v6["until"], "both were asked for at once");
+    ends_on_time(&site, &v4);
+    assert!(site.bans().is_empty(), "the other one ends with it");
 }
 
 /// Lets the answering thread end also when a promise is broken, else the scope would wait for ever.
