@@ -2,7 +2,13 @@
 mod enforcing;
 mod lab;
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use enforcing::{
     ban, ban_until, dropped_of, host, in_an_hour, maintain_until, now, options, pins, prefix,
@@ -332,6 +338,42 @@ fn the_interfaces_of_the_default_routes_are_chosen() {
             "the gateway"
         );
         assert_eq!(enforcer.allowed_by(prefix("fd01::2")), Some(prefix("fd01::2")), "the gateway");
+    });
+}
+
+#[test]
+fn sampled_drops_and_the_programs_own_log_reach_the_log() {
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Page {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    lab::alone(|| {
+        let peer = lab::Peer::new();
+        peer.connect("near", "far");
+        let page = Page::default();
+        let writer = page.clone();
+        let log = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _log = tracing::subscriber::set_default(log);
+        let telling =
+            enforce::Options { events_per_second: 5, kernel_log: true, ..options(&["near"]) };
+        let (mut enforcer, _) = start(&telling);
+        ban(&mut enforcer, "11.0.0.1");
+        assert_eq!(dropped_of(&enforcer, &peer, vec![host(1); 50], 22), 50);
+        let told = || String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        maintain_until(&mut enforcer, |_, _| told().contains("kernel: ban "));
+        let samples = told().matches("dropped 11.0.0.1, tcp port 22, 60 bytes on near").count();
+        // At most so many a second and CPU.
+        assert!((1..=20).contains(&samples), "{samples} samples in {}", told());
     });
 }
 

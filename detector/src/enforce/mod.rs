@@ -13,6 +13,7 @@
 mod attachments;
 mod btf;
 mod clock;
+mod drops;
 mod fault;
 mod growth;
 mod interfaces;

@@ -62,11 +62,11 @@ impl Enforcer {
         let attached = started.and_then(|set| {
             set.install(&pins)?;
             let mut attachments = Attachments::new(&pins, options.interfaces.clone(), options.mode);
-            let mut told = attachments.adopt(&pins, &network, &set.programs)?;
-            told.extend(attachments.follow(&network, &set.programs));
+            let mut told = attachments.adopt(&pins, &network, &set.object.programs)?;
+            told.extend(attachments.follow(&network, &set.object.programs));
             while let Some(again) = attachments.again() {
                 std::thread::sleep(again.saturating_duration_since(Instant::now()));
-                told.extend(attachments.follow(&network, &set.programs));
+                told.extend(attachments.follow(&network, &set.object.programs));
             }
             match attachments.refusals() {
                 reasons if attachments.is_empty() && !reasons.is_empty() => {
