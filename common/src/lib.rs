@@ -126,9 +126,9 @@ pub mod capacity {
     pub const fn more_slots(bans: usize) -> usize {
         bans / 4
     }
-    /// Statistics of both families' bans.
+    /// Statistics of both families' bans, and of numbers that rest before they are used again.
     pub const fn ban_stats(bans: usize) -> usize {
-        bans * 2
+        bans * 2 + bans / 4
     }
     /// Words of 32 /16s, two bits each.
     pub const NETS_V4: usize = 2048;

@@ -88,3 +88,50 @@ impl Tree for ShippedTree {
         Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_directory_is_read_and_what_is_missing_is_no_fault() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let tree = DirTree::new(folder.path());
+        fs::create_dir(folder.path().join("jail.d")).expect("a directory");
+        fs::write(folder.path().join("jail.d/a.conf"), "[a]").expect("a file");
+        assert_eq!(tree.list(&folder.path().join("jail.d")), Ok(vec!["a.conf".to_owned()]));
+        assert_eq!(tree.read(&folder.path().join("jail.d/a.conf")), Ok(Some(b"[a]".to_vec())));
+        for missing in ["jail.conf", "jail.d/a.conf/b.conf", "nowhere/jail.conf"] {
+            assert_eq!(tree.read(&folder.path().join(missing)), Ok(None), "{missing}");
+            assert_eq!(tree.list(&folder.path().join(missing)), Ok(Vec::new()), "{missing}");
+        }
+        assert!(config::load(&tree).is_ok());
+        assert!(config::load(&DirTree::new(&folder.path().join("nowhere"))).is_err());
+    }
+
+    #[test]
+    fn what_could_keep_us_reading_for_ever_is_refused() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let tree = DirTree::new(folder.path());
+        symlink("/dev/zero", folder.path().join("jail.conf")).expect("a link");
+        let fault = ReadFault::System("it is no regular file".to_owned());
+        assert_eq!(tree.read(&folder.path().join("jail.conf")), Err(fault.clone()));
+        assert_eq!(tree.read(folder.path()), Err(fault));
+        let long = fs::File::create(folder.path().join("long.conf")).expect("a file");
+        long.set_len(MAX_FILE as u64 + 1).expect("a long file");
+        assert_eq!(tree.read(&folder.path().join("long.conf")), Err(ReadFault::TooLong));
+    }
+
+    #[test]
+    fn the_shipped_tree_has_files_and_no_others() {
+        let root = ShippedTree.root();
+        assert!(ShippedTree.read(&root.join("jail.conf")).is_ok_and(|file| file.is_some()));
+        assert_eq!(ShippedTree.read(&root.join("../Cargo.toml")), Ok(None));
+        assert_eq!(ShippedTree.read(Path::new("/etc/passwd")), Ok(None));
+        assert_eq!(ShippedTree.list(&root.join("filter.d")), Ok(vec!["sshd.conf".to_owned()]));
+        assert_eq!(ShippedTree.list(&root.join("jail.d")), Ok(Vec::new()));
+    }
+}

@@ -1,10 +1,7 @@
 //! What is counted and told of a packet.
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
-    programs::XdpContext,
-};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use fail2xdp_common::{
     config::Config,
     report::{Event, counter},
@@ -12,7 +9,7 @@ use fail2xdp_common::{
 
 use crate::{
     maps::{BAN_STATS, COUNTERS, EVENT_WINDOW, EVENTS},
-    packet::length,
+    packet::Packet,
     tries::Hit,
 };
 
@@ -21,12 +18,12 @@ pub type Outcome = u32;
 
 /// Counts the packet on this CPU and says what the driver is to do with it.
 #[inline(always)]
-pub fn action(ctx: &XdpContext, outcome: Outcome) -> u32 {
+pub fn action(packet: &impl Packet, outcome: Outcome) -> u32 {
     if let Some(row) = COUNTERS.get_ptr_mut(outcome) {
         // SAFETY: the row is this CPU's own, and nothing else runs on it meanwhile.
         unsafe {
             (*row).packets += 1;
-            (*row).bytes += length(ctx);
+            (*row).bytes += packet.length();
         }
     }
     if outcome == counter::DROPPED { XDP_DROP } else { XDP_PASS }
@@ -43,12 +40,15 @@ pub fn count_in_line(packets: *mut u32) {
 
 /// Counts a packet of a ban that no line counts. An id beyond the map goes uncounted.
 #[inline(always)]
-pub fn count_by_id(ctx: &XdpContext, id: u32, now: u32) {
+pub fn count_by_id(packet: &impl Packet, id: u32, now: u32) {
     let Some(stat) = BAN_STATS.get_ptr_mut(id) else { return };
     // SAFETY: as above; `last_seen` may be stored by several CPUs at once, each with the same second.
     unsafe {
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stat).packets, 1);
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stat).bytes, length(ctx));
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(
+            &raw mut (*stat).bytes,
+            packet.length(),
+        );
         (*stat).last_seen = now;
     }
 }
@@ -64,7 +64,7 @@ pub struct Sample {
 
 /// Reports a drop while this second's budget lasts.
 #[inline(always)]
-pub fn report(ctx: &XdpContext, config: &Config, sample: Sample) {
+pub fn report(packet: &impl Packet, config: &Config, sample: Sample) {
     let Some(window) = EVENT_WINDOW.get_ptr_mut(0) else { return };
     // SAFETY: the window is this CPU's own, and nothing else runs on it meanwhile.
     let window = unsafe { &mut *window };
@@ -88,19 +88,19 @@ pub fn report(ctx: &XdpContext, config: &Config, sample: Sample) {
         source,
         second: sample.now,
         ban_id: sample.hit.id,
-        interface: ctx.ingress_ifindex() as u32,
+        interface: packet.context().ingress_ifindex() as u32,
         scope_row: sample.scope_row,
-        length: length(ctx) as u32,
+        length: packet.length() as u32,
         jail: sample.hit.jail,
         family: sample.family,
     });
     entry.submit(0);
     #[cfg(feature = "verbose")]
     aya_log_ebpf::info!(
-        ctx,
+        packet.context(),
         "ban {}: packet of {} bytes, scope row {}",
         sample.hit.id,
-        length(ctx),
+        packet.length(),
         sample.scope_row
     );
 }

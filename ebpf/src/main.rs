@@ -17,16 +17,23 @@ mod verdict;
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
 
+use crate::packet::{Packet, Pieces, Whole};
+
+#[inline(always)]
+fn judge(packet: &impl Packet) -> u32 {
+    account::action(packet, verdict::of(packet))
+}
+
 /// The verdict for frames in one piece.
 #[xdp]
 pub fn ban(ctx: XdpContext) -> u32 {
-    account::action(&ctx, verdict::of(&ctx))
+    judge(&Whole(ctx))
 }
 
 /// The verdict for frames in several pieces; headers stand in the first.
 #[xdp(frags)]
 pub fn ban_frags(ctx: XdpContext) -> u32 {
-    account::action(&ctx, verdict::of(&ctx))
+    judge(&Pieces(ctx))
 }
 
 /// Writes a sample of the clocks over the packet, for a test run.

@@ -1,5 +1,5 @@
 //! Packet bytes: every bounds check and every unsafe access to them.
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use fail2xdp_common::report::ClockSample;
 
 /// Types that any bytes make a value of.
@@ -22,10 +22,56 @@ pub trait Frame {
     fn bounds(&self) -> (usize, usize);
 }
 
-impl Frame for XdpContext {
+/// A packet as the driver handed it over.
+pub trait Packet: Frame {
+    /// What the kernel knows of it.
+    fn context(&self) -> &XdpContext;
+    /// Bytes, Ethernet header included.
+    fn length(&self) -> u64;
+}
+
+/// A packet that lies in one piece.
+pub struct Whole(pub XdpContext);
+
+/// A packet that may go on in further pieces; its headers lie in the first.
+pub struct Pieces(pub XdpContext);
+
+impl Frame for Whole {
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
-        (self.data(), self.data_end())
+        (self.0.data(), self.0.data_end())
+    }
+}
+
+impl Packet for Whole {
+    #[inline(always)]
+    fn context(&self) -> &XdpContext {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        (self.0.data_end() - self.0.data()) as u64
+    }
+}
+
+impl Frame for Pieces {
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        (self.0.data(), self.0.data_end())
+    }
+}
+
+impl Packet for Pieces {
+    #[inline(always)]
+    fn context(&self) -> &XdpContext {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        // SAFETY: the helper takes the context of the program that runs.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) }
     }
 }
 
@@ -70,12 +116,6 @@ pub fn read<T: Plain>(frame: &impl Frame, offset: usize) -> Option<T> {
 #[inline(always)]
 pub fn read_be16(frame: &impl Frame, offset: usize) -> Option<u16> {
     read(frame, offset).map(u16::from_be)
-}
-
-/// Bytes of the packet in its first piece.
-#[inline(always)]
-pub fn length(ctx: &XdpContext) -> u64 {
-    (ctx.data_end() - ctx.data()) as u64
 }
 
 /// Puts the sample where the packet was; nothing where it is too short.

@@ -2,12 +2,12 @@
 //!
 //! A banned host could choose packets that hide their port: one whose port cannot be found is in every
 //! scope of its protocol, one whose protocol cannot be found in every scope.
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use aya_ebpf::bindings::xdp_md;
 use fail2xdp_common::scope_row::{PROTOCOL, UDP, UNKNOWN};
 
 use crate::{
     maps::SCOPES,
-    packet::{Frame, Span, read, read_be16},
+    packet::{Frame, Packet, Span, read, read_be16},
 };
 
 const PROTOCOL_TCP: u8 = 6;
@@ -46,18 +46,18 @@ fn row(frame: &impl Frame, protocol: u8, l4: Option<usize>) -> u32 {
 
 /// The row of an IPv4 packet whose header begins at `l3`.
 #[inline(always)]
-pub fn row_v4(ctx: &XdpContext, l3: usize) -> u32 {
-    let Some(header) = read::<[u8; 10]>(ctx, l3) else { return UNKNOWN };
+pub fn row_v4(packet: &impl Packet, l3: usize) -> u32 {
+    let Some(header) = read::<[u8; 10]>(packet, l3) else { return UNKNOWN };
     let words = (header[0] & 15) as usize;
     let later_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0;
     let l4 = if later_fragment || words < 5 { None } else { Some(l3 + (words << 2)) };
-    row(ctx, header[9], l4)
+    row(packet, header[9], l4)
 }
 
 /// The row of an IPv6 packet whose header begins at `l3`.
 #[inline(always)]
-pub fn row_v6(ctx: &XdpContext, l3: usize) -> u32 {
-    scope_row_v6(ctx.ctx, l3 as u32)
+pub fn row_v6(packet: &impl Packet, l3: usize) -> u32 {
+    scope_row_v6(packet.context().ctx, l3 as u32)
 }
 
 /// A global function (scalars and the context in, a scalar out): the verifier walks it once, not again

@@ -3,7 +3,7 @@
 //! The tries are the truth. What stands in front of them saves time: hint bits say whether a single
 //! address (or /64) may be banned, network bits whether a network may be, lines are copies of the bans
 //! of single addresses. None of them can change a verdict.
-use aya_ebpf::{btf_maps::lpm_trie::Key, programs::XdpContext};
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use fail2xdp_common::{
     config::{
         Config, IGNORE_HINTS, IGNORE_LINES, IGNORE_NETS, LEVEL_32, LEVEL_48, LEVEL_WITHIN_64,
@@ -18,7 +18,7 @@ use crate::{
     clock,
     lines::{Answer, Entry, look_v4, look_v6},
     maps::{ALLOW_V4, ALLOW_V6, CONFIG, HINT_V4, HINT_V6, NETS_V4, NETS_V6},
-    packet::{read, read_be16},
+    packet::{Packet, read, read_be16},
     scope::{contains, mask, row_v4, row_v6},
     tries::{Hit, search_v4, search_v6},
 };
@@ -29,28 +29,28 @@ const MAX_VLAN_TAGS: usize = 2;
 
 /// What is to become of the packet.
 #[inline(always)]
-pub fn of(ctx: &XdpContext) -> Outcome {
-    judge(ctx).unwrap_or(counter::UNREADABLE)
+pub fn of(packet: &impl Packet) -> Outcome {
+    judge(packet).unwrap_or(counter::UNREADABLE)
 }
 
 #[inline(always)]
-fn judge(ctx: &XdpContext) -> Option<Outcome> {
+fn judge(packet: &impl Packet) -> Option<Outcome> {
     let config = CONFIG.get(0)?;
     if config.flags & OFF != 0 {
         return Some(counter::PASSED);
     }
     let mut l3 = ETHERNET_HEADER;
-    let mut ether_type = read_be16(ctx, 12)?;
+    let mut ether_type = read_be16(packet, 12)?;
     for _ in 0..MAX_VLAN_TAGS {
         if ether_type != 0x8100 && ether_type != 0x88a8 {
             break;
         }
-        ether_type = read_be16(ctx, l3 + 2)?;
+        ether_type = read_be16(packet, l3 + 2)?;
         l3 += VLAN_TAG;
     }
     match ether_type {
-        0x0800 => judge_v4(ctx, config, l3),
-        0x86dd => judge_v6(ctx, config, l3),
+        0x0800 => judge_v4(packet, config, l3),
+        0x86dd => judge_v6(packet, config, l3),
         _ => Some(counter::NOT_IP),
     }
 }
@@ -76,10 +76,10 @@ fn outcome(config: &Config) -> Outcome {
 }
 
 #[inline(always)]
-fn count(ctx: &XdpContext, banned: &Banned, now: u32) {
+fn count(packet: &impl Packet, banned: &Banned, now: u32) {
     match banned.packets {
         Some(packets) => count_in_line(packets),
-        None => count_by_id(ctx, banned.hit.id, now),
+        None => count_by_id(packet, banned.hit.id, now),
     }
 }
 
@@ -106,8 +106,8 @@ fn hint_v4(config: &Config, hash: u32) -> bool {
 }
 
 #[inline(always)]
-fn judge_v4(ctx: &XdpContext, config: &Config, l3: usize) -> Option<Outcome> {
-    let bytes: [u8; 4] = read(ctx, l3 + 12)?;
+fn judge_v4(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome> {
+    let bytes: [u8; 4] = read(packet, l3 + 12)?;
     let source = u32::from_ne_bytes(bytes);
     let hash = ((source as u64).wrapping_mul(config.multipliers[0]) >> 32) as u32;
     let (network, may_allow) = network_bits_v4(config, bytes);
@@ -126,7 +126,7 @@ fn judge_v4(ctx: &XdpContext, config: &Config, l3: usize) -> Option<Outcome> {
             Answer::AskTrie => ask_trie = true,
             Answer::Entry(entry) => {
                 let scope = entry.meta & META_SCOPE;
-                if entry.until > now && (scope == 0 || contains(mask(row_v4(ctx, l3)), scope)) {
+                if entry.until > now && (scope == 0 || contains(mask(row_v4(packet, l3)), scope)) {
                     banned = Some(by_line(&entry));
                 } else if entry.meta & META_MORE != 0 {
                     ask_trie = true;
@@ -135,18 +135,18 @@ fn judge_v4(ctx: &XdpContext, config: &Config, l3: usize) -> Option<Outcome> {
         }
     }
     if banned.is_none() && ask_trie {
-        banned =
-            search_v4(source, now, mask(row_v4(ctx, l3))).map(|hit| Banned { hit, packets: None });
+        banned = search_v4(source, now, mask(row_v4(packet, l3)))
+            .map(|hit| Banned { hit, packets: None });
     }
     let Some(banned) = banned else { return Some(counter::PASSED) };
     if may_allow && ALLOW_V4.get(&Key::new(32, bytes)).is_some() {
         return Some(counter::SPARED);
     }
-    count(ctx, &banned, now);
+    count(packet, &banned, now);
     if config.events_per_second != 0 {
-        let scope_row = row_v4(ctx, l3);
+        let scope_row = row_v4(packet, l3);
         report(
-            ctx,
+            packet,
             config,
             Sample { source: [source as u64, 0], hit: banned.hit, scope_row, now, family: 4 },
         );
@@ -188,8 +188,8 @@ fn may_allow_v6(config: &Config, high: u64) -> bool {
 }
 
 #[inline(always)]
-fn judge_v6(ctx: &XdpContext, config: &Config, l3: usize) -> Option<Outcome> {
-    let source: [u64; 2] = read(ctx, l3 + 8)?;
+fn judge_v6(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome> {
+    let source: [u64; 2] = read(packet, l3 + 8)?;
     let (high, low) = (u64::from_be(source[0]), source[1]);
     let mut mixed = high.wrapping_mul(config.multipliers[0]);
     mixed ^= mixed >> 32;
@@ -218,7 +218,9 @@ fn judge_v6(ctx: &XdpContext, config: &Config, l3: usize) -> Option<Outcome> {
                 Answer::AskTrie => before_unit = true,
                 Answer::Entry(entry) => {
                     let scope = entry.meta & META_SCOPE;
-                    if entry.until > now && (scope == 0 || contains(mask(row_v6(ctx, l3)), scope)) {
+                    if entry.until > now
+                        && (scope == 0 || contains(mask(row_v6(packet, l3)), scope))
+                    {
                         banned = Some(by_line(&entry));
                     } else if entry.meta & META_MORE != 0 {
                         before_unit = true;
@@ -233,7 +235,9 @@ fn judge_v6(ctx: &XdpContext, config: &Config, l3: usize) -> Option<Outcome> {
                 Answer::AskTrie => ask_trie = true,
                 Answer::Entry(entry) => {
                     let scope = entry.meta & META_SCOPE;
-                    if entry.until > now && (scope == 0 || contains(mask(row_v6(ctx, l3)), scope)) {
+                    if entry.until > now
+                        && (scope == 0 || contains(mask(row_v6(packet, l3)), scope))
+                    {
                         banned = Some(by_line(&entry));
                     } else if entry.meta & META_MORE != 0 {
                         ask_trie = true;
@@ -243,20 +247,20 @@ fn judge_v6(ctx: &XdpContext, config: &Config, l3: usize) -> Option<Outcome> {
         }
     }
     if banned.is_none() && ask_trie {
-        banned =
-            search_v6(source, now, mask(row_v6(ctx, l3))).map(|hit| Banned { hit, packets: None });
+        banned = search_v6(source, now, mask(row_v6(packet, l3)))
+            .map(|hit| Banned { hit, packets: None });
     }
     let Some(banned) = banned else { return Some(counter::PASSED) };
     if may_allow_v6(config, high) {
-        let bytes: [u8; 16] = read(ctx, l3 + 8)?;
+        let bytes: [u8; 16] = read(packet, l3 + 8)?;
         if ALLOW_V6.get(&Key::new(128, bytes)).is_some() {
             return Some(counter::SPARED);
         }
     }
-    count(ctx, &banned, now);
+    count(packet, &banned, now);
     if config.events_per_second != 0 {
-        let scope_row = row_v6(ctx, l3);
-        report(ctx, config, Sample { source, hit: banned.hit, scope_row, now, family: 6 });
+        let scope_row = row_v6(packet, l3);
+        report(packet, config, Sample { source, hit: banned.hit, scope_row, now, family: 6 });
     }
     Some(outcome(config))
 }

@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Login, Net, Site, guess, is_dropped, now, reaches, ssh_continues, ssh_opened, until};
+use crate::{
+    Login, Net, Site, guess, is_dropped, now, reaches, ssh_continues, ssh_opened, unit, until,
+};
 
 /// Who takes part in an attack.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub struct Cast {
 #[track_caller]
 pub fn is_stopped_and_ends(net: &Net, site: &Site, cast: Cast) {
     let ssh = SocketAddr::new(cast.server, 22);
-    let attacker = cast.attacker.to_string();
+    let attacker = unit(cast.attacker);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let bystander = scope.spawn(|| {

@@ -23,7 +23,7 @@ pub use daemon::Daemon;
 pub use guess::{Login, flood, guess, hold_session};
 pub use guest::Guest;
 pub use log::Log;
-pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host};
+pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host, unit};
 pub use probe::{Besieged, Echo, Siege, connect, is_dropped, reaches, ssh_continues, ssh_opened};
 pub use run::{artifact, binary, require, run, tool};
 pub use server::{LogTo, Sshd};

@@ -18,7 +18,7 @@ use crate::run::{output, require, run, tool};
 pub struct Host {
     /// In 10.9.0.0/24.
     pub v4: IpAddr,
-    /// In fd09::/64.
+    /// In fd09::/48, each host in a /64 of its own: that is what is counted and banned as one.
     pub v6: IpAddr,
 }
 
@@ -26,7 +26,18 @@ pub struct Host {
 pub const fn host(number: u8) -> Host {
     Host {
         v4: IpAddr::V4(Ipv4Addr::new(10, 9, 0, number)),
-        v6: IpAddr::V6(Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, number as u16)),
+        v6: IpAddr::V6(Ipv6Addr::new(0xfd09, 0, 0, number as u16, 0, 0, 0, 1)),
+    }
+}
+
+/// How the prefix is written that an address is banned as by default: itself, or its IPv6 /64.
+pub fn unit(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = u128::from(address) >> 64 << 64;
+            format!("{}/64", Ipv6Addr::from(network))
+        }
     }
 }
 
@@ -136,7 +147,7 @@ impl Net {
         };
         net.wire("s0", "c0");
         net.server.ip(&format!("addr add {}/24 dev s0", SERVER.v4));
-        net.server.ip(&format!("addr add {}/64 dev s0 nodad", SERVER.v6));
+        net.server.ip(&format!("addr add {}/48 dev s0 nodad", SERVER.v6));
         for client in [ATTACKER, BYSTANDER, FRIEND] {
             net.add_client(client);
         }
@@ -164,7 +175,7 @@ impl Net {
         self.clients.ip(&format!("addr add {}/24 dev c0", client.v4));
         // A deprecated address is used when asked for, never chosen: who binds nothing is the attacker.
         let lifetime = if client == ATTACKER { "" } else { "preferred_lft 0" };
-        self.clients.ip(&format!("addr add {}/64 dev c0 nodad {lifetime}", client.v6));
+        self.clients.ip(&format!("addr add {}/48 dev c0 nodad {lifetime}", client.v6));
     }
 
     /// Lets the clients' machine send from every address of an IPv4 network, and the server answer it.

@@ -46,11 +46,11 @@ impl<'net> Site<'net> {
         }
         run("mount", &["-t", "bpf", "bpf", &site.path("bpf").display().to_string()]);
         copy(&repository().join("config"), &site.path("config"));
-        site.jails("[sshd]\nenabled = false\n");
+        site.write("config/jail.d/none.conf", "[sshd]\nenabled = no\n");
         site
     }
 
-    /// Writes `jail.local`.
+    /// Writes `jail.local`; jails that it does not enable stay off.
     #[track_caller]
     pub fn jails(&self, text: &str) {
         self.write("config/jail.local", text);
@@ -252,6 +252,14 @@ impl<'net> Site<'net> {
         let status = self.json(&["status"]);
         let packets = &status["enforcement"]["counters"][counter]["packets"];
         packets.as_u64().unwrap_or_else(|| panic!("no counter `{counter}` in {status}"))
+    }
+
+    /// Where one of the maps in use is pinned.
+    #[track_caller]
+    pub fn map(&self, name: &str) -> String {
+        let status = self.json(&["status"]);
+        let folder = status["enforcement"]["pins"].as_str();
+        format!("{}/{name}", folder.unwrap_or_else(|| panic!("no pins in {status}")))
     }
 
     /// Waits until a jail follows all its log files.

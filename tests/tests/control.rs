@@ -67,7 +67,7 @@ fn json_tells_everything_of_a_ban() {
     site.wait_following("guard");
     log.wrong_password(ATTACKER.v6);
     log.wrong_password(ATTACKER.v6);
-    let ban = site.wait_banned("fd09::2");
+    let ban = site.wait_banned("fd09:0:0:2::/64");
     assert_eq!(
         (&ban["jail"], &ban["failures"], &ban["scope"]),
         (&"guard".into(), &2.into(), &"tcp:2222".into())
@@ -76,11 +76,12 @@ fn json_tells_everything_of_a_ban() {
     assert_eq!(until, since.map(|since| since + 600), "{ban}");
     let lines = ban["lines"].as_array().expect("the lines that led to it");
     assert!(
-        lines.len() == 2 && lines.iter().all(|line| line.to_string().contains("from fd09::2 port")),
+        lines.len() == 2
+            && lines.iter().all(|line| line.to_string().contains("from fd09:0:0:2::1 port")),
         "{ban}"
     );
     let status = site.json(&["status"]);
-    assert_eq!(status["jails"][0]["banned"][0], "fd09::2", "{status}");
+    assert_eq!(status["jails"][0]["banned"][0], "fd09:0:0:2::/64", "{status}");
     assert_eq!(status["enforcement"]["mode"], "xdp", "{status}");
     assert_eq!(site.json(&["ping"])["reply"], "pong");
 }
@@ -204,7 +205,7 @@ fn reloading_keeps_the_bans_and_survives_mistakes() {
     site.wait_banned("192.0.2.9");
     log.wrong_password(ATTACKER.v6);
     assert_eq!(
-        site.wait_banned("fd09::2")["failures"],
+        site.wait_banned("fd09:0:0:2::/64")["failures"],
         2,
         "what was counted before the reload counts"
     );

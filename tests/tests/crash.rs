@@ -3,7 +3,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, Echo, LogTo, Net, SERVER, Siege, Site, Sshd, attack::ends_on_time, flood,
-    is_dropped, now, reaches, until,
+    is_dropped, now, reaches, unit, until,
 };
 
 #[test]
@@ -15,7 +15,7 @@ fn bans_hold_through_kill_and_restart_and_end_as_decided() {
     let passwords: String = (0..10_000).map(|nth| format!("guess{nth}\n")).collect();
     let passwords = site.write("passwords", &passwords);
     let ssh = SocketAddr::new(SERVER.v4, 22);
-    let attacker = ATTACKER.v4.to_string();
+    let attacker = unit(ATTACKER.v4);
 
     let daemon = site.start();
     site.wait_following("sshd");
@@ -69,8 +69,8 @@ fn old_bans_keep_their_ports_when_the_configuration_changes() {
     site.wait_following("second");
     first.wrong_password(one);
     second.wrong_password(two);
-    site.wait_banned(&one.to_string());
-    site.wait_banned(&two.to_string());
+    site.wait_banned(&unit(one));
+    site.wait_banned(&unit(two));
     assert_eq!((closed_to(one), closed_to(two)), (vec![2001], vec![2002]));
     daemon.kill();
 
@@ -84,7 +84,7 @@ fn old_bans_keep_their_ports_when_the_configuration_changes() {
         "old bans, exactly their old ports"
     );
     second.wrong_password(three);
-    site.wait_banned(&three.to_string());
+    site.wait_banned(&unit(three));
     assert_eq!(closed_to(three), vec![3002], "a new ban, the new port");
     assert_eq!((closed_to(one), closed_to(two)), (vec![2001], vec![2002]), "still");
 }
@@ -99,7 +99,7 @@ fn a_ban_lapses_in_the_kernel_when_the_daemon_stays_dead() {
     let daemon = site.start();
     site.wait_following("guard");
     log.wrong_password(ATTACKER.v6);
-    let ban = site.wait_banned(&ATTACKER.v6.to_string());
+    let ban = site.wait_banned(&unit(ATTACKER.v6));
     daemon.kill();
     let due = ban["until"].as_i64().expect("it has an end") as f64;
 

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
     ATTACKER, Echo, FRIEND, Host, LogTo, Net, SERVER, Siege, Site, Sshd, hold_session, host,
-    is_dropped, reaches, until,
+    is_dropped, reaches, unit, until,
 };
 
 /// The machine's router.
@@ -18,8 +18,8 @@ fn guard(site: &Site, settings: &str) {
 /// Bans both networks of the wire on the jail's port.
 #[track_caller]
 fn ban_the_wire(site: &Site) {
-    site.json(&["ban", "10.9.0.0/24", "fd09::/64", "--jail", "guard"]);
-    site.wait_banned("fd09::/64");
+    site.json(&["ban", "10.9.0.0/24", "fd09::/48", "--jail", "guard"]);
+    site.wait_banned("fd09::/48");
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn the_default_gateways_are_never_dropped() {
     for source in [GATEWAY.v4, GATEWAY.v6, ATTACKER.v4, ATTACKER.v6] {
         log.wrong_password(source);
     }
-    site.wait_banned(&ATTACKER.v6.to_string());
+    site.wait_banned(&unit(ATTACKER.v6));
     ban_the_wire(&site);
     assert!(is_dropped(&net.clients, ATTACKER.v4, v4.address()));
     assert!(is_dropped(&net.clients, ATTACKER.v6, v6.address()));
@@ -90,7 +90,7 @@ fn the_machines_own_addresses_are_never_banned() {
     for source in [SERVER.v4, SERVER.v6, ATTACKER.v4] {
         log.wrong_password(source);
     }
-    site.wait_banned(&ATTACKER.v4.to_string());
+    site.wait_banned(&unit(ATTACKER.v4));
     assert_eq!(site.bans().len(), 1, "only the attacker is");
     let said = site.refused(&["ban", &SERVER.v4.to_string(), "--jail", "guard"]);
     assert!(said.contains(&SERVER.v4.to_string()) && said.contains("--force"), "{said}");

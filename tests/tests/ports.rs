@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use fail2xdp_tests::{ATTACKER, BYSTANDER, Echo, Net, SERVER, Site, connect, is_dropped, reaches};
+use fail2xdp_tests::{
+    ATTACKER, BYSTANDER, Echo, Net, SERVER, Site, connect, is_dropped, reaches, unit,
+};
 
 /// Sends a few bytes and waits for them to come back.
 fn echoes(stream: &mut TcpStream) -> bool {
@@ -33,7 +35,7 @@ fn check(label: &str, attacker: IpAddr, bystander: IpAddr, server: IpAddr) {
 
     log.wrong_password(attacker);
     log.wrong_password(attacker);
-    let ban = site.wait_banned(&attacker.to_string());
+    let ban = site.wait_banned(&unit(attacker));
     assert_eq!(ban["scope"], "tcp:2222", "{ban}");
 
     assert!(is_dropped(&net.clients, attacker, closed), "the jail's port");

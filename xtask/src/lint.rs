@@ -37,8 +37,8 @@ fn kernel_program(machine: &Machine, route: Route) -> Result<()> {
     let compiler = Compiler::find(machine, route)?;
     let verb = if route == Route::Rustup { "clippy" } else { "check" };
     let mut check = compiler.cargo(verb);
-    // Cargo shows warnings of a finished build again, but only makes them errors when told here.
-    check.args(["--features", "verbose"]).env("CARGO_BUILD_WARNINGS", "deny");
+    // Flags for rustc would go to every dependency; this is about our own warnings.
+    check.args(["--features", "verbose", "-Zwarnings"]).env("CARGO_BUILD_WARNINGS", "deny");
     sh::run(&mut check)
 }
 

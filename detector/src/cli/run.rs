@@ -11,8 +11,8 @@ use clap::Args;
 
 use super::Place;
 use crate::{
-    app,
-    config::{self, AttachMode, Problem, Settings, Severity, Tree},
+    app, clock,
+    config::{self, AttachMode, Problem, Severity, Tree},
     config_tree::{DirTree, ShippedTree},
     control::wire,
     enforce,
@@ -89,7 +89,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         tree: chosen.tree,
         socket: place.socket.clone(),
         socket_optional: no_kernel && !rustix::process::geteuid().is_root(),
-        enforce: kernel_options(place, args),
+        kernel: kernel_options(place, args),
         detach_on_exit: args.detach_on_exit,
         loaded,
     };
@@ -114,7 +114,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
 fn kernel_options(
     place: &Place,
     args: &RunArgs,
-) -> Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send> {
+) -> app::KernelOptions {
     let (interfaces, pin_dir, mode) = (place.interface.clone(), place.pin.clone(), place.mode);
     let (observe, kernel_log) = (args.observe, args.kernel_log);
     Box::new(move |settings| {
@@ -166,10 +166,25 @@ fn log_to_stderr(level: &str) {
         .parse_lossy(level);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_timer(LocalTime(jiff::tz::TimeZone::system()))
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
+}
+
+/// Log lines carry local time, as the logs they tell of.
+struct LocalTime(jiff::tz::TimeZone);
+
+impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
+    fn format_time(
+        &self,
+        out: &mut tracing_subscriber::fmt::format::Writer<'_>,
+    ) -> std::fmt::Result {
+        let now = jiff::Timestamp::from_microsecond(clock::now().micros())
+            .map_err(|_| std::fmt::Error)?;
+        write!(out, "{}", now.to_zoned(self.0.clone()).strftime("%F %T%.3f"))
+    }
 }
 
 /// Two daemons in one state directory would each undo what the other writes.

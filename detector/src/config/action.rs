@@ -3,11 +3,13 @@
 //! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
 //! their parameters, then never run them.
 use super::{
-    JailName, Scope, Tree,
+    JailName, Scope, Severity, Tree,
     definition::{Definition, Kind},
     expand::ExpandError,
+    filter::FilterFiles,
+    jail::{Jail, Refused},
     layers::{Fault, Layers},
-    params::Call,
+    params::{self, Call},
     ports::{self, PortError},
     scope::Traffic,
     text::Text,
@@ -15,7 +17,7 @@ use super::{
 
 /// What an action does for us.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+enum Meaning {
     /// Bans reach these packets.
     Enforce {
         /// Of several actions, the union counts.
@@ -29,20 +31,20 @@ pub(super) enum Meaning {
 
 /// An action that keeps its jail from running.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ActionError {
+enum ActionError {
     #[error("action `{action}` lets banned addresses in (`blocktype = {blocktype}`)")]
     Allows { action: String, blocktype: String },
     #[error("action `{action}`: {error}")]
     Expand { action: String, error: ExpandError },
     #[error("action `{action}`: {}", fault.kind)]
-    Fault { action: String, fault: Fault },
+    Fault { action: String, fault: Box<Fault> },
     #[error("action `{action}` names no port that is known")]
     NoPort { action: String },
 }
 
 impl ActionError {
     /// What to do about it.
-    pub(super) fn remedy(&self) -> &'static str {
+    fn remedy(&self) -> &'static str {
         match self {
             ActionError::Allows { .. } => {
                 "a ban here drops packets and cannot open a port: leave this jail to fail2ban, or disable it"
@@ -55,9 +57,9 @@ impl ActionError {
 }
 
 /// A port or protocol in an action's parameters that was left out.
-pub(super) struct LeftOut {
-    pub(super) text: Text,
-    pub(super) error: PortError,
+struct LeftOut {
+    text: Text,
+    error: PortError,
 }
 
 /// What a firewall action looks at.
@@ -107,7 +109,7 @@ fn reach(name: &str) -> Option<Reach> {
 }
 
 /// Finds out what an action means. A firewall action needs no file of its own: its parameters say enough.
-pub(super) fn read(
+fn read(
     tree: &dyn Tree,
     jail: &JailName,
     call: &Call,
@@ -117,7 +119,10 @@ pub(super) fn read(
     let action = || call.name.clone();
     let mut layers = Layers::read(tree, &format!("action.d/{}", call.name));
     if !layers.faults.is_empty() {
-        return Err(ActionError::Fault { action: action(), fault: layers.faults.swap_remove(0) });
+        return Err(ActionError::Fault {
+            action: action(),
+            fault: Box::new(layers.faults.swap_remove(0)),
+        });
     }
     let mut params = call.params.clone();
     params.entry("name".to_owned()).or_insert_with(|| Text::new(jail.as_str(), None));
@@ -135,8 +140,7 @@ pub(super) fn read(
         .chain(["blocktype"])
     {
         let Some(blocktype) = get(option)? else { continue };
-        let word =
-            blocktype.as_str().trim().split_whitespace().next().unwrap_or("").to_ascii_lowercase();
+        let word = blocktype.as_str().split_whitespace().next().unwrap_or("").to_ascii_lowercase();
         if matches!(word.as_str(), "return" | "accept" | "allow" | "pass" | "permit" | "limit") {
             let blocktype = blocktype.as_str().trim().to_owned();
             return Err(ActionError::Allows { action: action(), blocktype });
@@ -221,4 +225,55 @@ fn allports(name: &str, definition: &Definition<'_>) -> Result<bool, ExpandError
         }
     }
     Ok(name.ends_with("allports"))
+}
+
+impl Jail<'_, '_> {
+    /// Reads `action`: what the jail's bans reach is what its firewall actions reach together.
+    pub(super) fn scope(&mut self, filter: Option<&FilterFiles>) -> Result<Scope, Refused> {
+        let mut scope: Option<Scope> = None;
+        let text = self.text("action", filter)?.unwrap_or_default();
+        for call in params::split(&text) {
+            let place = call.outermost(0..call.len());
+            let call = match params::read(&call) {
+                Ok(call) => call,
+                Err(error) => {
+                    return Err(self.refuse(place, format!("`action`: {error}"), error.remedy()));
+                }
+            };
+            let mut left_out = Vec::new();
+            let meaning = read(self.tree(), &self.name, &call, &mut left_out);
+            for left_out in left_out {
+                let what = format!("action `{}`: {}; it is left out", call.name, left_out.error);
+                let place = left_out.text.outermost(0..left_out.text.len());
+                self.tell(
+                    Severity::Error,
+                    place.or_else(|| text.place()),
+                    what,
+                    left_out.error.remedy(),
+                );
+            }
+            match meaning {
+                Err(error) => return Err(self.refuse(place, &error, error.remedy())),
+                Ok(Meaning::Other) => {
+                    self.leaves_out(call.name, place);
+                }
+                Ok(Meaning::Enforce { scope: more, rejects }) => {
+                    self.translates(call.name, rejects);
+                    scope = Some(scope.map_or(more.clone(), |scope| scope.union(more)));
+                }
+            }
+        }
+        if scope.is_none() {
+            let what =
+                "no action bans anybody: failures are counted and reported, nothing is dropped"
+                    .to_owned();
+            self.tell(
+                Severity::Warning,
+                text.place(),
+                what,
+                "add `xdp` to `action`, or set `banaction = xdp`",
+            );
+        }
+        Ok(scope.unwrap_or(Scope::NOTHING))
+    }
 }

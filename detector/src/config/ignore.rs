@@ -1,9 +1,21 @@
 //! `ignoreip` and `allow`: addresses, networks and host names.
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Ignore;
+use super::{
+    Ignore, Place, Severity,
+    filter::FilterFiles,
+    jail::{Jail, Refused},
+    ports,
+};
+
+/// Bound of a file named by `ignoreip = file:PATH`, in words.
+const MOST_IGNORED: usize = 100_000;
 
 /// A word that is neither an address, a network nor a host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +33,7 @@ pub enum AddressError {
 
 /// Reads one word of `ignoreip`: `192.0.2.1`, `192.0.2.0/24`, `192.0.2.0/255.255.255.0`, `2001:db8::/32`,
 /// `host.example`. Host bits of a network are cleared, IPv4 in IPv6 clothes becomes IPv4.
-pub fn ignored(word: &str) -> Result<Ignore, AddressError> {
+pub(super) fn entry(word: &str) -> Result<Ignore, AddressError> {
     let looks_like_address =
         word.contains([':', '/']) || word.chars().all(|c| c.is_ascii_digit() || c == '.');
     if looks_like_address {
@@ -34,7 +46,8 @@ pub fn ignored(word: &str) -> Result<Ignore, AddressError> {
     }
 }
 
-/// Reads an address or network as [`ignored`] does, and nothing else.
+/// Reads an address or network: `192.0.2.1`, `192.0.2.0/24`, `192.0.2.0/255.255.255.0`, `2001:db8::/32`. Host bits
+/// are cleared, IPv4 in IPv6 clothes becomes IPv4.
 pub fn network(word: &str) -> Result<IpNet, AddressError> {
     let (address, mask) = match word.split_once('/') {
         Some((address, mask)) => (address, Some(mask)),
@@ -79,7 +92,73 @@ fn is_host_name(word: &str) -> bool {
     };
     name.len() <= 253
         && name.split('.').all(label)
-        && !name.rsplit('.').next().is_some_and(|top| top.parse::<u64>().is_ok())
+        && name.rsplit('.').next().is_none_or(|top| top.parse::<u64>().is_err())
+}
+
+impl Jail<'_, '_> {
+    /// Reads `ignoreip`. What is no address is told and spares nobody.
+    pub(super) fn ignored(&mut self, filter: Option<&FilterFiles>) -> Result<Vec<Ignore>, Refused> {
+        let Some(text) = self.text("ignoreip", filter)? else { return Ok(Vec::new()) };
+        let mut ignored = Vec::new();
+        for line in text.lines() {
+            for word in ports::words(&line.value) {
+                match word.strip_prefix("file:") {
+                    Some(file) => self.ignored_in(file, &line.place, &mut ignored),
+                    None => self.ignored_word(word, &line.place, &mut ignored),
+                }
+            }
+        }
+        Ok(ignored)
+    }
+
+    fn ignored_word(&mut self, word: &str, place: &Option<Place>, ignored: &mut Vec<Ignore>) {
+        match entry(word) {
+            Ok(ignore) => ignored.push(ignore),
+            Err(error) => {
+                let what = format!("`ignoreip`: {error}; it spares nobody");
+                let remedy = "write an address, a network such as `192.0.2.0/24`, or a host name";
+                self.tell(Severity::Error, place.clone(), what, remedy);
+            }
+        }
+    }
+
+    /// A file of addresses, one or more a line, with `#` comments.
+    fn ignored_in(&mut self, file: &str, place: &Option<Place>, ignored: &mut Vec<Ignore>) {
+        let path = Path::new(file);
+        let content = match self.tree().read(path) {
+            Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+            missing => {
+                let reason =
+                    missing.err().map_or("it does not exist".to_owned(), |fault| fault.to_string());
+                let what = format!(
+                    "`ignoreip`: `{file}` cannot be read ({reason}); its addresses are not spared"
+                );
+                self.tell(
+                    Severity::Error,
+                    place.clone(),
+                    what,
+                    "write the file, or correct its name",
+                );
+                return;
+            }
+        };
+        let file = Arc::new(path.to_path_buf());
+        for (nth, line) in content.lines().enumerate() {
+            let line = line.split(['#', ';']).next().unwrap_or("");
+            let number = u32::try_from(nth + 1).unwrap_or(u32::MAX);
+            let place = Some(Place { file: Arc::clone(&file), line: number });
+            for word in ports::words(line) {
+                if ignored.len() >= MOST_IGNORED {
+                    let what = format!(
+                        "`ignoreip` holds more than {MOST_IGNORED} entries; the rest is not spared"
+                    );
+                    self.tell(Severity::Error, place, what, "name networks instead of addresses");
+                    return;
+                }
+                self.ignored_word(word, &place, ignored);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +167,7 @@ mod tests {
 
     #[track_caller]
     fn check(word: &str, expect: &str) {
-        let shown = match ignored(word) {
+        let shown = match entry(word) {
             Ok(Ignore::Net(net)) => net.to_string(),
             Ok(Ignore::Name(name)) => format!("name {name}"),
             Err(error) => format!("! {error}"),

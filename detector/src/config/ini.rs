@@ -254,7 +254,7 @@ mod tests {
     fn the_first_delimiter_separates() {
         check(
             "[a]\nx = 1\ny: 2\nz=a:b=c\nw:a=b\nempty =",
-            concat!("[a] x=\"1\"@2 y=\"2\"@3 z=\"a:b=c\"@4 w=\"a=b\"@5 empty=\"\"@6"),
+            "[a] x=\"1\"@2 y=\"2\"@3 z=\"a:b=c\"@4 w=\"a=b\"@5 empty=\"\"@6",
         );
     }
 
@@ -262,7 +262,7 @@ mod tests {
     fn only_a_semicolon_after_a_blank_begins_a_comment_in_a_line() {
         check(
             "[a]\nx = foo # bar\ny = a;b\nz = a ; b\nt = a\t;b\n; whole\n# whole\n  # whole",
-            concat!("[a] x=\"foo # bar\"@2 y=\"a;b\"@3 z=\"a\"@4 t=\"a\"@5"),
+            "[a] x=\"foo # bar\"@2 y=\"a;b\"@3 z=\"a\"@4 t=\"a\"@5",
         );
     }
 

@@ -7,14 +7,11 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    BanTime, FilterSettings, Ignore, JailName, JailSettings, Located, Place, Problem, Scope,
-    Severity, Tree, UseDns,
-    action::{self, Meaning},
+    BanTime, Ignore, JailName, JailSettings, Place, Problem, Severity, Tree,
     expand::{Context, ExpandError},
     filter::FilterFiles,
-    ignore,
     layers::{DEFAULT, Layers, Section},
-    options, params, ports, span,
+    options, span,
     text::Text,
 };
 
@@ -25,12 +22,8 @@ const BAN_TIME: BanTime = BanTime::Seconds(600);
 const MAX_MATCHES: u32 = 5;
 /// Bound of `maxmatches`: lines are kept for each address.
 const MOST_MATCHES: u32 = 1_000;
-/// Bound of `maxlines`: so many lines are matched again with each new one.
-const MOST_LINES: u32 = 1_000;
 /// Bound of `findtime`: a hundred years.
 const LONGEST_FIND_TIME: f64 = 100.0 * 31_557_600.0;
-/// Bound of a file named by `ignoreip = file:PATH`, in words.
-const MOST_IGNORED: usize = 100_000;
 
 /// The jail cannot run; the reason has been told.
 pub(super) struct Refused;
@@ -122,7 +115,7 @@ impl<'a> Reader<'a> {
     }
 
     fn look_for_slips(&mut self, section: &Section, jail: Option<&JailName>) {
-        for (name, text) in &section.options {
+        for (name, text) in section.options.iter().take(options::MOST_LOOKED_AT) {
             if let Some(meant) = options::meant_in_jail(name, &self.used) {
                 self.problems.push(Problem {
                     severity: Severity::Warning,
@@ -205,7 +198,7 @@ impl Jail<'_, '_> {
         let filter = filter.as_ref();
         let journalmatch = self.overridden("journalmatch", filter)?;
         let settings = JailSettings {
-            place: Some(self.section.place.clone()),
+            place: self.place(),
             source: self.source(backend, journalmatch, filter)?,
             max_retry: self.number("maxretry", filter, MAX_RETRY, 1..=u32::MAX)?,
             find_time: self.find_time(filter)?,
@@ -222,8 +215,34 @@ impl Jail<'_, '_> {
         Ok(Some(settings))
     }
 
+    pub(super) fn tree(&self) -> &dyn Tree {
+        self.reader.tree
+    }
+
+    /// Where its section begins.
+    pub(super) fn place(&self) -> Option<Place> {
+        Some(self.section.place.clone())
+    }
+
+    /// Remembers an action that becomes an XDP ban, and whether it would have rejected.
+    pub(super) fn translates(&mut self, action: String, rejects: bool) {
+        *self.reader.translated.entry(action).or_insert(false) |= rejects;
+    }
+
+    /// Remembers an action that nothing runs yet.
+    pub(super) fn leaves_out(&mut self, action: String, place: Option<Place>) {
+        let (_, jails) =
+            self.reader.not_run.entry(action).or_insert_with(|| (place, BTreeSet::new()));
+        jails.insert(self.name.clone());
+    }
+
     pub(super) fn is_fail2ban_tree(&self) -> bool {
         self.reader.fail2ban_tree
+    }
+
+    /// Where the option is set, in the jail's section or in `[DEFAULT]`.
+    pub(super) fn place_of(&self, option: &str) -> Option<Place> {
+        self.reader.layers.raw(self.name.as_str(), option).and_then(Text::place)
     }
 
     /// Whether the jail's section or `[DEFAULT]` sets the option.
@@ -254,7 +273,7 @@ impl Jail<'_, '_> {
         Refused
     }
 
-    fn cannot_expand(&mut self, option: &str, error: ExpandError) -> Refused {
+    pub(super) fn cannot_expand(&mut self, option: &str, error: ExpandError) -> Refused {
         self.refuse(
             error.place.clone(),
             format!("`{option}` cannot be expanded: {error}"),
@@ -281,7 +300,7 @@ impl Jail<'_, '_> {
     }
 
     /// The jail's option or else the filter's.
-    fn overridden(
+    pub(super) fn overridden(
         &mut self,
         option: &str,
         filter: Option<&FilterFiles>,
@@ -307,7 +326,7 @@ impl Jail<'_, '_> {
     }
 
     /// What the text says, or the nearest that is allowed, or the default: wrong numbers are told, never fatal.
-    fn number_of(
+    pub(super) fn number_of(
         &mut self,
         option: &str,
         text: Option<Text>,
@@ -327,12 +346,8 @@ impl Jail<'_, '_> {
             .unwrap_or(default);
         if i64::from(used) != number {
             let what = format!("`{option} = {number}` is out of range; {used} is used");
-            self.tell(
-                Severity::Warning,
-                text.place(),
-                what,
-                "write a number from the range that makes sense",
-            );
+            let remedy = format!("write a number from {} to {}", range.start(), range.end());
+            self.tell(Severity::Warning, text.place(), what, &remedy);
         }
         used
     }
@@ -402,233 +417,6 @@ impl Jail<'_, '_> {
                 Ok(default)
             }
         }
-    }
-
-    fn ignored(&mut self, filter: Option<&FilterFiles>) -> Result<Vec<Ignore>, Refused> {
-        let Some(text) = self.text("ignoreip", filter)? else { return Ok(Vec::new()) };
-        let mut ignored = Vec::new();
-        for line in text.lines() {
-            for word in ports::words(&line.value) {
-                match word.strip_prefix("file:") {
-                    Some(file) => self.ignored_in(file, &line.place, &mut ignored),
-                    None => self.ignored_word(word, &line.place, &mut ignored),
-                }
-            }
-        }
-        Ok(ignored)
-    }
-
-    fn ignored_word(&mut self, word: &str, place: &Option<Place>, ignored: &mut Vec<Ignore>) {
-        match ignore::ignored(word) {
-            Ok(ignore) => ignored.push(ignore),
-            Err(error) => {
-                let what = format!("`ignoreip`: {error}; it spares nobody");
-                let remedy = "write an address, a network such as `192.0.2.0/24`, or a host name";
-                self.tell(Severity::Error, place.clone(), what, remedy);
-            }
-        }
-    }
-
-    /// A file of addresses, one or more a line, with `#` comments.
-    fn ignored_in(&mut self, file: &str, place: &Option<Place>, ignored: &mut Vec<Ignore>) {
-        let path = std::path::Path::new(file);
-        let content = match self.reader.tree.read(path) {
-            Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-            missing => {
-                let reason =
-                    missing.err().map_or("it does not exist".to_owned(), |fault| fault.to_string());
-                let what = format!(
-                    "`ignoreip`: `{file}` cannot be read ({reason}); its addresses are not spared"
-                );
-                self.tell(
-                    Severity::Error,
-                    place.clone(),
-                    what,
-                    "write the file, or correct its name",
-                );
-                return;
-            }
-        };
-        let file = std::sync::Arc::new(path.to_path_buf());
-        for (nth, line) in content.lines().enumerate() {
-            let line = line.split(['#', ';']).next().unwrap_or("");
-            let number = u32::try_from(nth + 1).unwrap_or(u32::MAX);
-            let place = Some(Place { file: std::sync::Arc::clone(&file), line: number });
-            for word in ports::words(line) {
-                if ignored.len() >= MOST_IGNORED {
-                    let what = format!(
-                        "`ignoreip` holds more than {MOST_IGNORED} entries; the rest is not spared"
-                    );
-                    self.tell(Severity::Error, place, what, "name networks instead of addresses");
-                    return;
-                }
-                self.ignored_word(word, &place, ignored);
-            }
-        }
-    }
-
-    fn scope(&mut self, filter: Option<&FilterFiles>) -> Result<Scope, Refused> {
-        let mut scope: Option<Scope> = None;
-        let text = self.text("action", filter)?.unwrap_or_default();
-        for call in params::split(&text) {
-            let place = call.outermost(0..call.len());
-            let call = match params::read(&call) {
-                Ok(call) => call,
-                Err(error) => {
-                    return Err(self.refuse(place, format!("`action`: {error}"), error.remedy()));
-                }
-            };
-            let mut left_out = Vec::new();
-            let meaning = action::read(self.reader.tree, &self.name, &call, &mut left_out);
-            for left_out in left_out {
-                let what = format!("action `{}`: {}; it is left out", call.name, left_out.error);
-                let place = left_out.text.outermost(0..left_out.text.len());
-                self.tell(
-                    Severity::Error,
-                    place.or_else(|| text.place()),
-                    what,
-                    left_out.error.remedy(),
-                );
-            }
-            match meaning {
-                Err(error) => return Err(self.refuse(place, &error, error.remedy())),
-                Ok(Meaning::Other) => {
-                    let (_, jails) = self
-                        .reader
-                        .not_run
-                        .entry(call.name)
-                        .or_insert_with(|| (place, BTreeSet::new()));
-                    jails.insert(self.name.clone());
-                }
-                Ok(Meaning::Enforce { scope: more, rejects }) => {
-                    *self.reader.translated.entry(call.name).or_insert(false) |= rejects;
-                    scope = Some(scope.map_or(more.clone(), |scope| scope.union(more)));
-                }
-            }
-        }
-        if scope.is_none() {
-            let what =
-                "no action bans anybody: failures are counted and reported, nothing is dropped"
-                    .to_owned();
-            self.tell(
-                Severity::Warning,
-                text.place(),
-                what,
-                "add `xdp` to `action`, or set `banaction = xdp`",
-            );
-        }
-        Ok(scope.unwrap_or(Scope::NOTHING))
-    }
-
-    fn filter_files(&mut self, logtype: &str) -> Result<Option<FilterFiles>, Refused> {
-        let text = self.text("filter", None)?.unwrap_or_default();
-        if text.as_str().trim().is_empty() {
-            let what = "no `filter` is set: only bans by hand are possible".to_owned();
-            self.tell(
-                Severity::Warning,
-                text.place(),
-                what,
-                "set `filter` to the name of a file in `filter.d`",
-            );
-            return Ok(None);
-        }
-        let place = text.outermost(0..text.len());
-        let call = match params::read(&text) {
-            Ok(call) => call,
-            Err(error) => {
-                return Err(self.refuse(place, format!("`filter`: {error}"), error.remedy()));
-            }
-        };
-        match FilterFiles::read(self.reader.tree, call, logtype) {
-            Ok(files) => Ok(Some(files)),
-            Err(error) => {
-                let at = match &error {
-                    super::filter::FilterError::Fault { fault, .. } => fault.place.clone(),
-                    _ => place.or_else(|| Some(self.section.place.clone())),
-                };
-                Err(self.refuse(at, &error, &error.remedy()))
-            }
-        }
-    }
-
-    fn filter(&mut self, files: Option<&FilterFiles>) -> Result<FilterSettings, Refused> {
-        let failregex = self.regexes("failregex", files)?;
-        let ignoreregex = self.regexes("ignoreregex", files)?;
-        let date_patterns =
-            self.overridden("datepattern", files)?.map(|text| text.lines()).unwrap_or_default();
-        let prefregex =
-            self.overridden("prefregex", files)?.filter(|text| !text.as_str().trim().is_empty());
-        let max_lines = self.overridden("maxlines", files)?;
-        let max_lines = self.number_of("maxlines", max_lines, 1, 1..=MOST_LINES);
-        if let Some(files) = files
-            && failregex.is_empty()
-        {
-            let what = format!("filter `{}` has no `failregex`: nothing is looked for", files.name);
-            self.tell(
-                Severity::Warning,
-                Some(self.section.place.clone()),
-                what,
-                "add one, or remove the jail",
-            );
-        }
-        let use_dns = match self.overridden("usedns", files)? {
-            None => UseDns::Warn,
-            Some(text) => match text.as_str().trim().to_ascii_lowercase().as_str() {
-                "yes" | "1" | "on" | "true" => UseDns::Yes,
-                "warn" => UseDns::Warn,
-                "raw" => UseDns::Raw,
-                "no" | "0" | "off" | "false" => UseDns::No,
-                other => {
-                    let what = format!("`usedns = {other}` is none; `no` is used");
-                    self.tell(
-                        Severity::Error,
-                        text.place(),
-                        what,
-                        "write `yes`, `warn`, `no` or `raw`",
-                    );
-                    UseDns::No
-                }
-            },
-        };
-        let time_zone =
-            self.overridden("logtimezone", files)?.filter(|text| !text.as_str().trim().is_empty());
-        Ok(FilterSettings {
-            name: files.map_or_else(String::new, |files| files.name.clone()),
-            prefregex: prefregex
-                .map(|text| Located { value: text.as_str().trim().to_owned(), ..text.located() }),
-            failregex,
-            ignoreregex,
-            max_lines,
-            date_patterns,
-            use_dns,
-            time_zone: time_zone.map(|text| text.located()),
-        })
-    }
-
-    /// The lines of a list of regexes.
-    fn regexes(
-        &mut self,
-        option: &str,
-        files: Option<&FilterFiles>,
-    ) -> Result<Vec<Located<String>>, Refused> {
-        let mut regexes =
-            self.overridden(option, files)?.map(|text| text.lines()).unwrap_or_default();
-        // `<regex-<mode>>` with a mode that the filter does not have would look for that very text, for ever.
-        let unknown = |line: &Located<String>| {
-            let tag = line.value.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
-            tag.is_some_and(|tag| {
-                !tag.contains(['<', '>', ' ']) && !tag.contains(|c: char| c.is_ascii_uppercase())
-            })
-        };
-        for line in regexes.extract_if(.., |line| unknown(line)) {
-            let what = format!(
-                "`{option}`: the filter has no option `{}`; the line is left out",
-                line.value
-            );
-            let remedy = "correct the filter's parameters, above all `mode`";
-            self.tell(Severity::Error, line.place, what, remedy);
-        }
-        Ok(regexes)
     }
 
     /// Options whose answer this version cannot give: where it would spare somebody, the jail must not run.

@@ -34,9 +34,12 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod text;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-pub use ignore::{AddressError, ignored, network};
+pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
@@ -85,7 +88,7 @@ impl ReadFault {
 pub struct Loaded {
     /// What can be used.
     pub settings: Settings,
-    /// What cannot, and what probably is not meant so; in the order of the files.
+    /// What cannot, and what probably is not meant so, in the order found.
     pub problems: Vec<Problem>,
     /// What an operator should know though nothing is wrong, such as firewall actions that became XDP bans.
     pub notes: Vec<String>,
@@ -131,6 +134,14 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
     let default_ban_time = reader.default_ban_time();
     let read = reader.all();
     let notes = reader.finish();
+
+    if read.is_empty() && problems.iter().all(|problem| problem.severity == Severity::Warning) {
+        let place = Place { file: Arc::clone(&jails.files[0]), line: 1 };
+        let what = "no jail is enabled: nothing is looked for".to_owned();
+        let remedy = "set `enabled = true` in a jail's section".to_owned();
+        let (severity, place) = (Severity::Warning, Some(place));
+        problems.push(Problem { severity, jail: None, place, what, remedy });
+    }
 
     let mut enforce = server.enforce;
     enforce.allow.extend(jail::ignored_by_all(&jails, &read));

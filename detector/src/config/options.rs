@@ -45,10 +45,16 @@ const JAIL: &[&str] = &[
     "usedns",
 ];
 
+/// Options of one section that are looked at for slips; nobody writes more by hand.
+pub(super) const MOST_LOOKED_AT: usize = 1_000;
+
 /// The option that was meant, where `name` looks like a slip: one that exists nowhere, is used as a variable
 /// nowhere, and is close to one that exists.
 pub(super) fn meant_in_jail(name: &str, used: &HashSet<String>) -> Option<&'static str> {
-    if used.contains(name) { None } else { meant(name, JAIL) }
+    // `action_mw`, `banaction_allports`: a variant of an option is a variable by custom.
+    let is_variant =
+        JAIL.iter().any(|known| name.strip_prefix(known).is_some_and(|rest| rest.starts_with('_')));
+    if used.contains(name) || is_variant { None } else { meant(name, JAIL) }
 }
 
 /// The closest of some names, where `name` is none of them and near enough to one.
@@ -125,5 +131,6 @@ mod tests {
         check("sshd_log", None);
         check("destemail", None);
         check("blocktype", None);
+        check("action_mw", None);
     }
 }

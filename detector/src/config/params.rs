@@ -190,7 +190,7 @@ mod tests {
         check("a[b?family=inet6=\"x y\", b=1]", r#"a b="1" b?family=inet6="x y""#);
         check(
             "nftables[type=allports][port=\"0:65535\", chain=\"<known/chain>\"]",
-            concat!(r#"nftables chain="<known/chain>" port="0:65535" type="allports""#),
+            r#"nftables chain="<known/chain>" port="0:65535" type="allports""#,
         );
     }
 

@@ -74,9 +74,8 @@ impl Reader<'_, '_> {
 
     fn unknown_options(&mut self, own: &Layers) {
         let section = own.section(SECTION).map(|section| &section.options);
-        for (name, text) in
-            section.into_iter().flatten().filter(|(name, _)| !OPTIONS.contains(&name.as_str()))
-        {
+        let section = section.into_iter().flatten().take(options::MOST_LOOKED_AT);
+        for (name, text) in section.filter(|(name, _)| !OPTIONS.contains(&name.as_str())) {
             let remedy = match options::meant(name, OPTIONS) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known are {}", listed(OPTIONS)),

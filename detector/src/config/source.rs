@@ -84,11 +84,12 @@ impl Jail<'_, '_> {
         let journal = match backend {
             Backend::Systemd(settings) => {
                 if matches.is_empty() {
+                    let place = self.place_of("backend");
                     let what = "`journalmatch` is empty: every entry of the journal is examined"
                         .to_owned();
                     self.tell(
                         Severity::Warning,
-                        None,
+                        place,
                         what,
                         "name the unit, as in `_SYSTEMD_UNIT=ssh.service`",
                     );
@@ -113,11 +114,12 @@ impl Jail<'_, '_> {
             }
             (true, _) => {
                 if filter.is_some() {
+                    let place = self.place();
                     let what =
                         "neither `logpath` nor a journal is set: only bans by hand are possible"
                             .to_owned();
                     let remedy = "set `logpath`, or `backend = systemd` and `journalmatch`";
-                    self.tell(Severity::Warning, None, what, remedy);
+                    self.tell(Severity::Warning, place, what, remedy);
                 }
                 Ok(SourceSettings::Nothing)
             }
@@ -136,6 +138,11 @@ impl Jail<'_, '_> {
                 tail,
                 place: place.clone(),
             };
+            if !line.starts_with('/') {
+                let what = format!("`logpath`: `{line}` is no absolute path");
+                let remedy = "begin it with `/`; it is looked for where the daemon was started";
+                self.tell(Severity::Warning, place.clone(), what, remedy);
+            }
             match mode {
                 None | Some("head") => paths.push(entry(path, false)),
                 Some("tail") => paths.push(entry(path, true)),

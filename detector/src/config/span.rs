@@ -181,7 +181,8 @@ impl Calculation<'_> {
         let end = self.rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_'));
         let (number, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         let whole = !number.contains('.');
-        let leading_zero = whole && number.starts_with('0') && number.trim_start_matches('0') != "";
+        let leading_zero =
+            whole && number.starts_with('0') && !number.trim_start_matches('0').is_empty();
         if leading_zero || number.starts_with('_') || number.ends_with('_') || number.contains("__")
         {
             return None;

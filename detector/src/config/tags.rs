@@ -141,7 +141,7 @@ mod tests {
     fn what_nobody_knows_stays() {
         check(
             "<HOST> <F-USER>\\S+</F-USER> <NOSRV> (?<x>) <> < mode> <a b>",
-            concat!("<HOST> <F-USER>\\S+</F-USER> <NOSRV> (?<x>) <> < mode> <a b>"),
+            "<HOST> <F-USER>\\S+</F-USER> <NOSRV> (?<x>) <> < mode> <a b>",
         );
     }
 

@@ -127,12 +127,9 @@ fn ipv6_is_counted_and_banned_by_prefix() {
 
 #[test]
 fn a_ban_ends_on_a_whole_second_never_early() {
-    assert_eq!(
-        jail::ban_end(BanTime::Seconds(60), Timestamp::from_micros(1_500_000)),
-        Until::At(at(62))
-    );
-    assert_eq!(jail::ban_end(BanTime::Seconds(60), at(1)), Until::At(at(61)));
-    assert_eq!(jail::ban_end(BanTime::Permanent, at(1)), Until::Forever);
+    assert_eq!(ban_end(BanTime::Seconds(60), Timestamp::from_micros(1_500_000)), Until::At(at(62)));
+    assert_eq!(ban_end(BanTime::Seconds(60), at(1)), Until::At(at(61)));
+    assert_eq!(ban_end(BanTime::Permanent, at(1)), Until::Forever);
 }
 
 #[test]
@@ -163,6 +160,14 @@ fn ignored_addresses_are_never_counted() {
         303,
         r#"spared IgnoreName("home.example")"#,
     );
+}
+
+#[test]
+fn an_allowed_address_is_not_counted_towards_a_ban_that_would_be_none() {
+    let mut engine = engine(&[JailSettings { max_retry: 1, ..settings("sshd") }]);
+    engine.handle(Event::AllowList(vec!["192.0.2.0/28".parse().expect("a net")]), at(0));
+    check(&mut engine, failure("sshd", "192.0.2.15", 1), 1, "spared AllowList(192.0.2.0/28)");
+    check(&mut engine, failure("sshd", "192.0.2.16", 1), 1, "found 1, ban 192.0.2.16/32 until 61");
 }
 
 #[test]

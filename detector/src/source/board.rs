@@ -32,7 +32,11 @@ const NOT_YET: &str = "not opened yet";
 
 /// The one copy of all [`SourceStatus`], written by the reader threads.
 #[derive(Clone, Debug)]
-pub(crate) struct Board(Arc<Mutex<Vec<SourceStatus>>>);
+pub(crate) struct Board {
+    status: Arc<Mutex<Vec<SourceStatus>>>,
+    /// Jails that read nothing at all.
+    idle: usize,
+}
 
 impl Board {
     pub(crate) fn new<M>(jails: &[(JailSettings, M)]) -> Board {
@@ -48,18 +52,18 @@ impl Board {
             };
             SourceStatus { jail: jail.name.clone(), files: Vec::new(), journal }
         });
-        Board(Arc::new(Mutex::new(status.collect())))
+        let idle = jails.iter().filter(|(jail, _)| jail.source == SourceSettings::Nothing).count();
+        Board { status: Arc::new(Mutex::new(status.collect())), idle }
     }
 
-    /// Every jail has a file, found or missed, or a journal that was looked for, or no source at all.
+    /// Every jail that reads something has a file, found or missed, or a journal that was looked for.
     pub(crate) fn is_complete(&self) -> bool {
-        let looked = |status: &SourceStatus| {
-            !status.files.is_empty()
-                || status.journal.as_ref().is_none_or(
-                    |journal| !matches!(&journal.state, JournalState::Unavailable(why) if why == NOT_YET),
-                )
+        let looked = |status: &&SourceStatus| {
+            let unopened = |journal: &JournalStatus| matches!(&journal.state, JournalState::Unavailable(why) if why == NOT_YET);
+            !status.files.is_empty() || status.journal.as_ref().is_some_and(|it| !unopened(it))
         };
-        self.lock().iter().all(looked)
+        let status = self.lock();
+        status.iter().filter(looked).count() + self.idle >= status.len()
     }
 
     pub(crate) fn all(&self) -> Vec<SourceStatus> {
@@ -109,6 +113,6 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, Vec<SourceStatus>> {
         // Every change is a single assignment, so what a panicking thread left is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

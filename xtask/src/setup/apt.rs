@@ -1,6 +1,7 @@
 //! apt, so that no service starts: neither now nor at the next boot.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub fn install(packages: &[String]) -> Result<()> {
     let words: Vec<&str> = fixed.into_iter().chain(packages.iter().map(String::as_str)).collect();
     sh::run(apt_get(&words).stdout(Stdio::null()))?;
     let new: Vec<_> = enabled_units().difference(&before).cloned().collect();
-    disable(&new)
+    disable(&new, packages)
 }
 
 /// Fetches a package and lays its files aside.
@@ -157,9 +158,20 @@ fn enabled_units() -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Takes units out again that a package has just enabled.
-fn disable(links: &[PathBuf]) -> Result<()> {
-    let units: BTreeSet<_> = links.iter().filter_map(|link| link.file_name()).collect();
+/// Takes units out again that the packages have just enabled. Those of systemd itself stay: where
+/// it comes with us nothing boots by it yet, and a machine that once does needs them.
+fn disable(links: &[PathBuf], packages: &[String]) -> Result<()> {
+    let mut list = Command::new("dpkg-query");
+    list.arg("-L").args(packages.iter().filter(|package| *package != "systemd"));
+    let files = sh::capture(&mut list).unwrap_or_default();
+    let is_theirs = |unit: &&OsStr| {
+        let unit = unit.to_string_lossy();
+        files
+            .lines()
+            .any(|file| file.rsplit_once("/systemd/system/").is_some_and(|(_, name)| name == unit))
+    };
+    let names = links.iter().filter_map(|link| link.file_name());
+    let units: BTreeSet<_> = names.filter(is_theirs).collect();
     if units.is_empty() || sh::find_program("systemctl").is_none() {
         return Ok(());
     }

@@ -437,6 +437,13 @@ impl Tables {
         }
     }
 
+    /// The line that an address or IPv6 /64 shares with its neighbours of the hash, for diagnosis; `None`
+    /// for networks.
+    pub fn line_of(&self, prefix: IpNet) -> Option<u32> {
+        let prefix = Prefix::from(prefix);
+        prefix.fits_a_line().then(|| self.layout.home(&prefix))
+    }
+
     /// The maps, to pin them or compare their numbers with a program's.
     pub fn maps(&self) -> &Maps {
         &self.maps

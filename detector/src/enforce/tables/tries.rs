@@ -90,7 +90,12 @@ pub fn read(maps: &Maps, prefix: &Prefix) -> Result<Option<(u32, Vec<Slot>)>, Ta
     if ban.flags & BAN_HAS_MORE != 0
         && let Some(more) = maps.more_slots.get(&ban.id)?
     {
-        told.extend(more.slots.iter().filter(|slot| slot.until != 0));
+        for slot in more.slots.iter().filter(|slot| slot.until != 0) {
+            // A writer that died while it moved the last slot into the first left it in both.
+            if told.iter().all(|known| known.jail != slot.jail) {
+                told.push(*slot);
+            }
+        }
     }
     Ok(Some((ban.id, told)))
 }

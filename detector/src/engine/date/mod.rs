@@ -268,7 +268,7 @@ impl Detector {
     /// Moves the template at `nth` up where it has earned it; says where it stands now.
     fn moved_up(&mut self, nth: usize, now: Timestamp) -> usize {
         let weight = |template: &Template| {
-            template.hits * template.weight / (template.distance.max(1) as u64).max(1)
+            (template.hits * template.weight) as f64 / template.distance.max(1) as f64
         };
         let own = weight(&self.templates[nth]);
         let gives_way = |occupant: &Template| {

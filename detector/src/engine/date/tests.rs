@@ -252,7 +252,7 @@ fn nearly_a_date() -> impl Strategy<Value = String> {
 #[test]
 fn dates_read_by_hand_are_those_of_the_pattern() {
     let templates = list::defaults(2005);
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(5_000));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(2_000));
     let outcome = runner.run(&nearly_a_date(), |line| {
         agree(&templates[0], &line);
         agree(&templates[1], &line);
@@ -265,7 +265,7 @@ fn dates_read_by_hand_are_those_of_the_pattern() {
 fn no_line_panics() {
     let dates = RefCell::new(detector(&["{DEFAULT}", "%Y %j %U %W %V %G %u %a %p %I %Exz"]));
     let lines = prop_oneof!["\\PC{0,60}", "[0-9:/.@\\[ TZ+-]{0,40}", nearly_a_date()];
-    let outcome = TestRunner::new(ProptestConfig::with_cases(1_000)).run(&lines, |line| {
+    let outcome = TestRunner::new(ProptestConfig::with_cases(300)).run(&lines, |line| {
         if let Some(Dated { cut, .. }) = dates.borrow_mut().find(&line, NOW) {
             prop_assert!(line.get(cut).is_some());
         }

@@ -6,7 +6,9 @@
 //! - a line marked *nofail* only adds what it knows;
 //! - a failure without an address waits (*pending*) for the line that has it;
 //! - *gained* (a login that succeeded) drops what is pending, unless several users were tried;
-//! - *forget* ends the session.
+//! - *forget* ends the session;
+//! - *once*, which fail2ban does not know, is a failure only where the session had none: a server that
+//!   tells of one login in three lines is counted once.
 use std::collections::{HashMap, VecDeque};
 
 use super::{
@@ -59,6 +61,8 @@ struct Session {
     nofail: bool,
     gained: bool,
     pending: bool,
+    /// It had a failure that was reported.
+    failed: bool,
     /// Lines of a failure, delivered or waiting for an address.
     matches: Vec<Box<str>>,
     /// Lines that alone are no failure.
@@ -74,6 +78,7 @@ impl Session {
             nofail: false,
             gained: false,
             pending: false,
+            failed: false,
             matches: Vec::new(),
             saved: Vec::new(),
         }
@@ -103,8 +108,10 @@ impl Sessions {
         let gained = field(&fields, "mlfgained").is_some();
         let nofail = gained || field(&fields, "nofail").is_some();
         let forget = field(&fields, "mlfforget").is_some();
+        let once = field(&fields, "once").is_some();
         let user = field(&fields, "user").map(Box::from);
-        fields.retain(|(name, _)| !matches!(&**name, "mlfforget" | "mlfgained" | "nofail"));
+        fields
+            .retain(|(name, _)| !matches!(&**name, "mlfforget" | "mlfgained" | "nofail" | "once"));
 
         self.drop_old(now);
         let known = self.by_id.remove(&key);
@@ -116,9 +123,13 @@ impl Sessions {
             if !previous && !session.pending {
                 session.matches.clear();
             }
-            for (name, _) in &fields {
-                session.fields.retain(|(known, _)| known != name);
-            }
+            // A line's address takes the place of an earlier one, of whatever family: a process that
+            // speaks for all its clients would else have one blamed for another.
+            let whose = |name: &str| matches!(name, "ip4" | "ip6" | "dns" | "cidr");
+            let names_somebody = fields.iter().any(|(name, text)| whose(name) && !text.is_empty());
+            session.fields.retain(|(known, _)| {
+                !(names_somebody && whose(known)) && fields.iter().all(|(name, _)| known != name)
+            });
         }
         session.fields.append(&mut fields);
         session.nofail = nofail;
@@ -134,6 +145,7 @@ impl Sessions {
             session.nofail = false;
             session.gained = false;
         }
+        session.nofail |= once && session.failed;
         if !session.nofail {
             let mut all = std::mem::take(&mut session.saved);
             all.append(&mut session.matches);
@@ -151,6 +163,7 @@ impl Sessions {
             session.pending = true;
             Merged::NoFailure
         } else {
+            session.failed = true;
             let mut fields = session.fields.clone();
             fields.extend(session.users.iter().map(|user| ("users".into(), user.clone())));
             Merged::Failure { fields, lines: session.matches.clone() }

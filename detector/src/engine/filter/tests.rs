@@ -201,6 +201,7 @@ const SESSIONS: &str = r"
     ^Wrong user <F-USER>\w+</F-USER> from <HOST>$
     ^<F-NOFAIL><F-MLFFORGET>Closed</F-MLFFORGET></F-NOFAIL> by <HOST>$
     ^<F-MLFFORGET>Broken</F-MLFFORGET>$
+    ^<F-ONCE>Too many</F-ONCE> from <HOST>$
     ^<F-MLFFORGET><F-MLFGAINED>Accepted</F-MLFGAINED></F-MLFFORGET> <F-USER>\w+</F-USER> from <HOST>$";
 
 /// One session's lines and what each gives.
@@ -256,6 +257,31 @@ fn lines_of_a_session_are_taken_together() {
     // After the end of a session the next begins with nothing.
     session(&[("Open from 192.0.2.1", "-"), ("Closed by 192.0.2.1", "-"), ("Locked bob", "-")]);
     session(&[("Broken", "-"), ("Open from 192.0.2.1", "-")]);
+}
+
+#[test]
+fn a_login_told_of_in_several_lines_counts_once() {
+    session(&[
+        ("Too many from 192.0.2.1", "192.0.2.1 (1)"),
+        ("Too many from 192.0.2.1", "-"),
+        ("Password of a from 192.0.2.1", "192.0.2.1 (2) user=a users=a"),
+        ("Too many from 192.0.2.1", "-"),
+    ]);
+    session(&[
+        ("Key of a from 192.0.2.1", "-"),
+        ("Too many from 192.0.2.1", "192.0.2.1 (2) user=a users=a"),
+    ]);
+}
+
+#[test]
+fn one_client_is_not_blamed_for_another_of_the_same_process() {
+    session(&[
+        ("Wrong user a from 192.0.2.1", "192.0.2.1 (1) user=a users=a"),
+        ("Too many from 2001:db8::1", "-"),
+        ("Password of a from 2001:db8::1", "2001:db8::1 (2) user=a users=a"),
+        ("Password of a from 192.0.2.2", "192.0.2.2 (1) user=a users=a"),
+        ("Password of a from [2001:db8::2]", "2001:db8::2 (1) user=a users=a"),
+    ]);
 }
 
 #[test]
@@ -394,6 +420,12 @@ fn a_hostile_line_is_given_up_and_counted() {
 }
 
 #[test]
+fn a_matcher_can_move_to_its_readers_thread() {
+    fn movable<T: Send>(_: &T) {}
+    movable(&matcher("<HOST>"));
+}
+
+#[test]
 fn any_line_is_taken_without_a_panic() {
     let patterns =
         format!("{SESSIONS}\nlines: 3\nfail (?!x)<HOST>\nignore: y\n<SKIPLINES>end <HOST>");
@@ -403,7 +435,7 @@ fn any_line_is_taken_without_a_panic() {
         "Nov 21 1[0-9]:00:00 host srv\\[[0-9]\\]: (Open|Locked|Closed|Key of) (by|from)? ?\\PC{0,20}",
         "(fail|end|\n) [0-9a-f:.%\\[\\]/]{0,40}",
     ];
-    let config = ProptestConfig::with_cases(3000);
+    let config = ProptestConfig::with_cases(1000);
     let outcome = proptest::test_runner::TestRunner::new(config).run(&lines, |line| {
         feed(&mut matcher.borrow_mut(), &line);
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! A pattern is read into a tree ([`parse`]) and written again ([`print`]) for the engine that can run
 //! it: `regex` (time linear in the text) wherever the pattern is regular, else `fancy-regex`, which
-//! tries again and again and is stopped after a number of tries. Texts of ASCII alone take a smaller
+//! tries again and again and is stopped after a number of tries; before it, a regular pattern that
+//! matches wherever the real one does says which texts need no try. Texts of ASCII alone take a smaller
 //! and faster twin; the others are compiled when the first text asks for them.
 //!
 //! The text is searched, not matched whole; groups are those of Python: the first branch that lets
@@ -169,7 +170,8 @@ impl Groups {
 pub(crate) struct Pattern {
     syntax: Syntax,
     regular: bool,
-    /// For texts of ASCII alone; `None` where the pattern itself goes beyond it.
+    /// For texts of ASCII alone; `None` where the pattern itself goes beyond it. Where the pattern is
+    /// not regular this one matches more than it.
     ascii: Option<regex::bytes::Regex>,
     unicode: OnceCell<Option<regex::Regex>>,
     fancy: OnceCell<Option<fancy_regex::Regex>>,
@@ -187,27 +189,17 @@ impl Pattern {
     /// Compiles a tree.
     pub(crate) fn from_syntax(syntax: Syntax) -> Result<Pattern, PatternError> {
         let regular = !syntax.root.needs_backtracking();
-        let mut pattern = Pattern {
-            regular,
-            ascii: None,
-            unicode: OnceCell::new(),
-            fancy: OnceCell::new(),
-            syntax,
-        };
+        let beyond_ascii = syntax.root.beyond_ascii();
+        let ascii = if beyond_ascii { None } else { Some(compile_ascii(&syntax.root, regular)?) };
+        let pattern =
+            Pattern { regular, ascii, unicode: OnceCell::new(), fancy: OnceCell::new(), syntax };
         if !regular {
             let fancy = pattern.compile_fancy()?;
-            pattern.fancy = OnceCell::from(Some(fancy));
-        } else if pattern.syntax.root.beyond_ascii() {
+            return Ok(Pattern { fancy: OnceCell::from(Some(fancy)), ..pattern });
+        }
+        if beyond_ascii {
             let unicode = pattern.compile_unicode()?;
-            pattern.unicode = OnceCell::from(Some(unicode));
-        } else {
-            let text = print(&pattern.syntax.root, Dialect::Ascii);
-            let ascii = regex::bytes::RegexBuilder::new(&text)
-                .unicode(false)
-                .size_limit(SIZE_LIMIT)
-                .build()
-                .map_err(engine_error)?;
-            pattern.ascii = Some(ascii);
+            return Ok(Pattern { unicode: OnceCell::from(Some(unicode)), ..pattern });
         }
         Ok(pattern)
     }
@@ -229,22 +221,25 @@ impl Pattern {
         let count = self.syntax.groups;
         // Only an engine that looks ahead can tell the last newline from an earlier one.
         let last_newline = subject.many_lines && self.syntax.root.asks_for_the_end();
-        if !self.regular || last_newline {
-            return self.search_fancy(text, groups);
-        }
+        let exact = self.regular && !last_newline;
         if subject.ascii
             && let Some(ascii) = &self.ascii
         {
-            // Most lines match nothing, and to learn that needs no room for groups.
+            // Most lines match nothing, and to learn that needs neither groups nor another engine.
             if !ascii.is_match(text.as_bytes()) {
                 return Outcome::Absent;
             }
-            let mut spots = ascii.capture_locations();
-            if ascii.captures_read(&mut spots, text.as_bytes()).is_none() {
-                return Outcome::Absent;
+            if exact {
+                let mut spots = ascii.capture_locations();
+                if ascii.captures_read(&mut spots, text.as_bytes()).is_none() {
+                    return Outcome::Absent;
+                }
+                groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));
+                return Outcome::Matched;
             }
-            groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));
-            return Outcome::Matched;
+        }
+        if !exact {
+            return self.search_fancy(text, groups);
         }
         let Some(unicode) = self.unicode.get_or_init(|| self.compile_unicode().ok()) else {
             return Outcome::GaveUp;
@@ -293,6 +288,16 @@ impl Pattern {
             .build()
             .map_err(|error| PatternError::Engine(error.to_string()))
     }
+}
+
+fn compile_ascii(root: &Node, regular: bool) -> Result<regex::bytes::Regex, PatternError> {
+    let text =
+        if regular { print(root, Dialect::Ascii) } else { print(&root.relaxed(), Dialect::Ascii) };
+    regex::bytes::RegexBuilder::new(&text)
+        .unicode(false)
+        .size_limit(SIZE_LIMIT)
+        .build()
+        .map_err(engine_error)
 }
 
 fn engine_error(error: regex::Error) -> PatternError {

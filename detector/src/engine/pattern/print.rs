@@ -32,6 +32,7 @@ struct Printer {
 impl Printer {
     fn node(&mut self, node: &Node) {
         match node {
+            node if node.is_nothing() => {}
             Node::Empty => {}
             Node::Literal { char, fold } => self.folding(*fold, |p| p.char(*char)),
             Node::Any { newline: false } => self.out.push('.'),

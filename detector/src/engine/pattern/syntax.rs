@@ -108,6 +108,18 @@ impl Node {
             }
     }
 
+    /// Matches the empty text, everywhere, and remembers nothing: engines refuse to repeat it.
+    pub(crate) fn is_nothing(&self) -> bool {
+        match self {
+            Node::Empty => true,
+            Node::Group { number: None, inner }
+            | Node::Atomic(inner)
+            | Node::Repeat { inner, .. } => inner.is_nothing(),
+            Node::Sequence(parts) | Node::Choice(parts) => parts.iter().all(Node::is_nothing),
+            _ => false,
+        }
+    }
+
     /// Beyond what an automaton can do in one pass: needs an engine that tries again.
     pub(crate) fn needs_backtracking(&self) -> bool {
         self.any(&mut |node| {
@@ -120,6 +132,36 @@ impl Node {
                     | Node::Repeat { greed: Greed::Possessive, .. }
             )
         })
+    }
+
+    /// The same without what an automaton cannot do, so that it matches wherever this one does, and
+    /// elsewhere. Groups stay, but what they remember need not be the same.
+    pub(crate) fn relaxed(&self) -> Node {
+        let relax = |node: &Node| Box::new(node.relaxed());
+        match self {
+            Node::Look { .. } => Node::Empty,
+            Node::Again { .. } => Node::Repeat {
+                inner: Box::new(Node::Any { newline: true }),
+                min: 0,
+                max: None,
+                greed: Greed::Greedy,
+            },
+            Node::Condition { yes, no, .. } => Node::Group {
+                number: None,
+                inner: Box::new(Node::Choice(vec![yes.relaxed(), no.relaxed()])),
+            },
+            Node::Atomic(inner) => Node::Group { number: None, inner: relax(inner) },
+            Node::Repeat { inner, min, max, greed } => Node::Repeat {
+                inner: relax(inner),
+                min: *min,
+                max: *max,
+                greed: if *greed == Greed::Possessive { Greed::Greedy } else { *greed },
+            },
+            Node::Group { number, inner } => Node::Group { number: *number, inner: relax(inner) },
+            Node::Sequence(parts) => Node::Sequence(parts.iter().map(Node::relaxed).collect()),
+            Node::Choice(branches) => Node::Choice(branches.iter().map(Node::relaxed).collect()),
+            node => node.clone(),
+        }
     }
 
     /// Holds a character outside ASCII.

@@ -121,6 +121,17 @@ fn only_what_is_regular_runs_in_linear_time() {
 }
 
 #[test]
+fn a_long_text_without_a_match_is_decided_by_the_relaxed_pattern() {
+    let pattern = Pattern::new(r"^start (?!not)(\w+) \1$", false).expect("compiles");
+    let mut groups = Groups::default();
+    let mut search = |text: &str| pattern.search(&Subject::new(text), &mut groups);
+    assert_eq!(search(&"x".repeat(1_000_000)), Outcome::Absent);
+    assert_eq!(search(&format!("start x {}", "x".repeat(1_000_000))), Outcome::GaveUp);
+    assert_eq!(search("start x x\n"), Outcome::Matched);
+    assert_eq!(search("start x x\nmore\n"), Outcome::Absent);
+}
+
+#[test]
 fn a_mistake_is_named_with_its_place() {
     let fault = |pattern: &str| match Pattern::new(pattern, false) {
         Err(PatternError::Syntax { fault, at }) => (fault, at),
@@ -176,12 +187,16 @@ proptest! {
     }
 
     #[test]
-    fn no_likely_pattern_panics(
+    fn every_engine_finds_the_same(
         pattern in "([a-c.^$|]|\\(|\\)|\\[|\\]|[*+?]|\\{1,2\\}|\\(\\?:|\\(\\?!|\\(\\?P<n>|\\(\\?P=n\\)|\\\\[dswbB1]){0,12}",
         text in "[a-c \n]{0,12}",
     ) {
-        if let Ok(pattern) = Pattern::new(&pattern, false) {
-            pattern.search(&Subject::new(&text), &mut Groups::default());
+        let Ok(pattern) = Pattern::new(&pattern, false) else { return Ok(()) };
+        let (mut groups, mut by_fancy) = (Groups::default(), Groups::default());
+        let outcome = pattern.search(&Subject::new(&text), &mut groups);
+        prop_assert_eq!(outcome, pattern.search_fancy(&text, &mut by_fancy));
+        if outcome == Outcome::Matched {
+            prop_assert_eq!(groups.get(0), by_fancy.get(0));
         }
     }
 }

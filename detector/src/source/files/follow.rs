@@ -7,13 +7,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
     io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use super::{
     FileState,
-    position::{FilePosition, Spot},
+    position::{ANCHOR, FilePosition, HEAD, Spot},
     tail::{FileId, Tail},
 };
 
@@ -52,6 +53,9 @@ pub(crate) struct Followed {
     pub(crate) orphan: bool,
     /// When it last grew.
     pub(crate) grew: Instant,
+    /// It is a copy that is being made of this file (`copytruncate`): all it holds is read there, until that is
+    /// truncated.
+    pub(crate) copy_of: Option<FileId>,
 }
 
 /// A name and what it means at present.
@@ -62,6 +66,8 @@ pub(crate) struct Name {
     pub(crate) state: FileState,
     /// Who asked for it.
     pub(crate) jails: Vec<usize>,
+    /// Since when no file bears it that a pattern finds.
+    pub(crate) lost: Option<Instant>,
 }
 
 /// All files and names of one reader thread.
@@ -103,6 +109,39 @@ impl Follow {
         before.and_then(|before| self.files.get(&before)).is_none_or(|before| before.at_end)
     }
 
+    /// Whether a file is a copy of which nothing need be read yet. One that holds anything else, or more, is none.
+    pub(crate) fn is_idle_copy(&mut self, id: FileId) -> bool {
+        let Some(copy) = self.files.get(&id) else { return false };
+        let Some(original) = copy.copy_of.and_then(|original| self.files.get(&original)) else {
+            return false;
+        };
+        let idle = holds_no_more(&copy.tail.file, &original.tail).unwrap_or(false);
+        if let Some(copy) = self.files.get_mut(&id).filter(|_| idle) {
+            copy.at_end = true;
+        }
+        idle
+    }
+
+    /// The file whose name `path` goes on from, and whose content `file` begins like: of that it may be a copy that is
+    /// being made (`copytruncate`). An empty file begins like any.
+    pub(crate) fn original_of(&self, path: &Path, file: &File) -> Option<FileId> {
+        let name = path.file_name()?.as_encoded_bytes();
+        self.files.values().find_map(|known| {
+            let known_name = known.name.file_name()?.as_encoded_bytes();
+            let copy = known.name.parent() == path.parent()
+                && name.len() > known_name.len()
+                && name.starts_with(known_name)
+                && holds_no_more(file, &known.tail).unwrap_or(false);
+            copy.then_some(known.tail.id)
+        })
+    }
+
+    /// The copies of a file that is about to change or to be followed no longer: what they hold was read in it.
+    pub(crate) fn idle_copies(&self, original: FileId) -> Vec<FileId> {
+        let copies = self.files.values().filter(|file| file.copy_of == Some(original));
+        copies.map(|file| file.tail.id).collect()
+    }
+
     /// Finds the files that no name leads to, and answers which of them need not be followed any longer.
     pub(crate) fn retire(&mut self, now: Instant) -> Vec<FileId> {
         let named: std::collections::HashSet<FileId> =
@@ -129,25 +168,11 @@ impl Follow {
                 name.file = None;
             }
         }
+        self.names.retain(|_, name| {
+            let long_lost = |since: Instant| now.duration_since(since) >= DELETED_QUIET;
+            !name.lost.is_some_and(|since| name.file.is_none() || long_lost(since))
+        });
         done
-    }
-
-    /// The file, other than `id`, whose content so far is what `file` begins with, under a name that goes on where
-    /// the other's ends: of that `file` is a copy (`copytruncate`).
-    pub(crate) fn copied_from(&self, path: &Path, file: &File, id: FileId) -> Option<FileId> {
-        let name = path.file_name()?.as_encoded_bytes();
-        let size = file.metadata().ok()?.len();
-        self.files.values().find_map(|known| {
-            let known_name = known.name.file_name()?.as_encoded_bytes();
-            let spot = known.tail.spot_in_memory();
-            let copy = known.tail.id != id
-                && known.name.parent() == path.parent()
-                && name.len() > known_name.len()
-                && name.starts_with(known_name)
-                && (1..=size).contains(&spot.offset)
-                && spot.fits(file).unwrap_or(false);
-            copy.then_some(known.tail.id)
-        })
     }
 
     /// How far everything was read. `jail_name` names a jail by its number.
@@ -183,4 +208,26 @@ impl Follow {
             super::Rotation::Renamed
         }
     }
+}
+
+/// Whether all that `copy` holds stands in the original too, judged by its first and its last bytes, or stood there.
+fn holds_no_more(copy: &File, original: &Tail) -> io::Result<bool> {
+    let spot = original.spot_in_memory();
+    let original = &original.file;
+    if !spot.fits(original)? {
+        // It was truncated since we read it. What becomes of its copies is decided when we come to read it again.
+        return spot.was_copied_to(copy);
+    }
+    let size = copy.metadata()?.len();
+    if size > original.metadata()?.len() {
+        return Ok(false);
+    }
+    let same = |at: u64, length: u64| {
+        let mut bytes = [vec![0; length as usize], vec![0; length as usize]];
+        copy.read_exact_at(&mut bytes[0], at)?;
+        original.read_exact_at(&mut bytes[1], at)?;
+        io::Result::Ok(bytes[0] == bytes[1])
+    };
+    let last = size.min(ANCHOR as u64);
+    Ok(same(0, size.min(HEAD as u64))? && same(size - last, last)?)
 }

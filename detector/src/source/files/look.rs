@@ -54,6 +54,7 @@ impl Files {
         }
         for id in self.follow.retire(monotonic()) {
             self.watch.forget(id);
+            self.settle_copies(id);
         }
         if let Some(error) = self.watch.take_refusal() {
             let what = format!(
@@ -67,14 +68,20 @@ impl Files {
 
     /// A name that a glob found is no longer there.
     fn lose(&mut self, path: &Path) -> Result<(), Stopped> {
-        let Some(name) = self.follow.names.remove(path) else { return Ok(()) };
+        let Some(name) = self.follow.names.get_mut(path) else { return Ok(()) };
+        // It is remembered for a while: after a rotation a new file will bear it.
+        if name.lost.replace(monotonic()).is_some() {
+            return Ok(());
+        }
+        let told = name.state == FileState::Following;
+        name.state = FileState::Gone;
         for jail in &name.jails {
             self.board.lose(&self.jails[*jail].name, path);
         }
-        if name.file.is_none() {
-            return Ok(());
+        if told {
+            self.outbox.send(Report::File { path: path.to_owned(), state: FileState::Gone })?;
         }
-        self.outbox.send(Report::File { path: path.to_owned(), state: FileState::Gone })
+        Ok(())
     }
 
     fn look_at(&mut self, path: &Path, wishes: &Wishes, first: bool) -> Result<(), Stopped> {
@@ -100,7 +107,7 @@ impl Files {
         let state = self.follow.names.get(path).map(|name| name.state.clone());
         // Of a state that stays as it is nothing is said, so a new name must begin with another than it will have.
         let state = state.unwrap_or_else(|| FileState::Unreadable(String::new()));
-        self.follow.names.insert(path.to_owned(), Name { file, state, jails });
+        self.follow.names.insert(path.to_owned(), Name { file, state, jails, lost: None });
     }
 
     /// `path` means the file `id`.
@@ -189,7 +196,7 @@ impl Files {
         let id = FileId::of(&file.metadata()?);
         let mut after = old.filter(|old| self.follow.files.contains_key(old));
         let mut readers = Vec::with_capacity(wishes.len());
-        let mut judge = false;
+        let (mut judge, mut copy_of) = (false, None);
         if let Some(position) = self.stored.remove(path.to_string_lossy().as_ref()) {
             let same =
                 position.spot.inode == file.metadata()?.ino() && position.spot.fits(&file)?;
@@ -204,15 +211,17 @@ impl Files {
                 readers.push(self.first_reader(jail, tail, &file, 0)?);
             }
         } else {
-            let source = self.follow.copied_from(path, &file, id);
-            let source = source.and_then(|source| self.follow.files.get(&source));
-            judge = source.is_none();
-            let from = source.map_or(0, |source| source.tail.line_start());
-            readers.extend(wishes.iter().map(|&(jail, _)| Reader { jail, from, caught_up: true }));
+            copy_of = self.follow.original_of(path, &file);
+            judge = copy_of.is_none();
+            let reader = |&(jail, _): &(usize, bool)| Reader { jail, from: 0, caught_up: true };
+            readers.extend(wishes.iter().map(reader));
         }
         let last_line = old.and_then(|old| self.follow.files.get(&old));
         let last_line = last_line.map(|old| old.tail.last_line().to_vec());
         self.follow_file(path, file, readers, after, false)?;
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.copy_of = copy_of;
+        }
         if judge {
             self.judge_beginning(id, last_line.as_deref())?;
         }
@@ -233,7 +242,8 @@ impl Files {
         let tail = Tail::new(file, end, start)?;
         self.watch.file(tail.id, &tail.file);
         let (name, grew) = (path.to_owned(), monotonic());
-        self.follow.add(Followed { tail, name, readers, after, at_end: false, orphan, grew });
+        let (at_end, copy_of) = (false, None);
+        self.follow.add(Followed { tail, name, readers, after, at_end, orphan, grew, copy_of });
         Ok(())
     }
 

@@ -171,6 +171,9 @@ impl Files {
             if self.outbox.stop().is_ordered() {
                 return Err(Stopped);
             }
+            if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
+                continue;
+            }
             if !self.follow.may_read(id) || self.read(id)? {
                 again.push(id);
             }
@@ -264,16 +267,49 @@ impl Files {
             *reader = Reader { from: start, caught_up: true, ..*reader };
         }
         let (name, readers) = (followed.name.clone(), followed.readers.clone());
-        if let Some(tail) = copy.filter(|copy| !self.follow.files.contains_key(&copy.id)) {
-            if let Some(followed) = self.follow.files.get_mut(&id) {
-                followed.after = Some(tail.id);
+        let Some(tail) = copy else {
+            self.settle_copies(id);
+            return self.judge_beginning(id, Some(&last_line));
+        };
+        let copy = tail.id;
+        let readers = readers.iter().map(|reader| Reader { from: 0, ..*reader }).collect();
+        if let Some(known) = self.follow.files.get_mut(&copy) {
+            if known.copy_of.take().is_some() {
+                known.tail.move_to(tail.line_start())?;
+                known.readers = readers;
             }
-            self.watch.file(tail.id, &tail.file);
-            let readers = readers.iter().map(|reader| Reader { from: 0, ..*reader }).collect();
+            self.follow.wake(copy);
+        } else {
+            self.watch.file(copy, &tail.file);
             let (at_end, orphan, grew) = (false, true, monotonic());
-            self.follow.add(Followed { tail, name, readers, after: None, at_end, orphan, grew });
+            let (after, copy_of) = (None, None);
+            self.follow.add(Followed { tail, name, readers, after, at_end, orphan, grew, copy_of });
         }
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.after = Some(copy);
+        }
+        self.settle_copies(id);
         self.judge_beginning(id, Some(&last_line))
+    }
+
+    /// Whether a file is to be read from its start after all, having looked like a copy; answers `false` if it cannot
+    /// be read.
+    fn is_own_log(&mut self, id: FileId) -> bool {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return false };
+        followed.copy_of.take().is_none() || self.judge_beginning(id, None).is_ok()
+    }
+
+    /// What the copies of a file hold was read in it: of them only what is added will be read.
+    fn settle_copies(&mut self, original: FileId) {
+        for id in self.follow.idle_copies(original) {
+            let Some(copy) = self.follow.files.get_mut(&id) else { continue };
+            copy.copy_of = None;
+            let codec = copy.readers.first().map_or(Codec::AUTO, |reader| self.codecs[reader.jail]);
+            let end = copy.tail.file.metadata().map(|meta| meta.len());
+            let end = end.and_then(|end| start::last_line_start(&copy.tail.file, end, codec));
+            // A copy that cannot be read is found out when it is read.
+            let _ = end.and_then(|end| copy.tail.move_to(end));
+        }
     }
 
     /// A file could not be read: its name is tried again at the next look.

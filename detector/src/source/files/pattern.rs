@@ -119,13 +119,11 @@ fn walk(
                 }
                 return;
             }
-            match path.symlink_metadata() {
-                Ok(meta) if meta.is_dir() => {}
-                Ok(meta) if meta.is_symlink() => {
-                    watch(dir, name);
-                    follow_links(&path, watch, links);
-                }
-                _ => return watch(dir, name),
+            // Only a directory of its own is found without a watch on its name: one that is missing may appear between
+            // two looks, and a symlink may be switched.
+            if !path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+                watch(dir, name);
+                follow_links(&path, watch, links);
             }
             if path.is_dir() {
                 walk(&path, rest, watch, found, links);

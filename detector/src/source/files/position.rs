@@ -63,6 +63,8 @@ pub struct Spot {
     pub offset: u64,
     /// The bytes just before `offset`, up to 64.
     pub before: Mark,
+    /// When the file had last been written to by then, in microseconds since the Unix epoch.
+    pub written: i64,
 }
 
 impl Spot {
@@ -72,6 +74,14 @@ impl Spot {
             return Ok(false);
         };
         Ok(self.head.stands_at(file, 0)? && self.before.stands_at(file, before)?)
+    }
+
+    /// Whether `file` is a copy of what was read, and perhaps of more, made after it was read. Without the time, lines
+    /// that say nothing of theirs would make one log look like an earlier copy of another.
+    pub(crate) fn was_copied_to(&self, file: &File) -> io::Result<bool> {
+        let meta = file.metadata()?;
+        let changed = meta.ctime() * 1_000_000 + meta.ctime_nsec() / 1000;
+        Ok(meta.len() >= self.offset && changed >= self.written && self.fits(file)?)
     }
 }
 
@@ -111,8 +121,12 @@ pub(crate) fn find_sibling(path: &Path, spot: &Spot, copy: bool) -> Option<(Path
         }
         let Ok(file) = open_log(&entry.path()) else { continue };
         let Ok(meta) = file.metadata() else { continue };
-        let right = if copy { meta.len() > spot.offset } else { meta.ino() == spot.inode };
-        if right && spot.fits(&file).unwrap_or(false) {
+        let right = if copy {
+            meta.len() > spot.offset && spot.was_copied_to(&file).unwrap_or(false)
+        } else {
+            meta.ino() == spot.inode && spot.fits(&file).unwrap_or(false)
+        };
+        if right {
             return Some((entry.path(), file));
         }
     }
@@ -165,6 +179,7 @@ mod tests {
             head: Mark::of(&read[..read.len().min(HEAD)]),
             offset,
             before: Mark::of(&read[read.len().saturating_sub(ANCHOR)..]),
+            written: 0,
         }
     }
 
@@ -201,6 +216,8 @@ mod tests {
         let found = |copy| find_sibling(&path, &spot, copy).map(|(path, _)| path);
         assert_eq!(found(false), None);
         assert_eq!(found(true), Some(dir.path().join("x.log.1")));
+        let later = Spot { written: i64::MAX, ..spot.clone() };
+        assert!(find_sibling(&path, &later, true).is_none(), "it was there before we read");
         fs::rename(&path, dir.path().join("moved")).expect("renamed");
         assert_eq!(found(false), Some(dir.path().join("moved")));
     }

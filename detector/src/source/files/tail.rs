@@ -51,20 +51,23 @@ pub(crate) struct Tail {
     framer: Framer,
     /// The beginning of the last line, which bears its time.
     last_line: Vec<u8>,
+    /// When the file had been written to when its end was last reached, in microseconds since the Unix epoch.
+    written: i64,
 }
 
 impl Tail {
     /// Reads `file` from `start`, which must be the start of a line.
     pub(crate) fn new(file: File, end: LineEnd, start: u64) -> io::Result<Tail> {
-        let id = FileId::of(&file.metadata()?);
+        let meta = file.metadata()?;
         let mut tail = Tail {
             file,
-            id,
+            id: FileId::of(&meta),
             offset: 0,
             head: Vec::new(),
             anchor: Vec::new(),
             framer: Framer::new(end, start),
             last_line: Vec::new(),
+            written: written(&meta),
         };
         tail.move_to(start)?;
         Ok(tail)
@@ -102,6 +105,7 @@ impl Tail {
             head: Mark::of(&self.head[..head]),
             offset,
             before: Mark::of(&before),
+            written: self.written,
         })
     }
 
@@ -112,6 +116,7 @@ impl Tail {
             head: Mark::of(&self.head),
             offset: self.offset,
             before: Mark::of(&self.anchor),
+            written: self.written,
         }
     }
 
@@ -173,7 +178,10 @@ impl Tail {
         Ok(match flow {
             ControlFlow::Break(reason) => ControlFlow::Break(reason),
             ControlFlow::Continue(()) if full => ControlFlow::Continue(Read::Block),
-            ControlFlow::Continue(()) => ControlFlow::Continue(Read::End),
+            ControlFlow::Continue(()) => {
+                self.written = written(&self.file.metadata()?);
+                ControlFlow::Continue(Read::End)
+            }
         })
     }
 
@@ -199,4 +207,8 @@ impl Tail {
         };
         self.move_to(start)
     }
+}
+
+fn written(meta: &std::fs::Metadata) -> i64 {
+    meta.mtime().saturating_mul(1_000_000).saturating_add(meta.mtime_nsec() / 1000)
 }

@@ -226,7 +226,16 @@ impl Bench {
                 _ => {}
             }
         }
-        assert_eq!(found, wanted);
+        let differs = found.iter().zip(wanted).position(|(found, wanted)| found != wanted);
+        if let Some(at) = differs {
+            let near = |lines: Vec<&str>| {
+                let near = lines.iter().skip(at.saturating_sub(2)).take(5);
+                let near = near.map(|line| line.split("  ").next().unwrap_or(line));
+                near.collect::<Vec<_>>().join("\n")
+            };
+            let found = near(found.iter().map(String::as_str).collect());
+            panic!("finding {at} differs: found\n{found}\nwanted\n{}", near(wanted.to_vec()));
+        }
     }
 
     /// Stops; no finding may be left that was not expected.

@@ -1,13 +1,15 @@
 //! What the socket answers: the daemon's state in the words of the wire.
+use ipnet::IpNet;
+
+use super::{Daemon, act::shown};
 use crate::{
-    app::{Daemon, end_of, shown},
     config::{JailName, Problem, Scope},
     control::{Refusal, wire},
     enforce::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Ban, Jail},
+    engine::{Ban, Jail, Until},
     source::{FileState, JournalState, JournalStatus, Readers},
 };
 
@@ -130,13 +132,21 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
     wire::Enforcement {
         mode: "xdp".into(),
         observe: status.observe,
-        pins: Some(status.maps.display().to_string()),
+        // By the link, which goes on to name the maps in use when they grow.
+        pins: Some(status.maps.with_file_name("maps").display().to_string()),
         interfaces: status.interfaces.into_iter().map(interface).collect(),
         counters: status.counters.map(counters),
         capacity: Some(capacity(status.load)),
-        allowed: status.allowed.into_iter().map(shown).collect(),
+        allowed: widest(&status.allowed).map(shown).collect(),
         alarms: daemon.alarms.clone(),
     }
+}
+
+/// Without the entries that another one covers.
+fn widest(entries: &[IpNet]) -> impl Iterator<Item = IpNet> + '_ {
+    let covered =
+        |entry: &IpNet| entries.iter().any(|other| other != entry && other.contains(entry));
+    entries.iter().filter(move |entry| !covered(entry)).copied()
 }
 
 fn interface(status: InterfaceStatus) -> wire::Interface {
@@ -174,5 +184,13 @@ fn capacity(load: Load) -> wire::Capacity {
         ipv4_room: load.v4.capacity,
         ipv6_used: load.v6.bans,
         ipv6_room: load.v6.capacity,
+    }
+}
+
+/// Unix seconds of a ban's end; `None` for ever.
+fn end_of(until: Until) -> Option<i64> {
+    match until {
+        Until::At(end) => Some(end.seconds()),
+        Until::Forever => None,
     }
 }
