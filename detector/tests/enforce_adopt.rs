@@ -116,31 +116,67 @@ fn detaching_leaves_nothing_pinned_and_nothing_attached() {
 }
 
 #[test]
-fn maps_of_another_shape_are_replaced_and_never_adopted() {
+fn maps_of_another_shape_are_replaced_and_their_bans_go_on() {
     lab::alone(|| {
         let peer = lab::Peer::new();
         peer.connect("near", "far");
         let (mut enforcer, _) = start(&options(&["near"]));
+        let long = "a-jail-with-a-name-that-is-longer-than-the-sixty-bytes-of-one-piece-of-text";
         ban(&mut enforcer, "11.0.0.1");
+        enforcer
+            .ban(
+                prefix("11.0.0.1"),
+                &JailName::new(long),
+                &"tcp:22,25".parse().unwrap(),
+                Until::Forever,
+            )
+            .unwrap();
+        ban(&mut enforcer, "2001:db8::/48");
         drop(enforcer);
         // A map of the same name with another value: what an older or newer version might have left.
         let counters = pins().join("maps_1/COUNTERS");
         fs::remove_file(&counters).unwrap();
-        lab::run(&format!(
-            "bpftool map create {} type percpu_array key 4 value 8 entries 8 name COUNTERS",
-            counters.display()
-        ));
-        let (mut enforcer, _) = start(&options(&["near"]));
+        let map = "type percpu_array key 4 value 8 entries 8 name COUNTERS";
+        lab::run(&format!("bpftool map create {} {map}", counters.display()));
+        let (mut enforcer, adopted) = start(&options(&["near"]));
         let told = enforcer.maintain(now());
-        let why = told.iter().find_map(|notice| match notice {
-            Notice::Replaced { why, .. } => Some(why.clone()),
+        let replaced = told.iter().find_map(|notice| match notice {
+            Notice::Replaced { why, bans } => Some((why.clone(), *bans)),
             _ => None,
         });
-        assert!(why.expect("a notice").contains("COUNTERS"), "{told:?}");
+        let (why, bans) = replaced.unwrap_or_else(|| panic!("{told:?}"));
+        assert!(why.contains("COUNTERS"), "{why}");
+        assert_eq!(bans, 2);
+        let mut found: Vec<String> = adopted
+            .iter()
+            .map(|ban| format!("{} {} {}", ban.prefix, ban.jail, ban.scope))
+            .collect();
+        found.sort();
+        let second = format!("11.0.0.1/32 {long} tcp:22,25");
+        assert_eq!(found, [second.as_str(), "11.0.0.1/32 sshd all", "2001:db8::/48 sshd all"]);
         assert_eq!(enforcer.status().maps, pins().join("maps_2"));
         assert!(!pins().join("maps_1").exists());
-        ban(&mut enforcer, "11.0.0.2");
-        assert_eq!(dropped_of(&enforcer, &peer, vec![host(2)], 22), 1);
+        assert_eq!(dropped_of(&enforcer, &peer, vec![host(1), host(2)], 22), 1);
+    });
+}
+
+#[test]
+fn bans_that_cannot_be_read_without_doubt_are_not_guessed() {
+    lab::alone(|| {
+        lab::run("ip link add near type veth peer name far");
+        let (mut enforcer, _) = start(&options(&["near"]));
+        ban(&mut enforcer, "11.0.0.1");
+        drop(enforcer);
+        // The same sizes, and nothing that says what the bytes mean.
+        let bans = pins().join("maps_1/BANS_V4");
+        fs::remove_file(&bans).unwrap();
+        let map = "type lpm_trie key 8 value 16 entries 1040 name BANS_V4 flags 1";
+        lab::run(&format!("bpftool map create {} {map}", bans.display()));
+        let (mut enforcer, adopted) = start(&options(&["near"]));
+        assert_eq!(adopted, []);
+        let told = enforcer.maintain(now());
+        let replaced = |notice: &Notice| matches!(notice, Notice::Replaced { why, bans: 0 } if why.contains("BANS_V4"));
+        assert!(told.iter().any(replaced), "{told:?}");
     });
 }
 

@@ -1,6 +1,8 @@
 //! One set: an object in the kernel, its maps pinned in one folder, and the table that writes them.
 use std::{path::PathBuf, time::Instant};
 
+use fail2xdp_common::map;
+
 use super::{
     attachments::chain,
     btf,
@@ -80,7 +82,7 @@ impl Set {
             Ok(maps) => maps.sizes(),
             Err(differs) => return Ok(Err(chain(&differs))),
         };
-        if let Some(differs) = btf::difference(plan.object, &folder)? {
+        if let Some(differs) = btf::difference(plan.object, &folder, &map::ALL)? {
             return Ok(Err(differs));
         }
         let (maps, object) = load::load(plan.object, &folder, sizes, None)?;
