@@ -5,6 +5,7 @@ mod lab;
 use std::{
     collections::BTreeSet,
     fs,
+    net::UdpSocket,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -157,6 +158,52 @@ fn maps_of_another_shape_are_replaced_and_their_bans_go_on() {
         assert_eq!(enforcer.status().maps, pins().join("maps_2"));
         assert!(!pins().join("maps_1").exists());
         assert_eq!(dropped_of(&enforcer, &peer, vec![host(1), host(2)], 22), 1);
+    });
+}
+
+#[test]
+fn no_packet_of_a_banned_source_passes_while_daemons_follow_one_another() {
+    lab::alone(|| {
+        let peer = lab::Peer::new();
+        peer.connect("near", "far");
+        assert!(lab::reaches(&peer, "10.0.0.1".parse().unwrap()));
+        let (mut enforcer, _) = start(&options(&["near"]));
+        ban(&mut enforcer, "10.0.0.2");
+        let target = UdpSocket::bind("10.0.0.1:0").unwrap();
+        let address = target.local_addr().unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (flood, mut enforcer) = std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                peer.there(move || {
+                    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                    let mut sent = 0u64;
+                    while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                        sent += u64::from(socket.send_to(b"banned", address).is_ok());
+                    }
+                    sent
+                })
+            });
+            for round in 0..6 {
+                drop(enforcer);
+                if round == 3 {
+                    // This one cannot adopt: it fills new maps first.
+                    let counters = pins().join("maps_1/COUNTERS");
+                    fs::remove_file(&counters).unwrap();
+                    let map = "type percpu_array key 4 value 8 entries 8 name COUNTERS";
+                    lab::run(&format!("bpftool map create {} {map}", counters.display()));
+                }
+                let adopted;
+                (enforcer, adopted) = start(&options(&["near"]));
+                assert_eq!(adopted.len(), 1);
+            }
+            stop.send(()).unwrap();
+            (flood.join().unwrap(), enforcer)
+        });
+        target.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        assert!(target.recv(&mut [0; 16]).is_err(), "a packet of a banned source passed");
+        assert!(flood > 1000, "only {flood} packets were sent");
+        enforcer.unban(prefix("10.0.0.2"), &JailName::new("sshd")).unwrap();
+        assert!(lab::reaches(&peer, "10.0.0.1".parse().unwrap()));
     });
 }
 
