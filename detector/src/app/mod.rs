@@ -341,7 +341,8 @@ impl Daemon {
         if let Some(enforcer) = &mut self.enforcer
             && enforcer.next_due() <= clock::monotonic()
         {
-            let notices = enforcer.maintain(now);
+            // Read anew: the engine's work may have taken a while, and a time that lags looks like a clock set back.
+            let notices = enforcer.maintain((self.clock)());
             self.notices(notices);
         }
     }
