@@ -133,7 +133,7 @@ fn a_filters_options_parameters_and_init_values_weave_into_one_another() {
     check_failregex(
         "filter = f[foo=\"%(__name__)s\", logtype=journal]",
         [filter, common],
-        &["filter.d/f.conf:8 ^j j <d> journal <HOST> definition"],
+        &["filter.d/f.conf:8 ^j j <d> journal <HOST> j"],
     );
     check_failregex(
         "filter = f\nbackend = systemd",
