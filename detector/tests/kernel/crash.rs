@@ -1,0 +1,274 @@
+//! A writer that dies between any two writes: the verdict of every packet is that of before or after,
+//! with each accelerator on and off, now and when ends have passed; and the next daemon makes it whole.
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::Instant,
+};
+
+use fail2xdp::enforce::tables::{Sizes, Tables};
+use ipnet::IpNet;
+
+use crate::{
+    frame::Truth,
+    lab::{Action, Lab, NOW, stand_still},
+    model::{Hold, Model, Outcome},
+    property::{FLAGS, model, real},
+    random::Random,
+};
+
+/// Thrown by the hook: the writer is gone.
+struct Dead;
+
+/// When the packets are judged: now, and when some of the ends have passed.
+const MOMENTS: [u32; 4] = [NOW, NOW + 1, NOW + 50, NOW + 4000];
+
+/// One operation.
+#[derive(Clone, Debug)]
+enum Operation {
+    Ban(IpNet, Hold),
+    Unban(IpNet, String),
+    Allow(IpNet),
+    Disallow(IpNet),
+    Harvest,
+}
+
+impl Operation {
+    fn on_tables(&self, tables: &mut Tables) {
+        match self {
+            Operation::Ban(prefix, hold) => drop(tables.ban(*prefix, &real(hold)).expect("room for a ban")),
+            Operation::Unban(prefix, jail) => drop(tables.unban(*prefix, jail).expect("a map that can be written")),
+            Operation::Allow(prefix) => tables.allow(*prefix).expect("room for an allow entry"),
+            Operation::Disallow(prefix) => tables.disallow(*prefix).expect("a map that can be written"),
+            Operation::Harvest => tables.harvest(NOW, u32::MAX),
+        }
+    }
+
+    fn on_model(&self, model: &mut Model) {
+        match self {
+            Operation::Ban(prefix, hold) => model.ban(*prefix, hold.clone()),
+            Operation::Unban(prefix, jail) => drop(model.unban(*prefix, jail)),
+            Operation::Allow(prefix) if !model.allowed.contains(prefix) => model.allowed.push(*prefix),
+            Operation::Disallow(prefix) => model.allowed.retain(|allowed| allowed != prefix),
+            Operation::Allow(_) | Operation::Harvest => {}
+        }
+    }
+
+    fn prefix(&self) -> Option<IpNet> {
+        match self {
+            Operation::Ban(prefix, _) | Operation::Unban(prefix, _) => Some(*prefix),
+            Operation::Allow(prefix) | Operation::Disallow(prefix) => Some(*prefix),
+            Operation::Harvest => None,
+        }
+    }
+}
+
+struct Scene {
+    lab: Lab,
+    tables: Tables,
+    model: Model,
+    packets: u64,
+    deaths: u64,
+}
+
+/// Does it on the tables, dead before write `budget` + 1; whether it lived.
+fn attempt(tables: &mut Tables, operation: &Operation, budget: usize) -> bool {
+    let mut left = budget;
+    tables.before_each_write(Some(Box::new(move || {
+        if left == 0 {
+            resume_unwind(Box::new(Dead));
+        }
+        left -= 1;
+    })));
+    let outcome = catch_unwind(AssertUnwindSafe(|| operation.on_tables(tables)));
+    // What is left of the writer only sets flags and clock for the packets that follow.
+    tables.before_each_write(None);
+    match outcome {
+        Ok(()) => true,
+        Err(cause) if cause.is::<Dead>() => false,
+        Err(cause) => resume_unwind(cause),
+    }
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let lab = Lab::new(Sizes::for_bans(1024, 1024));
+        let tables = lab.tables();
+        Scene { lab, tables, model: Model::default(), packets: 0, deaths: 0 }
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        operation.on_tables(&mut self.tables);
+        operation.on_model(&mut self.model);
+    }
+
+    /// Every packet at every moment, each accelerator off: the action is one of those allowed.
+    fn judge(&mut self, packets: &[(Vec<u8>, Truth)], models: &[&Model], when: &str) {
+        for now in MOMENTS {
+            stand_still(&mut self.tables, now);
+            for flags in FLAGS {
+                self.tables.set_flag(flags, true);
+                for (packet, truth) in packets {
+                    let action = self.lab.run(packet);
+                    let fits = |model: &&&Model| {
+                        (model.verdict(truth, now).0 == Outcome::Dropped) == (action == Action::Drop)
+                    };
+                    let holds = || -> Vec<_> {
+                        models.iter().map(|model| (model.verdict(truth, now), Self::covering(model, truth))).collect()
+                    };
+                    assert!(
+                        models.iter().any(|model| fits(&model)),
+                        "{when}: {action:?} at NOW + {}, flags {flags}, of {truth:?}; before and after: {:#?}",
+                        now - NOW,
+                        holds()
+                    );
+                    self.packets += 1;
+                }
+                self.tables.set_flag(flags, false);
+            }
+        }
+        stand_still(&mut self.tables, NOW);
+    }
+
+    fn covering(model: &Model, truth: &Truth) -> Vec<(IpNet, Vec<Hold>)> {
+        let Truth::Ip { source, .. } = truth else { return Vec::new() };
+        model.prefixes().filter(|net| net.contains(source)).map(|net| (net, model.holds(net))).collect()
+    }
+
+    /// A new daemon takes over; its bans are those of one of the models, whose number is returned.
+    fn adopt(&mut self, models: &[&Model], when: &str) -> usize {
+        let (tables, _) = Tables::adopt(self.lab.maps()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
+        self.tables = tables;
+        let again = self.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
+        assert!(again.is_none(), "{when}: adopted, yet {again}");
+        let mut found: Vec<_> = self.tables.bans().map(|(net, holds)| (net, model(holds))).collect();
+        found.sort_by_key(|(net, _)| *net);
+        let mut allowed: Vec<IpNet> = self.tables.allowed().collect();
+        allowed.sort();
+        let fits = |model: &&Model| {
+            let mut wanted = model.allowed.clone();
+            wanted.sort();
+            let bans: Vec<_> = model.prefixes().map(|net| (net, model.holds(net))).collect();
+            wanted == allowed && bans == found
+        };
+        models.iter().position(fits).unwrap_or_else(|| {
+            let of = |model: &&Model| -> Vec<_> { model.prefixes().map(|net| (net, model.holds(net))).collect() };
+            let (before, after) = (of(&models[0]), of(models.last().expect("two models")));
+            let odd: Vec<_> = found.iter().filter(|ban| !before.contains(ban) || !after.contains(ban)).collect();
+            panic!("{when}: the adopted bans are neither those of before nor of after: {odd:#?}")
+        })
+    }
+
+    /// Kills the writer before each write of the operation in turn, until it lives.
+    fn die_everywhere(&mut self, operation: &Operation, packets: &[(Vec<u8>, Truth)]) {
+        let before = self.model.clone();
+        let mut after = before.clone();
+        operation.on_model(&mut after);
+        for budget in 0.. {
+            let when = format!("dead before write {} of {operation:?}", budget + 1);
+            if attempt(&mut self.tables, operation, budget) {
+                break;
+            }
+            self.deaths += 1;
+            self.judge(packets, &[&before, &after], &when);
+            let adopted = self.adopt(&[&before, &after], &when);
+            self.judge(&packets[..packets.len().min(10)], &[[&before, &after][adopted]], &when);
+            // Back to before, for the next death.
+            if let (1, Some(prefix)) = (adopted, operation.prefix()) {
+                self.restore(prefix, &before, &after);
+            }
+        }
+        self.model = after;
+        self.judge(packets, &[&self.model.clone()], "alive");
+    }
+
+    fn restore(&mut self, prefix: IpNet, before: &Model, after: &Model) {
+        for jail in after.jails(prefix) {
+            self.tables.unban(prefix, &jail).expect("a map that can be written");
+        }
+        for jail in before.jails(prefix) {
+            let hold = before.holds(prefix).into_iter().find(|hold| hold.jail == jail).expect("its own hold");
+            self.tables.ban(prefix, &real(&hold)).expect("room for a ban");
+        }
+        if before.allowed.contains(&prefix) {
+            self.tables.allow(prefix).expect("room for an allow entry");
+        } else {
+            self.tables.disallow(prefix).expect("a map that can be written");
+        }
+    }
+}
+
+fn operation(random: &mut Random, model: &Model) -> Operation {
+    let known: Vec<IpNet> = model.prefixes().collect();
+    match random.below(12) {
+        0..4 => Operation::Ban(random.prefix(), random.hold(8)),
+        4..7 if !known.is_empty() => Operation::Ban(random.pick(&known), random.hold(8)),
+        7..10 if !known.is_empty() => {
+            let prefix = random.pick(&known);
+            let jails = model.jails(prefix);
+            Operation::Unban(prefix, jails[random.below(jails.len())].clone())
+        }
+        10 if !model.allowed.is_empty() && random.one_in(2) => Operation::Disallow(random.pick(&model.allowed)),
+        10 => Operation::Allow(random.prefix()),
+        _ => Operation::Harvest,
+    }
+}
+
+/// Packets from the prefix and around it.
+fn packets_near(random: &mut Random, prefix: Option<IpNet>, count: usize) -> Vec<(Vec<u8>, Truth)> {
+    (0..count)
+        .map(|nth| {
+            let source = match prefix {
+                Some(prefix) if nth % 4 != 0 => prefix.addr(),
+                _ => random.address(),
+            };
+            random.frame(source).build()
+        })
+        .collect()
+}
+
+#[test]
+fn a_writer_that_dies_anywhere_leaves_before_or_after() {
+    let mut random = Random::new();
+    let (mut deaths, mut packets) = (0, 0);
+    for _ in 0..3 {
+        let mut scene = Scene::new();
+        for _ in 0..30 {
+            let first = operation(&mut random, &scene.model);
+            scene.apply(&first);
+        }
+        for _ in 0..30 {
+            let next = operation(&mut random, &scene.model);
+            let near = packets_near(&mut random, next.prefix(), 24);
+            scene.die_everywhere(&next, &near);
+            scene.tables.settle(Instant::now());
+        }
+        deaths += scene.deaths;
+        packets += scene.packets;
+    }
+    println!("{deaths} deaths, {packets} packets");
+    assert!(deaths >= 200, "{deaths} deaths");
+    assert!(packets >= 100_000, "{packets} packets");
+}
+
+#[test]
+fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
+    let mut random = Random::new();
+    let mut scene = Scene::new();
+    let address = |nth: u32| IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + nth * 7919)));
+    for nth in 0..1000 {
+        scene.apply(&Operation::Ban(address(nth), random.hold(3)));
+    }
+    assert!(scene.tables.load().spilled_lines > 0, "nothing spilled, so this proves nothing");
+    for nth in 0..12 {
+        let new = Operation::Ban(address(1000 + nth), random.hold(3));
+        let near = packets_near(&mut random, new.prefix(), 12);
+        scene.die_everywhere(&new, &near);
+        let prefix = address(random.below(1000) as u32);
+        let jail = scene.model.jails(prefix).first().cloned();
+        if let Some(jail) = jail {
+            let near = packets_near(&mut random, Some(prefix), 12);
+            scene.die_everywhere(&Operation::Unban(prefix, jail), &near);
+        }
+    }
+    assert!(scene.deaths >= 60, "{} deaths", scene.deaths);
+}
