@@ -105,8 +105,10 @@ impl Definition<'_> {
             let known = self.layers.known(DEFINITION, option);
             return self.expand(known.or_else(|| self.layers.raw(DEFINITION, option)));
         }
-        // A helper section's option is read in that section.
-        let own = self.layers.own(section, option);
-        own.map(|raw| Context::of_file(self.layers, section).expand(raw)).transpose()
+        // A helper section's option is read in that section, which inherits from `[DEFAULT]`.
+        match self.layers.section(section) {
+            Some(_) => Context::of_file(self.layers, section).get(option),
+            None => Ok(None),
+        }
     }
 }
