@@ -254,6 +254,14 @@ impl<'net> Site<'net> {
         packets.as_u64().unwrap_or_else(|| panic!("no counter `{counter}` in {status}"))
     }
 
+    /// Where one of the maps in use is pinned.
+    #[track_caller]
+    pub fn map(&self, name: &str) -> String {
+        let status = self.json(&["status"]);
+        let folder = status["enforcement"]["pins"].as_str();
+        format!("{}/{name}", folder.unwrap_or_else(|| panic!("no pins in {status}")))
+    }
+
     /// Waits until a jail follows all its log files.
     #[track_caller]
     pub fn wait_following(&self, jail: &str) {

@@ -158,7 +158,8 @@ impl Starter {
     }
 
     fn start_journals(&mut self, jails: Vec<(Jail, JournalEntries)>, from: &Positions) {
-        let mut places: Vec<(Place, Vec<(Jail, Vec<JournalTerms>)>)> = Vec::new();
+        type Members = Vec<(Jail, Vec<JournalTerms>)>;
+        let mut places: Vec<(Place, Members)> = Vec::new();
         for (jail, JournalEntries { place, groups }) in jails {
             match places.iter_mut().find(|(known, _)| *known == place) {
                 Some((_, jails)) => jails.push((jail, groups)),

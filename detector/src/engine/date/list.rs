@@ -63,6 +63,17 @@ const DEFAULTS: [Default; 17] = [
 ];
 
 impl Default {
+    /// What stands for `{DATE}`: the pattern with what binds it to places where it alone is a date.
+    fn within(&self) -> String {
+        match self.text {
+            EPOCH => format!(r"(?:^|(?<=^\[)|(?<=\baudit\()){EPOCH_PATTERN}"),
+            _ => {
+                let text = self.expanded();
+                text.strip_prefix(LINE_BEGIN).map_or(text.clone(), str::to_owned)
+            }
+        }
+    }
+
     /// The pattern with `%` codes, one branch for each separator: regular, where a back-reference is not.
     fn expanded(&self) -> String {
         match self.text {
@@ -165,8 +176,7 @@ pub(super) fn entry(text: &str, year: i16) -> Result<Vec<Template>, DateFault> {
     DEFAULTS
         .iter()
         .map(|default| {
-            let date = default.expanded();
-            let date = date.strip_prefix(LINE_BEGIN).or(date.strip_prefix('^')).unwrap_or(&date);
+            let date = default.within();
             let text = replace_keyword(&body, "{DATE}", &format!("(?:{date})"));
             Template::pattern(&text, &format!("{start}{text}"), bound, year)
         })

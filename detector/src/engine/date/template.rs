@@ -29,7 +29,7 @@ pub(super) struct Found {
 enum Finder {
     /// A pattern, compiled when first asked. `None` cannot happen for patterns checked when made.
     Pattern { text: String, edges: Edges, compiled: OnceCell<Option<Box<Pattern>>> },
-    /// Unix time where logs put it: first, in brackets first, or in `audit(…:N)`; `long` takes
+    /// Unix time where logs put it: first, behind a bracket that stands first, or in `audit(…`; `long` takes
     /// milliseconds and microseconds, too.
     Epoch { long: bool },
 }
@@ -222,34 +222,19 @@ fn compile(text: &str, edges: Edges) -> Result<Pattern, crate::engine::PatternEr
     Pattern::from_syntax(Syntax { root: Node::Sequence(parts), groups, names })
 }
 
-/// Unix time first in the line, in brackets that stand first, or as in `audit(1364481363.422:123)`.
+/// Unix time first in the line, behind a bracket that stands first, or as in
+/// `audit(1364481363.422:123)`.
 fn find_epoch(line: &str, long: bool) -> Option<Found> {
     let bytes = line.as_bytes();
-    let found = |from: usize, to: usize| Found {
-        whole: from..to,
-        cut: from..to,
-        pieces: Some(Pieces { unix: unix_time(&line[from..to]), ..Pieces::default() }),
-    };
-    if let Some(to) = epoch_end(bytes, 0, long) {
-        return Some(found(0, to));
-    }
-    if bytes.first() == Some(&b'[')
-        && let Some(to) = epoch_end(bytes, 1, long)
-        && bytes.get(to) == Some(&b']')
-    {
-        return Some(found(1, to));
-    }
-    let mut start = 0;
-    while let Some(at) = memchr::memmem::find(&bytes[start..], b"audit(") {
-        start += at + b"audit(".len();
-        let Some(to) = epoch_end(bytes, start, long) else { continue };
-        let serial = bytes[to..].strip_prefix(b":").unwrap_or_default();
-        let digits = serial.iter().take_while(|b| b.is_ascii_digit()).count();
-        if digits > 0 && serial.get(digits) == Some(&b')') {
-            return Some(found(start, to));
-        }
-    }
-    None
+    let first = usize::from(bytes.first() == Some(&b'['));
+    let audits = memchr::memmem::find_iter(bytes, b"audit(");
+    let audits = audits.filter(|&at| {
+        !line[..at].chars().next_back().is_some_and(|c| c == '_' || c.is_alphanumeric())
+    });
+    let mut places = std::iter::once(first).chain(audits.map(|at| at + b"audit(".len()));
+    let (from, to) = places.find_map(|from| Some((from, epoch_end(bytes, from, long)?)))?;
+    let pieces = Some(Pieces { unix: unix_time(&line[from..to]), ..Pieces::default() });
+    Some(Found { whole: from..to, cut: from..to, pieces })
 }
 
 /// Where the Unix time that begins at `from` ends: ten or eleven digits with a fraction of three to
