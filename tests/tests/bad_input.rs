@@ -118,10 +118,35 @@ fn mistakes_in_the_configuration_are_listed_with_their_place_and_stop_no_other_j
     let net = Net::new("config");
     let site = Site::new(&net);
     site.log("good.log");
-    let bad = "[DEFAULT]\nthis is no setting\n\n[regex]\nenabled = true\nlogpath = /dev/null\nport = 22\n\
-               failregex = ^(unclosed from <HOST>\n\n[nobody]\nenabled = true\nlogpath = /dev/null\nport = 22\n\
-               failregex = ^says nothing of anybody$\n\n[time]\nenabled = true\nfilter = sshd\nlogpath = /dev/null\n\
-               bantime = 10 parsecs\n\n[filter]\nenabled = true\nfilter = no-such-filter\nlogpath = /dev/null\n\n";
+    let bad = "\
+[junk]
+this is no setting
+
+[regex]
+enabled = yes
+filter = plain
+logpath = /dev/null
+failregex = ^(unclosed from <HOST>
+
+[nobody]
+enabled = yes
+filter = plain
+logpath = /dev/null
+failregex = ^says nothing of anybody$
+
+[time]
+enabled = yes
+filter = sshd
+logpath = /dev/null
+bantime = 10 parsecs
+
+[filter]
+enabled = yes
+filter = no-such-filter
+logpath = /dev/null
+
+";
+    site.write("config/filter.d/plain.conf", "[Definition]\nfailregex = ^refused <HOST>$\n");
     site.jails(&(bad.to_owned() + &jail(&site, "good")));
     let output = site.output(&["check"]);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -136,6 +161,24 @@ fn mistakes_in_the_configuration_are_listed_with_their_place_and_stop_no_other_j
     let problems = site.json(&["status"])["problems"].to_string();
     assert!(problems.contains("jail.local:8"), "status goes on saying it: {problems}");
     assert!(daemon.said().contains("jail.local:8"), "and the daemon said it: {}", daemon.said());
+}
+
+#[test]
+fn a_mistake_that_concerns_every_jail_refuses_the_start() {
+    let net = Net::new("default");
+    let site = Site::new(&net);
+    site.log("good.log");
+    // It may have been the address that must never be banned.
+    site.jails(&("[DEFAULT]\nignoreip 192.0.2.1\n\n".to_owned() + &jail(&site, "good")));
+    for words in [&["check"][..], &["run", "--interface", "s0"]] {
+        let output = site.output(words);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(
+            said.contains("jail.local:2") && said.contains("ignoreip 192.0.2.1"),
+            "{words:?}: {said}"
+        );
+    }
 }
 
 #[test]
