@@ -1,2 +1,4 @@
 //! The binary: arguments to one command, its result to an exit code.
-fn main() {}
+fn main() -> std::process::ExitCode {
+    fail2xdp::cli::main()
+}

@@ -1,1 +1,156 @@
-//! One file a command.
+//! The command line: what the words are, and which file carries each out.
+mod ask;
+mod bans;
+mod check;
+mod detach;
+mod run;
+mod status;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::AttachMode;
+
+/// fail2ban's job, done at line rate: finds attackers in logs, drops their packets in XDP.
+#[derive(Parser, Debug)]
+#[command(name = "fail2xdp", version, about, long_about = None, disable_help_subcommand = true)]
+#[command(
+    after_help = "Look into the kernel: bpftool map dump pinned /sys/fs/bpf/fail2xdp/maps/BANS_V4\n\
+    Exit status: 0; 255 when the daemon refuses or does not answer, as fail2ban-client; 1 for any other failure."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Where things are. With these, several instances live side by side.
+#[derive(Args, Clone, Debug)]
+pub struct Place {
+    /// Configuration directory [default: /etc/fail2xdp where it exists, else the tree inside the binary]
+    #[arg(long, short = 'c', global = true, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// Control socket
+    #[arg(
+        long,
+        short = 's',
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/fail2xdp/fail2xdp.sock"
+    )]
+    pub socket: PathBuf,
+    /// State directory; one daemon at a time works in it
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/fail2xdp")]
+    pub state: PathBuf,
+    /// Directory on a BPF file system for pinned maps, program and links
+    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/fail2xdp")]
+    pub pin: PathBuf,
+    /// Interface to protect (repeatable) [default: those of the IPv4 and IPv6 default routes]
+    #[arg(long, short = 'i', global = true, value_name = "NAME")]
+    pub interface: Vec<String>,
+    /// How to attach: `auto` is native where the driver can and generic elsewhere; `none` detects and
+    /// reports without any BPF and needs no privilege [default: of the configuration, else auto]
+    #[arg(long, global = true, value_name = "MODE", value_parser = attach_mode)]
+    pub mode: Option<AttachMode>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Run the daemon in the foreground
+    Run(run::RunArgs),
+    /// Read the configuration and report every problem with file, line and remedy; exit 1 if any is an error
+    Check,
+    /// Show all jails, or one
+    Status {
+        /// The jail
+        jail: Option<String>,
+    },
+    /// Show who is banned, by jail; with addresses, the jails that ban each
+    Banned {
+        /// Addresses to look for
+        address: Vec<String>,
+    },
+    /// Show every ban with its end, packets dropped and evidence
+    Bans,
+    /// Ban addresses or networks
+    Ban(bans::BanArgs),
+    /// Lift bans; prints how many
+    Unban(bans::UnbanArgs),
+    /// Ask whether the daemon lives
+    Ping,
+    /// Read the configuration again; a broken one changes nothing
+    Reload,
+    /// Stop the daemon; bans stay enforced by the kernel until they end, or `detach`
+    Stop,
+    /// Remove program, links and maps from the kernel; also without a daemon
+    Detach,
+}
+
+fn attach_mode(text: &str) -> Result<AttachMode, String> {
+    match text {
+        "auto" => Ok(AttachMode::Auto),
+        "native" => Ok(AttachMode::Native),
+        "generic" => Ok(AttachMode::Generic),
+        "none" => Ok(AttachMode::None),
+        _ => Err("write `auto`, `native`, `generic` or `none`".into()),
+    }
+}
+
+/// Exit status of a request that was refused or not answered, as fail2ban-client's.
+const REFUSED: u8 = 255;
+
+/// Carries the command line out.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.place.json;
+    let result = match cli.verb {
+        Verb::Run(args) => run::run(&cli.place, &args),
+        Verb::Check => check::run(&cli.place),
+        Verb::Status { jail } => status::run(&cli.place, jail.as_deref()),
+        Verb::Banned { address } => bans::banned(&cli.place, &address),
+        Verb::Bans => bans::list(&cli.place),
+        Verb::Ban(args) => bans::ban(&cli.place, &args),
+        Verb::Unban(args) => bans::unban(&cli.place, &args),
+        Verb::Ping => status::ping(&cli.place),
+        Verb::Reload => status::reload(&cli.place),
+        Verb::Stop => status::stop(&cli.place),
+        Verb::Detach => detach::run(&cli.place),
+    };
+    result.unwrap_or_else(|error| {
+        // The chain, outermost first, once.
+        if json {
+            println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+        }
+        eprintln!("fail2xdp: {error:#}");
+        let refused = error.downcast_ref::<crate::control::client::CallError>().is_some();
+        ExitCode::from(if refused { REFUSED } else { 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_place_stand_before_or_after_the_verb() {
+        for line in
+            ["fail2xdp --socket /s --json status sshd", "fail2xdp status sshd --json --socket /s"]
+        {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            assert_eq!((cli.place.socket, cli.place.json), (PathBuf::from("/s"), true));
+            assert!(matches!(cli.verb, Verb::Status { jail: Some(jail) } if jail == "sshd"));
+        }
+    }
+}

@@ -170,11 +170,21 @@ pub enum SourceSettings {
     Files {
         /// Paths and globs, in the order written.
         paths: Vec<LogPath>,
-        /// `logencoding`: `auto` or a codec's name.
+        /// `logencoding`: `auto` or a codec's name in the WHATWG Encoding Standard (`UTF-8`, `windows-1252` …).
         encoding: String,
     },
     /// The systemd journal.
     Journal(JournalSettings),
+    /// Either, decided at start by what exists: files when a path matches one, else the journal when there is
+    /// one, else whichever appears first. Never both at once: a syslog daemon writes what the journal holds too.
+    Auto {
+        /// Paths and globs, in the order written.
+        paths: Vec<LogPath>,
+        /// As for `Files`.
+        encoding: String,
+        /// As for `Journal`.
+        journal: JournalSettings,
+    },
     /// Nothing: bans by hand only.
     Nothing,
 }
@@ -211,7 +221,7 @@ pub struct JailSettings {
     pub ignore: Vec<Ignore>,
     /// Never count this machine's own addresses.
     pub ignore_self: bool,
-    /// What a ban drops.
+    /// What a ban drops; nothing for a jail without an action that bans.
     pub scope: Scope,
     /// Length of the IPv6 prefix that is counted and banned as one, 1 to 128.
     pub ipv6_prefix: u8,
@@ -239,9 +249,9 @@ pub struct EnforceSettings {
     pub mode: AttachMode,
     /// Count what would be dropped, drop nothing.
     pub observe: bool,
-    /// Never dropped.
+    /// Never dropped: `allow`, and `ignoreip` of `[DEFAULT]` when every enabled jail inherits it.
     pub allow: Vec<IpNet>,
-    /// Do not add the remote ends of logged-in SSH sessions to the allow list at start.
+    /// Add the remote ends of SSH sessions that are logged in at the start to the allow list; the default.
     pub allow_sessions: bool,
     /// Bans a family at the most.
     pub max_bans: u32,

@@ -1,3 +1,367 @@
 //! Findings become bans. Pure: an event and `now` in, effects out.
+//!
+//! Read [`Engine::handle`] first: everything that can ever happen is an [`Event`], everything that
+//! ever follows an [`Effect`]. The rooms that act (kernel maps, log, socket) stand outside.
+mod bans;
+mod counter;
+mod date;
+mod filter;
+mod jail;
+mod names;
+mod pattern;
 mod types;
+
+use std::{collections::HashMap, net::IpAddr};
+
+pub use bans::BanTable;
+pub use counter::Limits;
+pub use date::{DateFault, UnknownCode};
+pub use filter::{FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts};
+use ipnet::IpNet;
+pub use jail::{Jail, JailTotals, ban_end};
+use names::Names;
+pub use pattern::{PatternError, SyntaxFault};
 pub use types::*;
+
+use crate::config::{Ignore, JailName, JailSettings};
+
+/// Bans lifted in one turn: a mass expiry goes on in the next, so that a new ban never waits for it.
+pub const LIFTED_AT_ONCE: usize = 256;
+
+/// What can happen to the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A filter found a failure.
+    Finding(Finding),
+    /// The answer to [`Effect::Resolve`]; empty when the name has no address.
+    Resolved {
+        /// The name that was asked.
+        name: Box<str>,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// This machine's addresses, whenever they change.
+    OwnAddresses(Vec<IpAddr>),
+    /// What the kernel never drops, whenever it changes: a ban of it would be none.
+    AllowList(Vec<IpNet>),
+    /// Somebody bans by hand.
+    Ban(Ban),
+    /// Somebody lifts a jail's ban by hand, or every jail's.
+    Unban {
+        /// The prefix; everything banned within it is lifted too.
+        prefix: IpNet,
+        /// Only this jail's ban.
+        jail: Option<JailName>,
+    },
+    /// Somebody lifts every ban, of one jail or of all.
+    UnbanAll {
+        /// Only this jail's bans.
+        jail: Option<JailName>,
+    },
+    /// Time has passed: see [`Engine::next_wake`].
+    Wake,
+}
+
+/// What follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The ban holds: put it into the kernel's maps before anything else. Also when a live ban moved its end.
+    Ban {
+        /// The ban.
+        ban: Ban,
+        /// A live ban of this jail moved to a later end.
+        prolonged: bool,
+    },
+    /// The ban is over: take it out of the maps.
+    Unban {
+        /// The ban as it was.
+        ban: Ban,
+        /// Why it is over.
+        why: Lifted,
+    },
+    /// A failure was counted.
+    Found {
+        /// By which jail.
+        jail: JailName,
+        /// Of whom.
+        who: FailureId,
+        /// When it happened.
+        at: Timestamp,
+        /// Attempts counted so far.
+        attempts: u32,
+    },
+    /// A failure was not counted.
+    Spared {
+        /// By which jail.
+        jail: JailName,
+        /// Of whom.
+        who: FailureId,
+        /// Which rule spared it.
+        by: SparedBy,
+    },
+    /// A failure of somebody who is banned already.
+    AlreadyBanned {
+        /// By which jail.
+        jail: JailName,
+        /// Who.
+        prefix: IpNet,
+    },
+    /// The threshold was reached by something that has no address: reported, never enforced.
+    NoAddress {
+        /// By which jail.
+        jail: JailName,
+        /// The text that was counted.
+        text: Box<str>,
+    },
+    /// Look this name up and answer with [`Event::Resolved`].
+    Resolve {
+        /// The name.
+        name: Box<str>,
+    },
+    /// The limit of pending failures was reached and the oldest were forgotten.
+    Forgot {
+        /// Whose.
+        jail: JailName,
+        /// How many addresses.
+        addresses: usize,
+    },
+}
+
+/// Why a ban ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifted {
+    /// Its time was over.
+    Expired,
+    /// Somebody lifted it.
+    ByHand,
+    /// Its jail is no longer configured.
+    JailRemoved,
+}
+
+/// Why a failure was not counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SparedBy {
+    /// `ignoreself`.
+    OwnAddress,
+    /// The allow list, which stands above every ban.
+    AllowList(IpNet),
+    /// An address or network of `ignoreip`.
+    IgnoreIp(IpNet),
+    /// A host name of `ignoreip`.
+    IgnoreName(String),
+    /// The ban it led to would be over already.
+    EndsInThePast,
+}
+
+/// All jails and all bans.
+pub struct Engine {
+    jails: Vec<Jail>,
+    index: HashMap<JailName, usize>,
+    bans: BanTable,
+    names: Names,
+    own: Vec<IpAddr>,
+    allowed: Vec<IpNet>,
+    limits: Limits,
+}
+
+impl Engine {
+    /// An engine with these jails and nothing banned yet.
+    pub fn new(jails: &[JailSettings], limits: Limits) -> Engine {
+        let mut engine = Engine {
+            jails: Vec::new(),
+            index: HashMap::new(),
+            bans: BanTable::default(),
+            names: Names::default(),
+            own: Vec::new(),
+            allowed: Vec::new(),
+            limits,
+        };
+        engine.place(jails.iter().map(|settings| Jail::new(settings.clone())).collect());
+        engine
+    }
+
+    fn place(&mut self, jails: Vec<Jail>) {
+        self.index =
+            jails.iter().enumerate().map(|(at, jail)| (jail.settings().name.clone(), at)).collect();
+        self.jails = jails;
+        self.names.keep(self.jails.iter().flat_map(|jail| &jail.settings().ignore).filter_map(
+            |ignore| match ignore {
+                Ignore::Name(name) => Some(name.as_str()),
+                Ignore::Net(_) => None,
+            },
+        ));
+    }
+
+    /// The configuration changed: jails that stay keep what they counted and banned, at their new settings;
+    /// bans of jails that are gone are lifted, unless the jail is among `broken` (a mistake in the
+    /// configuration must not free an attacker).
+    pub fn reconfigure(
+        &mut self,
+        jails: &[JailSettings],
+        broken: &[JailName],
+        _now: Timestamp,
+    ) -> Vec<Effect> {
+        let mut old: HashMap<JailName, Jail> =
+            self.jails.drain(..).map(|jail| (jail.settings().name.clone(), jail)).collect();
+        let jails = jails
+            .iter()
+            .map(|settings| match old.remove(&settings.name) {
+                Some(jail) => jail.with_settings(settings.clone()),
+                None => Jail::new(settings.clone()),
+            })
+            .collect();
+        self.place(jails);
+        let gone: Vec<JailName> = old.into_keys().filter(|name| !broken.contains(name)).collect();
+        gone.iter()
+            .flat_map(|name| self.bans.take_jail(name))
+            .map(|ban| Effect::Unban { ban, why: Lifted::JailRemoved })
+            .collect()
+    }
+
+    /// Everything that happens, happens here.
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Finding(finding) => self.found(finding, now, &mut effects),
+            Event::Resolved { name, addresses } => {
+                for mut finding in self.names.resolved(&name, &addresses, now) {
+                    for address in &addresses {
+                        finding.who = FailureId::Address(*address);
+                        self.found(finding.clone(), now, &mut effects);
+                    }
+                }
+            }
+            Event::OwnAddresses(addresses) => self.own = addresses,
+            Event::AllowList(prefixes) => self.allowed = prefixes,
+            Event::Ban(ban) => self.ban(ban, now, &mut effects),
+            Event::Unban { prefix, jail } => {
+                let lifted = self.bans.take_within(prefix, jail.as_ref());
+                effects.extend(
+                    lifted.into_iter().map(|ban| Effect::Unban { ban, why: Lifted::ByHand }),
+                );
+            }
+            Event::UnbanAll { jail } => {
+                let jails: Vec<JailName> = match jail {
+                    Some(jail) => vec![jail],
+                    None => self.bans.jails().cloned().collect(),
+                };
+                let lifted = jails.iter().flat_map(|jail| self.bans.take_jail(jail));
+                effects.extend(lifted.map(|ban| Effect::Unban { ban, why: Lifted::ByHand }));
+            }
+            Event::Wake => {
+                let lapsed = self.bans.expire(now, LIFTED_AT_ONCE);
+                effects.extend(
+                    lapsed.into_iter().map(|ban| Effect::Unban { ban, why: Lifted::Expired }),
+                );
+                for jail in &mut self.jails {
+                    jail.forget_lapsed(now);
+                }
+                effects
+                    .extend(self.names.due(now).into_iter().map(|name| Effect::Resolve { name }));
+            }
+        }
+        effects
+    }
+
+    fn found(&mut self, finding: Finding, now: Timestamp, effects: &mut Vec<Effect>) {
+        // A finding may still be on its way when a reload takes its jail away.
+        let Some(&at) = self.index.get(&finding.jail) else { return };
+        if let FailureId::Name(name) = &finding.who {
+            let name = name.clone();
+            if self.names.wait_for(&name, finding, now) {
+                effects.push(Effect::Resolve { name });
+            }
+            return;
+        }
+        let jail = &mut self.jails[at];
+        if let FailureId::Address(address) = finding.who {
+            let allowed = || {
+                let entry = self.allowed.iter().find(|entry| entry.contains(&address))?;
+                Some(SparedBy::AllowList(*entry))
+            };
+            if let Some(by) = jail.spares(address, &self.own, &self.names).or_else(allowed) {
+                effects.push(Effect::Spared { jail: finding.jail, who: finding.who, by });
+                return;
+            }
+        }
+        let (who, jail_name, failed_at) = (finding.who.clone(), finding.jail.clone(), finding.at);
+        let counted = jail.count(finding, now, self.limits);
+        effects.push(Effect::Found {
+            jail: jail_name.clone(),
+            who,
+            at: failed_at,
+            attempts: counted.attempts,
+        });
+        if counted.forgotten > 0 {
+            effects.push(Effect::Forgot { jail: jail_name, addresses: counted.forgotten });
+        }
+        match counted.outcome {
+            jail::Outcome::Below => {}
+            jail::Outcome::NoAddress(text) => {
+                effects
+                    .push(Effect::NoAddress { jail: self.jails[at].settings().name.clone(), text });
+            }
+            jail::Outcome::Ban(ban) => self.ban(ban, now, effects),
+        }
+    }
+
+    fn ban(&mut self, ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {
+        if matches!(ban.until, Until::At(end) if end <= now) {
+            let who = FailureId::Network(ban.prefix);
+            effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
+            return;
+        }
+        match self.bans.put(ban) {
+            bans::Put::New(ban) => {
+                if let Some(&at) = self.index.get(&ban.jail) {
+                    self.jails[at].count_ban();
+                }
+                effects.push(Effect::Ban { ban, prolonged: false });
+            }
+            bans::Put::Later(ban) => effects.push(Effect::Ban { ban, prolonged: true }),
+            bans::Put::Already(ban) => {
+                effects.push(Effect::AlreadyBanned { jail: ban.jail, prefix: ban.prefix })
+            }
+        }
+    }
+
+    /// Takes over a ban that the kernel's maps hold since before the daemon started; one that has lapsed
+    /// meanwhile is lifted by the next [`Event::Wake`].
+    pub fn adopt(&mut self, ban: Ban) {
+        self.bans.put(ban);
+    }
+
+    /// Forgets a ban that could not be enforced, so that what is listed is what is enforced.
+    pub fn refused(&mut self, ban: &Ban) {
+        self.bans.take(ban.prefix, &ban.jail);
+    }
+
+    /// When [`Event::Wake`] next has work; `None` when nothing is pending.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let jails = self.jails.iter().filter_map(Jail::next_forget);
+        self.bans.next_expiry().into_iter().chain(jails).chain(self.names.next_due()).min()
+    }
+
+    /// The jails, in the order of the configuration.
+    pub fn jails(&self) -> &[Jail] {
+        &self.jails
+    }
+
+    /// One jail.
+    pub fn jail(&self, name: &JailName) -> Option<&Jail> {
+        self.index.get(name).map(|&at| &self.jails[at])
+    }
+
+    /// Who is banned.
+    pub fn bans(&self) -> &BanTable {
+        &self.bans
+    }
+
+    /// Names to look up before the first line is read: those of `ignoreip`.
+    pub fn names_to_resolve(&self) -> Vec<Box<str>> {
+        self.names.unresolved()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 //! What goes into the engine and what comes out.
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -97,8 +97,8 @@ pub struct Ban {
     pub prefix: IpNet,
     /// By whom.
     pub jail: JailName,
-    /// Which packets are dropped.
-    pub scope: Scope,
+    /// Which packets are dropped; one value shared by all bans of a jail.
+    pub scope: Arc<Scope>,
     /// Since when.
     pub since: Timestamp,
     /// Until when.

@@ -333,6 +333,11 @@ impl Tables {
         self.bans.iter().map(|(prefix, entry)| (IpNet::from(*prefix), self.holds_of(entry)))
     }
 
+    /// Every banned prefix.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        self.bans.keys().map(|prefix| IpNet::from(*prefix))
+    }
+
     /// The holds on a prefix; none for one that is not banned by itself.
     pub fn holds(&self, prefix: IpNet) -> Vec<Hold> {
         self.bans.get(&Prefix::from(prefix)).map(|entry| self.holds_of(entry)).unwrap_or_default()

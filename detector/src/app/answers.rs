@@ -1,0 +1,196 @@
+//! What the socket answers: the daemon's state in the words of the wire.
+use ipnet::IpNet;
+
+use super::{Daemon, act::shown};
+use crate::{
+    config::{JailName, Problem, Scope},
+    control::{Refusal, wire},
+    enforce::{
+        InterfaceMode, InterfaceStatus,
+        tables::{Counters, Load},
+    },
+    engine::{Ban, Jail, Until},
+    source::{FileState, JournalState, JournalStatus, Readers},
+};
+
+/// The jail of bans made by hand without one.
+pub(crate) const BY_HAND: &str = "manual";
+
+pub(crate) fn status(daemon: &Daemon) -> wire::Status {
+    wire::Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        jails: daemon.engine.jails().iter().map(|jail| shown_jail(daemon, jail)).collect(),
+        bans: daemon.engine.bans().len(),
+        enforcement: enforcement(daemon),
+        problems: daemon.problems.iter().map(Problem::to_string).collect(),
+    }
+}
+
+pub(crate) fn jail(daemon: &Daemon, name: &str) -> Result<wire::Jail, Refusal> {
+    match daemon.engine.jail(&JailName::new(name)) {
+        Some(jail) => Ok(shown_jail(daemon, jail)),
+        None => Err(Refusal::NoSuchJail(name.into())),
+    }
+}
+
+pub(crate) fn bans(daemon: &Daemon) -> Vec<wire::Ban> {
+    let mut bans: Vec<&Ban> = daemon.engine.bans().iter().collect();
+    bans.sort_by_key(|ban| (ban.since, ban.prefix));
+    let packets = |ban: &Ban| Some(daemon.enforcer.as_ref()?.traffic(ban.prefix)?.packets);
+    bans.iter()
+        .map(|ban| wire::Ban {
+            prefix: shown(ban.prefix),
+            jail: ban.jail.to_string(),
+            since: ban.since.seconds(),
+            until: end_of(ban.until),
+            failures: ban.failures,
+            scope: ban.scope.to_string(),
+            packets: packets(ban),
+            lines: ban.lines.iter().map(|line| line.to_string()).collect(),
+        })
+        .collect()
+}
+
+pub(crate) fn banned(daemon: &Daemon) -> Vec<wire::BannedBy> {
+    let configured = daemon.engine.jails().iter().map(|jail| jail.settings().name.clone());
+    let mut jails: Vec<JailName> = configured.collect();
+    let mut others: Vec<JailName> = daemon
+        .engine
+        .bans()
+        .jails()
+        .filter(|name| daemon.engine.jail(name).is_none())
+        .cloned()
+        .collect();
+    others.sort();
+    jails.extend(others);
+    jails
+        .into_iter()
+        .map(|jail| wire::BannedBy { banned: in_order(daemon, &jail), jail: jail.to_string() })
+        .collect()
+}
+
+fn in_order(daemon: &Daemon, jail: &JailName) -> Vec<String> {
+    let mut bans: Vec<&Ban> = daemon.engine.bans().of_jail(jail).collect();
+    bans.sort_by_key(|ban| (ban.since, ban.prefix));
+    bans.iter().map(|ban| shown(ban.prefix)).collect()
+}
+
+fn shown_jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
+    let settings = jail.settings();
+    let sources = daemon.readers.as_ref().map(Readers::sources).unwrap_or_default();
+    let source = sources.into_iter().find(|status| status.jail == settings.name);
+    let (files, journal) = source.map(|source| (source.files, source.journal)).unwrap_or_default();
+    let files = files
+        .into_iter()
+        .map(|(path, state)| wire::File {
+            path: path.display().to_string(),
+            state: match state {
+                FileState::Following => "following".into(),
+                FileState::Waiting => "waiting".into(),
+                FileState::Gone => "gone".into(),
+                FileState::Unreadable(why) => why,
+            },
+        })
+        .collect();
+    let (journal_matches, journal) = match journal {
+        None => (Vec::new(), None),
+        Some(JournalStatus { matches, state: JournalState::Following }) => {
+            (matches, Some("following".into()))
+        }
+        Some(JournalStatus { matches, state: JournalState::Unavailable(why) }) => {
+            (matches, Some(why))
+        }
+    };
+    wire::Jail {
+        name: settings.name.to_string(),
+        currently_failed: jail.currently_failed(),
+        total_failed: jail.totals().failed,
+        currently_banned: daemon.engine.bans().count_of(&settings.name),
+        total_banned: jail.totals().banned,
+        files,
+        journal_matches,
+        journal,
+        scope: Scope::to_string(jail.scope()),
+        banned: in_order(daemon, &settings.name),
+    }
+}
+
+fn enforcement(daemon: &Daemon) -> wire::Enforcement {
+    let Some(enforcer) = &daemon.enforcer else {
+        return wire::Enforcement {
+            mode: "none".into(),
+            observe: false,
+            pins: None,
+            interfaces: Vec::new(),
+            counters: None,
+            capacity: None,
+            allowed: Vec::new(),
+            alarms: daemon.alarms.clone(),
+        };
+    };
+    let status = enforcer.status();
+    wire::Enforcement {
+        mode: "xdp".into(),
+        observe: status.observe,
+        // By the link, which goes on to name the maps in use when they grow.
+        pins: Some(status.maps.with_file_name("maps").display().to_string()),
+        interfaces: status.interfaces.into_iter().map(interface).collect(),
+        counters: status.counters.map(counters),
+        capacity: Some(capacity(status.load)),
+        allowed: widest(&status.allowed).map(shown).collect(),
+        alarms: daemon.alarms.clone(),
+    }
+}
+
+/// Without the entries that another one covers.
+fn widest(entries: &[IpNet]) -> impl Iterator<Item = IpNet> + '_ {
+    let covered =
+        |entry: &IpNet| entries.iter().any(|other| other != entry && other.contains(entry));
+    entries.iter().filter(move |entry| !covered(entry)).copied()
+}
+
+fn interface(status: InterfaceStatus) -> wire::Interface {
+    let mode = match status.mode {
+        InterfaceMode::Native => "native",
+        InterfaceMode::Generic => "generic",
+        InterfaceMode::Gone => "gone",
+    };
+    wire::Interface {
+        name: status.name,
+        index: status.index,
+        mode: mode.into(),
+        reason: status.reason,
+    }
+}
+
+fn counters(counters: Counters) -> wire::Counters {
+    let traffic = |counter: fail2xdp_common::report::Counter| wire::Traffic {
+        packets: counter.packets,
+        bytes: counter.bytes,
+    };
+    wire::Counters {
+        passed: traffic(counters.passed),
+        dropped: traffic(counters.dropped),
+        would_drop: traffic(counters.would_drop),
+        spared: traffic(counters.spared),
+        not_ip: traffic(counters.not_ip),
+        unreadable: traffic(counters.unreadable),
+    }
+}
+
+fn capacity(load: Load) -> wire::Capacity {
+    wire::Capacity {
+        ipv4_used: load.v4.bans,
+        ipv4_room: load.v4.capacity,
+        ipv6_used: load.v6.bans,
+        ipv6_room: load.v6.capacity,
+    }
+}
+
+/// Unix seconds of a ban's end; `None` for ever.
+fn end_of(until: Until) -> Option<i64> {
+    match until {
+        Until::At(end) => Some(end.seconds()),
+        Until::Forever => None,
+    }
+}

@@ -1,0 +1,273 @@
+//! `run`: the daemon in the foreground.
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::Place;
+use crate::{
+    app, clock,
+    config::{self, AttachMode, Problem, Severity, Tree},
+    config_tree::{DirTree, ShippedTree},
+    control::wire,
+    enforce,
+};
+
+const OWN_TREE: &str = "/etc/fail2xdp";
+const FAIL2BAN_TREE: &str = "/etc/fail2ban";
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// Remove program and maps at the end, so that nothing stays behind
+    #[arg(long)]
+    detach_on_exit: bool,
+    /// Count what would be dropped, drop nothing
+    #[arg(long)]
+    observe: bool,
+    /// Load the program that also logs rare events of the kernel side (through aya-log)
+    #[arg(long)]
+    kernel_log: bool,
+    /// Say more in the log: `debug`, `trace`, or a filter such as `fail2xdp::source=debug`
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+/// Where the configuration comes from.
+pub(super) struct Chosen {
+    pub tree: Arc<dyn Tree + Send + Sync>,
+    /// In words.
+    pub name: String,
+    /// A word to the operator about the choice.
+    pub hint: Option<String>,
+}
+
+/// `--config`, else `/etc/fail2xdp` where it exists, else the tree inside the binary.
+pub(super) fn tree(place: &Place) -> anyhow::Result<Chosen> {
+    let dir = match &place.config {
+        Some(dir) if !dir.is_dir() => bail!("--config `{}` is no directory", dir.display()),
+        Some(dir) => Some(dir.clone()),
+        None => Some(PathBuf::from(OWN_TREE)).filter(|dir| dir.is_dir()),
+    };
+    if let Some(dir) = dir {
+        return Ok(Chosen {
+            name: dir.display().to_string(),
+            tree: Arc::new(DirTree::new(&dir)),
+            hint: None,
+        });
+    }
+    let hint = Path::new(FAIL2BAN_TREE).is_dir().then(|| {
+        format!("{FAIL2BAN_TREE} exists and is not used; to run it as it stands: fail2xdp run --config {FAIL2BAN_TREE}")
+    });
+    Ok(Chosen { tree: Arc::new(ShippedTree), name: "the tree inside the binary".into(), hint })
+}
+
+pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let chosen = tree(place)?;
+    let loaded = match config::load(chosen.tree.as_ref()) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            report(&problems);
+            bail!("nothing of the configuration in {} can be used", chosen.name);
+        }
+    };
+    log_to_stderr(args.log.as_deref().unwrap_or(&loaded.settings.log_level));
+    report(&loaded.problems);
+    for note in &loaded.notes {
+        eprintln!("note: {note}");
+    }
+    if let Some(hint) = &chosen.hint {
+        eprintln!("{hint}");
+    }
+    let _one_at_a_time = lock_state(&place.state)?;
+    let no_kernel = place.mode.unwrap_or(loaded.settings.enforce.mode) == AttachMode::None;
+    let options = app::Options {
+        tree: chosen.tree,
+        socket: place.socket.clone(),
+        socket_optional: no_kernel && !rustix::process::geteuid().is_root(),
+        kernel: kernel_options(place, args),
+        detach_on_exit: args.detach_on_exit,
+        loaded,
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(app::run(options, |status| {
+        print!("{}", banner(status, &chosen.name, place, args.detach_on_exit));
+        // A pipe that nobody reads any longer is no reason to stop protecting.
+        let _ = std::io::Write::flush(&mut std::io::stdout());
+    }))?;
+    match ended {
+        app::Ended { detached: true, .. } => println!("stopped and detached: nothing stays behind"),
+        app::Ended { enforced: 0, .. } => println!("stopped"),
+        app::Ended { enforced, .. } => {
+            println!("stopped: {enforced} bans stay enforced; `fail2xdp detach` lifts them");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Kernel side as the command line overrides the configuration; `None` with mode `none`.
+fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
+    let (interfaces, pin_dir, mode) = (place.interface.clone(), place.pin.clone(), place.mode);
+    let (observe, kernel_log) = (args.observe, args.kernel_log);
+    Box::new(move |settings| {
+        let configured = &settings.enforce;
+        let mode = mode.unwrap_or(configured.mode);
+        (mode != AttachMode::None).then(|| enforce::Options {
+            interfaces: if interfaces.is_empty() {
+                configured.interfaces.clone()
+            } else {
+                interfaces.clone()
+            },
+            mode,
+            pin_dir: pin_dir.clone(),
+            observe: observe || configured.observe,
+            allow: configured.allow.clone(),
+            allow_sessions: configured.allow_sessions,
+            max_bans: configured.max_bans,
+            initial_bans: configured.initial_bans,
+            events_per_second: configured.events_per_second,
+            kernel_log,
+        })
+    })
+}
+
+/// Errors first: they are what does not run.
+fn report(problems: &[Problem]) {
+    for severity in [Severity::Error, Severity::Warning] {
+        for problem in problems.iter().filter(|problem| problem.severity == severity) {
+            eprintln!(
+                "{}: {problem}",
+                if severity == Severity::Error { "error" } else { "warning" }
+            );
+        }
+    }
+}
+
+fn log_to_stderr(level: &str) {
+    // fail2ban's levels, in tracing's words.
+    let level = match level.to_ascii_uppercase().as_str() {
+        "CRITICAL" | "ERROR" => "error".to_owned(),
+        "WARNING" => "warn".to_owned(),
+        "NOTICE" | "INFO" => "info".to_owned(),
+        "DEBUG" => "debug".to_owned(),
+        "TRACEDEBUG" | "HEAVYDEBUG" => "trace".to_owned(),
+        _ => level.to_owned(),
+    };
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .parse_lossy(level);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(LocalTime(jiff::tz::TimeZone::system()))
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// Log lines carry local time, as the logs they tell of.
+struct LocalTime(jiff::tz::TimeZone);
+
+impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
+    fn format_time(
+        &self,
+        out: &mut tracing_subscriber::fmt::format::Writer<'_>,
+    ) -> std::fmt::Result {
+        let now = jiff::Timestamp::from_microsecond(clock::now().micros())
+            .map_err(|_| std::fmt::Error)?;
+        write!(out, "{}", now.to_zoned(self.0.clone()).strftime("%F %T%.3f"))
+    }
+}
+
+/// Two daemons in one state directory would each undo what the other writes.
+fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> {
+    let open = || {
+        std::fs::create_dir_all(state)?;
+        std::fs::File::options().create(true).append(true).open(state.join("lock"))
+    };
+    let file = match open() {
+        Ok(file) => file,
+        Err(error) if !rustix::process::geteuid().is_root() => {
+            tracing::warn!(
+                "no state directory: `{}`: {error}; name a place with --state",
+                state.display()
+            );
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("cannot use the state directory `{}`", state.display()));
+        }
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "another daemon works in `{}`: stop it (`fail2xdp stop`), or give this one its own --state, --socket and --pin",
+            state.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).context("cannot lock the state directory")
+        }
+    }
+}
+
+/// What is protected, how to watch it, what Ctrl-C does.
+fn banner(status: &wire::Status, tree: &str, place: &Place, detach_on_exit: bool) -> String {
+    let mut text = format!("fail2xdp {} is ready\n", status.version);
+    let mut row = |name: &str, what: &str| {
+        let _ = writeln!(text, "  {name:<13} {what}");
+    };
+    row("configuration", tree);
+    if status.jails.is_empty() {
+        row("jails", "none: bans by hand only");
+    }
+    for jail in &status.jails {
+        row("jail", &format!("{} (bans {})", jail.name, jail.scope));
+        for file in &jail.files {
+            row("", &format!("  {}: {}", file.path, file.state));
+        }
+        if let Some(state) = &jail.journal {
+            row("", &format!("  journal {}: {state}", jail.journal_matches.join(" + ")));
+        }
+        if jail.files.is_empty() && jail.journal.is_none() {
+            row("", "  no source yet: waiting");
+        }
+    }
+    let enforcement = &status.enforcement;
+    if enforcement.mode == "none" {
+        row("enforcement", "none: finds and reports, drops nothing");
+    }
+    for interface in &enforcement.interfaces {
+        let reason =
+            interface.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        row("interface", &format!("{} ({} XDP{reason})", interface.name, interface.mode));
+    }
+    if enforcement.observe {
+        row("observe", "counts what it would drop, drops nothing");
+    }
+    if !enforcement.allowed.is_empty() {
+        row("never drops", &enforcement.allowed.join(", "));
+    }
+    row("bans", &format!("{} enforced", status.bans));
+    let socket = if place.socket == Path::new("/run/fail2xdp/fail2xdp.sock") {
+        String::new()
+    } else {
+        format!(" --socket {}", place.socket.display())
+    };
+    row("watch", &format!("fail2xdp{socket} status | bans"));
+    if let Some(pins) = &enforcement.pins {
+        row("", &format!("bpftool map dump pinned {pins}/BANS_V4"));
+    }
+    let end = match (enforcement.mode.as_str(), detach_on_exit) {
+        ("none", _) => "stops",
+        (_, true) => "stops and detaches: nothing stays behind",
+        (_, false) => "stops; bans stay enforced until they end, or `fail2xdp detach`",
+    };
+    row("Ctrl-C", end);
+    text
+}

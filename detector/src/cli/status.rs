@@ -1,0 +1,178 @@
+//! `status`, `ping`, `reload`, `stop`: in fail2ban-client's words where it has the verb.
+use std::{fmt::Write, process::ExitCode};
+
+use super::{Place, ask};
+use crate::control::wire;
+
+pub(super) fn run(place: &Place, jail: Option<&str>) -> anyhow::Result<ExitCode> {
+    match jail {
+        Some(jail) => {
+            // A jail's name may hold what a URL may not.
+            let path = format!("/v1/jails/{}", escaped(jail));
+            ask::print(place, &ask::get::<wire::Jail>(place, &path)?, jail_text);
+        }
+        None => ask::print(place, &ask::get::<wire::Status>(place, "/v1/status")?, status_text),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn ping(place: &Place) -> anyhow::Result<ExitCode> {
+    let pong = ask::get::<wire::Pong>(place, "/v1/ping")?;
+    ask::print(place, &pong, |pong| format!("Server replied: {}", pong.reply));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn reload(place: &Place) -> anyhow::Result<ExitCode> {
+    let done = ask::post::<wire::Reloaded>(place, "/v1/reload", &())?;
+    for problem in &done.read.problems {
+        eprintln!("{problem}");
+    }
+    ask::print(place, &done, |_| "OK".into());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn stop(place: &Place) -> anyhow::Result<ExitCode> {
+    let done = ask::post::<wire::Stopping>(place, "/v1/stop", &())?;
+    ask::print(place, &done, |stopping| match stopping {
+        wire::Stopping { detached: true, .. } => {
+            "Shutdown successful: nothing is enforced any longer".into()
+        }
+        wire::Stopping { enforced, .. } => {
+            format!(
+                "Shutdown successful: {enforced} bans stay enforced; `fail2xdp detach` lifts them"
+            )
+        }
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A path segment (RFC 3986, section 3.3), everything but unreserved characters escaped.
+fn escaped(segment: &str) -> String {
+    segment.bytes().fold(String::new(), |mut path, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(byte.into());
+        } else {
+            let _ = write!(path, "%{byte:02X}");
+        }
+        path
+    })
+}
+
+fn status_text(status: &wire::Status) -> String {
+    let names: Vec<&str> = status.jails.iter().map(|jail| jail.name.as_str()).collect();
+    let mut text = format!(
+        "Status\n|- Number of jail:\t{}\n`- Jail list:\t{}\n",
+        status.jails.len(),
+        names.join(", ")
+    );
+    let enforcement = &status.enforcement;
+    let _ = writeln!(text, "Enforcement");
+    let _ = writeln!(
+        text,
+        "|- Mode:\t{}{}",
+        enforcement.mode,
+        if enforcement.observe { " (observe: counts, drops nothing)" } else { "" }
+    );
+    for interface in &enforcement.interfaces {
+        let reason =
+            interface.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        let _ = writeln!(text, "|- Interface:\t{} {}{reason}", interface.name, interface.mode);
+    }
+    if let Some(counters) = enforcement.counters {
+        let _ = writeln!(
+            text,
+            "|- Packets:\tpassed {}, dropped {}, would drop {}, spared {}, not IP {}, unreadable {}",
+            counters.passed.packets,
+            counters.dropped.packets,
+            counters.would_drop.packets,
+            counters.spared.packets,
+            counters.not_ip.packets,
+            counters.unreadable.packets
+        );
+    }
+    for alarm in &enforcement.alarms {
+        let _ = writeln!(text, "|- ALARM:\t{alarm}");
+    }
+    let _ = writeln!(text, "`- Banned prefixes:\t{}", status.bans);
+    for problem in &status.problems {
+        let _ = writeln!(text, "Problem: {problem}");
+    }
+    text
+}
+
+fn jail_text(jail: &wire::Jail) -> String {
+    let mut text = format!(
+        "Status for the jail: {}\n|- Filter\n|  |- Currently failed:\t{}\n|  |- Total failed:\t{}\n",
+        jail.name, jail.currently_failed, jail.total_failed
+    );
+    let files: Vec<String> = jail
+        .files
+        .iter()
+        .map(|file| match file.state.as_str() {
+            "following" => file.path.clone(),
+            state => format!("{} ({state})", file.path),
+        })
+        .collect();
+    // Both stand here until `backend = auto` has found one of them.
+    let journal = jail.journal.as_ref().map(|state| match state.as_str() {
+        "following" => jail.journal_matches.join(" + "),
+        state => format!("{} ({state})", jail.journal_matches.join(" + ")),
+    });
+    if !files.is_empty() || journal.is_none() {
+        let branch = if journal.is_some() { "|-" } else { "`-" };
+        let _ = writeln!(text, "|  {branch} File list:\t{}", files.join(" "));
+    }
+    if let Some(journal) = journal {
+        let _ = writeln!(text, "|  `- Journal matches:\t{journal}");
+    }
+    let _ = write!(
+        text,
+        "`- Actions\n   |- Currently banned:\t{}\n   |- Total banned:\t{}\n   `- Banned IP list:\t{}\n",
+        jail.currently_banned,
+        jail.total_banned,
+        jail.banned.join(" ")
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jail_reads_as_in_fail2ban() {
+        let jail = wire::Jail {
+            name: "sshd".into(),
+            currently_failed: 1,
+            total_failed: 4,
+            currently_banned: 2,
+            total_banned: 2,
+            files: vec![
+                wire::File { path: "/var/log/a.log".into(), state: "following".into() },
+                wire::File { path: "/var/log/b.log".into(), state: "waiting".into() },
+            ],
+            journal_matches: vec![],
+            journal: None,
+            scope: "tcp:22".into(),
+            banned: vec!["192.0.2.1".into(), "2001:db8::/64".into()],
+        };
+        assert_eq!(
+            jail_text(&jail),
+            "Status for the jail: sshd\n\
+             |- Filter\n\
+             |  |- Currently failed:\t1\n\
+             |  |- Total failed:\t4\n\
+             |  `- File list:\t/var/log/a.log /var/log/b.log (waiting)\n\
+             `- Actions\n   \
+                |- Currently banned:\t2\n   \
+                |- Total banned:\t2\n   \
+                `- Banned IP list:\t192.0.2.1 2001:db8::/64\n"
+        );
+    }
+
+    #[test]
+    fn a_jail_name_is_escaped_for_the_path() {
+        assert_eq!(escaped("sshd-1_a"), "sshd-1_a");
+        assert_eq!(escaped("a b/c"), "a%20b%2Fc");
+    }
+}

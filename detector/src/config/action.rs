@@ -1,0 +1,279 @@
+//! Actions: which of them mean "enforce", and on which ports.
+//!
+//! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
+//! their parameters, then never run them.
+use super::{
+    JailName, Scope, Severity, Tree,
+    definition::{Definition, Kind},
+    expand::ExpandError,
+    filter::FilterFiles,
+    jail::{Jail, Refused},
+    layers::{Fault, Layers},
+    params::{self, Call},
+    ports::{self, PortError},
+    scope::Traffic,
+    text::Text,
+};
+
+/// What an action does for us.
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// Bans reach these packets.
+    Enforce {
+        /// Of several actions, the union counts.
+        scope: Scope,
+        /// It would answer with an error; we drop in silence.
+        rejects: bool,
+    },
+    /// Something else, such as a mail.
+    Other,
+}
+
+/// An action that keeps its jail from running.
+#[derive(Debug, thiserror::Error)]
+enum ActionError {
+    #[error("action `{action}` lets banned addresses in (`blocktype = {blocktype}`)")]
+    Allows { action: String, blocktype: String },
+    #[error("action `{action}`: {error}")]
+    Expand { action: String, error: ExpandError },
+    #[error("action `{action}`: {}", fault.kind)]
+    Fault { action: String, fault: Box<Fault> },
+    #[error("action `{action}` names no port that is known")]
+    NoPort { action: String },
+}
+
+impl ActionError {
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        match self {
+            ActionError::Allows { .. } => {
+                "a ban here drops packets and cannot open a port: leave this jail to fail2ban, or disable it"
+            }
+            ActionError::Expand { error, .. } => error.remedy(),
+            ActionError::Fault { fault, .. } => fault.kind.remedy(),
+            ActionError::NoPort { .. } => "write port numbers, or `0:65535` for all",
+        }
+    }
+}
+
+/// A port or protocol in an action's parameters that was left out.
+struct LeftOut {
+    text: Text,
+    error: PortError,
+}
+
+/// What a firewall action looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// `port`, `protocol` and `type`.
+    Parameters,
+    /// Nothing: it blocks the address altogether.
+    EveryPacket,
+    /// TCP alone.
+    Tcp,
+    /// The ports of an application, if one is named, else nothing.
+    Application,
+}
+
+/// Names that mean a firewall, alone or followed by `-` and a variant. The longest that fits counts.
+const FIREWALLS: &[(&str, Reach)] = &[
+    ("apf", Reach::EveryPacket),
+    ("bsd-ipfw", Reach::Parameters),
+    ("csf", Reach::EveryPacket),
+    ("firewallcmd", Reach::Parameters),
+    ("hostsdeny", Reach::Tcp),
+    ("ip6tables", Reach::Parameters),
+    ("ipfilter", Reach::EveryPacket),
+    ("ipfw", Reach::Parameters),
+    ("ipset", Reach::Parameters),
+    ("iptables", Reach::Parameters),
+    ("iptables-xt_recent", Reach::EveryPacket),
+    ("nftables", Reach::Parameters),
+    ("npf", Reach::EveryPacket),
+    ("osx-afctl", Reach::EveryPacket),
+    ("osx-ipfw", Reach::Parameters),
+    ("pf", Reach::Parameters),
+    ("route", Reach::EveryPacket),
+    ("shorewall", Reach::EveryPacket),
+    ("symbiosis-blacklist", Reach::EveryPacket),
+    ("ufw", Reach::Application),
+    ("xdp", Reach::Parameters),
+];
+
+fn reach(name: &str) -> Option<Reach> {
+    let fits = |known: &str| {
+        name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    };
+    let known = FIREWALLS.iter().filter(|(known, _)| fits(known));
+    known.max_by_key(|(known, _)| known.len()).map(|(_, reach)| *reach)
+}
+
+/// Finds out what an action means. A firewall action needs no file of its own: its parameters say enough.
+fn read(
+    tree: &dyn Tree,
+    jail: &JailName,
+    call: &Call,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<Meaning, ActionError> {
+    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
+    let action = || call.name.clone();
+    let mut layers = Layers::read(tree, &format!("action.d/{}", call.name));
+    if !layers.faults.is_empty() {
+        return Err(ActionError::Fault {
+            action: action(),
+            fault: Box::new(layers.faults.swap_remove(0)),
+        });
+    }
+    let mut params = call.params.clone();
+    params.entry("name".to_owned()).or_insert_with(|| Text::new(jail.as_str(), None));
+    params.entry("actname".to_owned()).or_insert_with(|| Text::new(&call.name, None));
+    let definition = Definition { layers: &layers, params: &params, kind: Kind::Action };
+    let get = |option: &str| {
+        definition.get(option).map_err(|error| ActionError::Expand { action: action(), error })
+    };
+
+    let mut rejects = false;
+    for option in params
+        .keys()
+        .map(String::as_str)
+        .filter(|name| name.starts_with("blocktype?"))
+        .chain(["blocktype"])
+    {
+        let Some(blocktype) = get(option)? else { continue };
+        let word = blocktype.as_str().split_whitespace().next().unwrap_or("").to_ascii_lowercase();
+        if matches!(word.as_str(), "return" | "accept" | "allow" | "pass" | "permit" | "limit") {
+            let blocktype = blocktype.as_str().trim().to_owned();
+            return Err(ActionError::Allows { action: action(), blocktype });
+        }
+        rejects |= ["reject", "unreach", "prohibit", "return-"]
+            .iter()
+            .any(|answer| word.trim_matches('"').starts_with(answer));
+    }
+    let named = |option| {
+        get(option).map(|text: Option<Text>| text.filter(|text| !text.as_str().trim().is_empty()))
+    };
+    let everything = match reach {
+        Reach::EveryPacket => true,
+        Reach::Application => named("application")?.is_none(),
+        Reach::Parameters | Reach::Tcp => false,
+    };
+    if everything {
+        return Ok(Meaning::Enforce { scope: Scope::EveryPacket, rejects });
+    }
+    if reach == Reach::Tcp {
+        return Ok(Meaning::Enforce { scope: Scope::only([ports::whole(TCP)]), rejects });
+    }
+
+    let mut protocols = Vec::new();
+    let protocol = named("protocol")?;
+    for word in
+        protocol.as_ref().map_or("tcp", Text::as_str).split(|c: char| c == ',' || c.is_whitespace())
+    {
+        match ports::protocol(word) {
+            _ if word.is_empty() => {}
+            Ok(Some(protocol)) => protocols.push(protocol),
+            Ok(None) => return Ok(Meaning::Enforce { scope: Scope::EveryPacket, rejects }),
+            Err(error) => {
+                left_out.push(LeftOut { text: protocol.clone().unwrap_or_default(), error })
+            }
+        }
+    }
+    let port = if allports(&call.name, &definition)
+        .map_err(|error| ActionError::Expand { action: action(), error })?
+    {
+        None
+    } else {
+        named("port")?
+    };
+    let Some(port) = port else {
+        let traffic = protocols.into_iter().map(ports::whole);
+        return some_traffic(action(), Scope::only(traffic), rejects);
+    };
+    let mut ranges = Vec::new();
+    for word in ports::words(port.as_str()) {
+        match ports::port(word) {
+            Ok(range) => ranges.push(range),
+            Err(error) => left_out.push(LeftOut { text: port.clone(), error }),
+        }
+    }
+    if ranges.is_empty() {
+        return Err(ActionError::NoPort { action: action() });
+    }
+    let traffic = protocols.into_iter().map(|protocol| match ports::has_ports(protocol) {
+        true => Traffic { protocol, ports: ranges.clone() },
+        false => ports::whole(protocol),
+    });
+    some_traffic(action(), Scope::only(traffic), rejects)
+}
+
+const TCP: u8 = 6;
+
+fn some_traffic(action: String, scope: Scope, rejects: bool) -> Result<Meaning, ActionError> {
+    if scope.is_nothing() {
+        Err(ActionError::NoPort { action })
+    } else {
+        Ok(Meaning::Enforce { scope, rejects })
+    }
+}
+
+/// Whether the action blocks whole protocols: by its `type` (`actiontype` for some), else by its name.
+fn allports(name: &str, definition: &Definition<'_>) -> Result<bool, ExpandError> {
+    // `actiontype = <allports>` names the option that holds the rule: its tag says what we need to know.
+    for option in ["type", "actiontype"] {
+        if let Some(kind) = definition.without_tags(option)? {
+            return Ok(kind.as_str().contains("allports"));
+        }
+    }
+    Ok(name.ends_with("allports"))
+}
+
+impl Jail<'_, '_> {
+    /// Reads `action`: what the jail's bans reach is what its firewall actions reach together.
+    pub(super) fn scope(&mut self, filter: Option<&FilterFiles>) -> Result<Scope, Refused> {
+        let mut scope: Option<Scope> = None;
+        let text = self.text("action", filter)?.unwrap_or_default();
+        for call in params::split(&text) {
+            let place = call.outermost(0..call.len());
+            let call = match params::read(&call) {
+                Ok(call) => call,
+                Err(error) => {
+                    return Err(self.refuse(place, format!("`action`: {error}"), error.remedy()));
+                }
+            };
+            let mut left_out = Vec::new();
+            let meaning = read(self.tree(), &self.name, &call, &mut left_out);
+            for left_out in left_out {
+                let what = format!("action `{}`: {}; it is left out", call.name, left_out.error);
+                let place = left_out.text.outermost(0..left_out.text.len());
+                self.tell(
+                    Severity::Error,
+                    place.or_else(|| text.place()),
+                    what,
+                    left_out.error.remedy(),
+                );
+            }
+            match meaning {
+                Err(error) => return Err(self.refuse(place, &error, error.remedy())),
+                Ok(Meaning::Other) => {
+                    self.leaves_out(call.name, place);
+                }
+                Ok(Meaning::Enforce { scope: more, rejects }) => {
+                    self.translates(call.name, rejects);
+                    scope = Some(scope.map_or(more.clone(), |scope| scope.union(more)));
+                }
+            }
+        }
+        if scope.is_none() {
+            let what =
+                "no action bans anybody: failures are counted and reported, nothing is dropped"
+                    .to_owned();
+            self.tell(
+                Severity::Warning,
+                text.place(),
+                what,
+                "add `xdp` to `action`, or set `banaction = xdp`",
+            );
+        }
+        Ok(scope.unwrap_or(Scope::NOTHING))
+    }
+}

@@ -1,0 +1,221 @@
+//! A jail's filter: the files, the jail's parameters, and the jail's own options that replace the filter's.
+use std::collections::BTreeMap;
+
+use super::{
+    FilterSettings, Located, Severity, Tree, UseDns,
+    definition::{Definition, Kind},
+    expand::{ExpandError, Lookup},
+    jail::{Jail, Refused},
+    layers::{Fault, Layers},
+    params::{self, Call},
+    text::Text,
+};
+
+/// Bound of `maxlines`: so many lines are matched again with each new one.
+const MOST_LINES: u32 = 1_000;
+
+/// A filter's files with the parameters of one jail.
+pub(super) struct FilterFiles {
+    pub(super) name: String,
+    layers: Layers,
+    params: BTreeMap<String, Text>,
+}
+
+/// A filter that keeps its jail from running.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilterError {
+    #[error("there is no filter `{name}`")]
+    Missing { name: String },
+    #[error("filter `{name}`: {}", fault.kind)]
+    Fault { name: String, fault: Box<Fault> },
+    #[error("filter `{name}` has no section `[Definition]`")]
+    NoDefinition { name: String },
+}
+
+impl FilterError {
+    /// What to do about it.
+    pub(super) fn remedy(&self) -> String {
+        match self {
+            FilterError::Missing { name } => {
+                format!("write `filter.d/{name}.conf`, or correct `filter`")
+            }
+            FilterError::Fault { fault, .. } => fault.kind.remedy().to_owned(),
+            FilterError::NoDefinition { .. } => "write the section's name exactly so".to_owned(),
+        }
+    }
+}
+
+impl FilterFiles {
+    /// Reads the files that `call` names. `logtype` tells the filter what its lines look like.
+    pub(super) fn read(
+        tree: &dyn Tree,
+        call: Call,
+        logtype: &str,
+    ) -> Result<FilterFiles, FilterError> {
+        let Call { name, mut params } = call;
+        let base = if name.starts_with("./") { name.clone() } else { format!("filter.d/{name}") };
+        let mut layers = Layers::read(tree, &base);
+        if !layers.faults.is_empty() {
+            return Err(FilterError::Fault { name, fault: Box::new(layers.faults.swap_remove(0)) });
+        }
+        if !layers.found() {
+            return Err(FilterError::Missing { name });
+        }
+        if layers.section("Definition").is_none() {
+            return Err(FilterError::NoDefinition { name });
+        }
+        let own =
+            Definition { layers: &layers, params: &params, kind: Kind::Filter }.defines("logtype");
+        if !own {
+            params.entry("logtype".to_owned()).or_insert_with(|| Text::new(logtype, None));
+        }
+        Ok(FilterFiles { name, layers, params })
+    }
+
+    fn definition(&self) -> Definition<'_> {
+        Definition { layers: &self.layers, params: &self.params, kind: Kind::Filter }
+    }
+
+    /// An option of the filter, final.
+    pub(super) fn get(&self, option: &str) -> Lookup {
+        self.definition().get(option)
+    }
+
+    /// The option as the jail uses it: the jail's own replaces the filter's, with two exceptions that fail2ban
+    /// makes when the filter's comes from `[Init]` or a parameter.
+    pub(super) fn overridden(
+        &self,
+        option: &str,
+        jail: Option<Text>,
+    ) -> Result<Option<Text>, ExpandError> {
+        let Some(jail) = jail else { return self.get(option) };
+        if self.definition().is_parameter(option) {
+            match option {
+                "journalmatch" => {
+                    let mut both = self.get(option)?.unwrap_or_default();
+                    if !both.as_str().is_empty() && !jail.as_str().is_empty() {
+                        both.push_empty_line();
+                    }
+                    both.push(&jail, 0..jail.len(), 0);
+                    return Ok(Some(both));
+                }
+                "maxlines" => return self.get(option),
+                _ => {}
+            }
+        }
+        Ok(Some(jail))
+    }
+}
+
+impl Jail<'_, '_> {
+    /// Reads the files of the filter that `filter` names.
+    pub(super) fn filter_files(&mut self, logtype: &str) -> Result<Option<FilterFiles>, Refused> {
+        let text = self.text("filter", None)?.unwrap_or_default();
+        if text.as_str().trim().is_empty() {
+            let what = "no `filter` is set: only bans by hand are possible".to_owned();
+            self.tell(
+                Severity::Warning,
+                text.place(),
+                what,
+                "set `filter` to the name of a file in `filter.d`",
+            );
+            return Ok(None);
+        }
+        let place = text.outermost(0..text.len());
+        let call = match params::read(&text) {
+            Ok(call) => call,
+            Err(error) => {
+                return Err(self.refuse(place, format!("`filter`: {error}"), error.remedy()));
+            }
+        };
+        match FilterFiles::read(self.tree(), call, logtype) {
+            Ok(files) => Ok(Some(files)),
+            Err(error) => {
+                let at = match &error {
+                    FilterError::Fault { fault, .. } => fault.place.clone(),
+                    _ => place.or_else(|| self.place()),
+                };
+                Err(self.refuse(at, &error, &error.remedy()))
+            }
+        }
+    }
+
+    /// What the jail looks for.
+    pub(super) fn filter(
+        &mut self,
+        files: Option<&FilterFiles>,
+    ) -> Result<FilterSettings, Refused> {
+        let failregex = self.regexes("failregex", files)?;
+        let ignoreregex = self.regexes("ignoreregex", files)?;
+        let date_patterns =
+            self.overridden("datepattern", files)?.map(|text| text.lines()).unwrap_or_default();
+        let prefregex =
+            self.overridden("prefregex", files)?.filter(|text| !text.as_str().trim().is_empty());
+        let max_lines = self.overridden("maxlines", files)?;
+        let max_lines = self.number_of("maxlines", max_lines, 1, 1..=MOST_LINES);
+        if let Some(files) = files
+            && failregex.is_empty()
+        {
+            let what = format!("filter `{}` has no `failregex`: nothing is looked for", files.name);
+            self.tell(Severity::Warning, self.place(), what, "add one, or remove the jail");
+        }
+        let use_dns = match self.overridden("usedns", files)? {
+            None => UseDns::Warn,
+            Some(text) => match text.as_str().trim().to_ascii_lowercase().as_str() {
+                "yes" | "1" | "on" | "true" => UseDns::Yes,
+                "warn" => UseDns::Warn,
+                "raw" => UseDns::Raw,
+                "no" | "0" | "off" | "false" => UseDns::No,
+                other => {
+                    let what = format!("`usedns = {other}` is none; `no` is used");
+                    self.tell(
+                        Severity::Error,
+                        text.place(),
+                        what,
+                        "write `yes`, `warn`, `no` or `raw`",
+                    );
+                    UseDns::No
+                }
+            },
+        };
+        let time_zone =
+            self.overridden("logtimezone", files)?.filter(|text| !text.as_str().trim().is_empty());
+        Ok(FilterSettings {
+            name: files.map_or_else(String::new, |files| files.name.clone()),
+            prefregex: prefregex
+                .map(|text| Located { value: text.as_str().trim().to_owned(), ..text.located() }),
+            failregex,
+            ignoreregex,
+            max_lines,
+            date_patterns,
+            use_dns,
+            time_zone: time_zone.map(|text| text.located()),
+        })
+    }
+
+    /// The lines of a list of regexes.
+    fn regexes(
+        &mut self,
+        option: &str,
+        files: Option<&FilterFiles>,
+    ) -> Result<Vec<Located<String>>, Refused> {
+        let mut regexes =
+            self.overridden(option, files)?.map(|text| text.lines()).unwrap_or_default();
+        // `<regex-<mode>>` with a mode that the filter does not have would look for that very text, for ever.
+        let unknown = |line: &Located<String>| {
+            let tag = line.value.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
+            tag.is_some_and(|tag| {
+                !tag.contains(['<', '>', ' ']) && !tag.contains(|c: char| c.is_ascii_uppercase())
+            })
+        };
+        for line in regexes.extract_if(.., |line| unknown(line)) {
+            let what = format!(
+                "`{option}`: the filter has no option `{}`; the line is left out",
+                line.value
+            );
+            let remedy = "correct the filter's parameters, above all `mode`";
+            self.tell(Severity::Error, line.place, what, remedy);
+        }
+        Ok(regexes)
+    }
+}

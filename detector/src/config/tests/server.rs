@@ -1,0 +1,91 @@
+//! `fail2xdp.conf` and `fail2ban.conf`.
+use super::*;
+
+#[track_caller]
+fn check(options: &str, expect: &str) {
+    let own = format!("[Definition]\n{options}\n");
+    assert_eq!(
+        problems([("fail2xdp.conf", own.as_str()), ("jail.conf", "[j]\nenabled = 1\n")]),
+        expect,
+        "{options}"
+    );
+}
+
+#[test]
+fn our_options_are_read() {
+    let own = "[Definition]\ninterface = eth0, eth1 eth0\nmode = Generic\nobserve = yes\nallow = 192.0.2.0/24\n 2001:db8::1\nallow_sessions = no\nmax_bans = 1_000\ninitial_bans = 100\nevents_per_second = 0\nloglevel = debug\n";
+    let settings = load_with([("fail2xdp.conf", own), ("jail.conf", "[j]\nenabled = 1\n")])
+        .expect("settings")
+        .settings;
+    assert_eq!(
+        settings.enforce,
+        EnforceSettings {
+            interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
+            mode: AttachMode::Generic,
+            observe: true,
+            allow: vec![
+                "192.0.2.0/24".parse().expect("a network"),
+                "2001:db8::1/128".parse().expect("a network")
+            ],
+            allow_sessions: false,
+            max_bans: 1_000,
+            initial_bans: 100,
+            events_per_second: 0,
+        }
+    );
+    assert_eq!(settings.log_level, "DEBUG");
+    assert!(!settings.fail2ban_tree);
+}
+
+#[test]
+fn of_a_fail2ban_tree_the_log_level_is_honoured() {
+    let files = [
+        ("fail2ban.conf", "[DEFAULT]\nloglevel = NOTICE\n[Definition]\n"),
+        ("jail.conf", "[j]\nenabled = 1\n"),
+    ];
+    let settings = load_with(files).expect("settings").settings;
+    assert!(settings.fail2ban_tree);
+    assert_eq!(settings.log_level, "NOTICE");
+    let own = files.into_iter().chain([("fail2xdp.local", "[Definition]\nloglevel = ERROR\n")]);
+    assert_eq!(load_with(own).expect("settings").settings.log_level, "ERROR");
+}
+
+#[test]
+fn mistakes_are_told_and_the_default_used() {
+    check(
+        "mode = fast",
+        "error /etc/x/fail2xdp.conf:2: `mode = fast` is none; `auto` is used; write `auto`, `native`, `generic` or `none`",
+    );
+    check(
+        "observe = perhaps",
+        "error /etc/x/fail2xdp.conf:2: `observe = perhaps` is neither yes nor no; `no` is used; write `yes` or `no`",
+    );
+    check(
+        "max_bans = 0",
+        "error /etc/x/fail2xdp.conf:2: `max_bans = 0` is no usable number; 4194304 is used; write a number from 1 to 268435456",
+    );
+    check(
+        "initial_bans = 11\nmax_bans = 10",
+        "error /etc/x/fail2xdp.conf:2: `initial_bans = 11` is no usable number; 10 is used; write a number from 1 to 10",
+    );
+    check(
+        "allow = 999.1.1.1",
+        "error /etc/x/fail2xdp.conf:2: `allow`: `999.1.1.1` is no address; it protects nobody; write an address or a network, as in `192.0.2.1` or `2001:db8::/32`; names are looked up for a jail's `ignoreip` only",
+    );
+    check(
+        "interface = a-name-that-is-too-long",
+        "error /etc/x/fail2xdp.conf:2: `a-name-that-is-too-long` can be no interface's name; it is left out; take a name that `ip link` shows",
+    );
+    check(
+        "interfces = eth0",
+        "warning /etc/x/fail2xdp.conf:2: option `interfces` is not known; did you mean `interfaces`?",
+    );
+    check(
+        "allow",
+        "fatal /etc/x/fail2xdp.conf:2: `allow` is neither an option nor a section: nothing is used; write `name = value`; indent the line if it continues the one above, or begin it with `#`",
+    );
+    check(
+        "loglevel = loud",
+        "warning /etc/x/fail2xdp.conf:2: `loglevel = loud` is none; `INFO` is used; write one of `CRITICAL`, `ERROR`, `WARNING`, `NOTICE`, `INFO`, `DEBUG`, `TRACEDEBUG`, `HEAVYDEBUG`",
+    );
+}

@@ -1,0 +1,252 @@
+//! Listens, checks who asks, answers.
+use std::{
+    io,
+    net::IpAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, State, connect_info::Connected},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+    serve::IncomingStream,
+};
+use ipnet::IpNet;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+};
+
+use super::{AT_ONCE, Asked, Refusal, Request, wire};
+
+/// Who may look, ban and unban without being root.
+const GROUP: &str = "fail2xdp";
+/// A request's body: about 200,000 addresses.
+const BODY: usize = 4 << 20;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody answers on it.
+    #[error("another daemon answers on `{}`: stop it (`fail2xdp stop`), or give this one its own --socket and --pin", .0.display())]
+    Taken(PathBuf),
+    /// The socket cannot be made there.
+    #[error("cannot make the control socket `{}`: name another place with --socket", path.display())]
+    Place {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Makes the socket: open to root, and to the group `fail2xdp` where it exists. One that nobody answers on
+/// is left from a crash and replaced.
+///
+/// # Errors
+/// When another daemon answers there, or the place cannot be written.
+pub async fn bind(path: &Path) -> Result<UnixListener, BindError> {
+    let fault = |source| BindError::Place { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fault)?;
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => return Err(BindError::Taken(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(fault)?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(fault(error)),
+    }
+    // Nobody may connect between `bind` and the change of mode.
+    let before = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let listener = bound.map_err(fault)?;
+    if let Some(group) = group_id(GROUP) {
+        std::os::unix::fs::chown(path, None, Some(group)).map_err(fault)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(fault)?;
+    }
+    Ok(listener)
+}
+
+/// The number of a group in /etc/group (group(5)).
+fn group_id(name: &str) -> Option<u32> {
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    /// Root, or the user the daemon runs as.
+    full: bool,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Peer {
+        let uid = stream.io().peer_cred().map(|peer| peer.uid());
+        Peer { full: uid.is_ok_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()) }
+    }
+}
+
+#[derive(Clone)]
+struct Door(mpsc::Sender<Asked>);
+
+impl Door {
+    async fn ask(&self, peer: Peer, request: Request) -> Result<wire::Reply, Refusal> {
+        if !peer.full && !request.is_for_group() {
+            return Err(Refusal::RootOnly);
+        }
+        let (answer, answered) = oneshot::channel();
+        let gone = || Refusal::Failed("the daemon is stopping".into());
+        self.0.send(Asked { request, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Refusal::NoSuchJail(_) => StatusCode::NOT_FOUND,
+            Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+            Refusal::RootOnly => StatusCode::FORBIDDEN,
+            Refusal::Failed(_) => StatusCode::CONFLICT,
+        };
+        (status, Json(wire::Failure { error: self.to_string() })).into_response()
+    }
+}
+
+type Answer = Result<Json<wire::Reply>, Refusal>;
+type Caller = ConnectInfo<Peer>;
+
+/// Answers until the listener fails or the other end of `closed` is dropped; answers that are on their way then
+/// are still written.
+///
+/// # Errors
+/// When the socket cannot be served any longer.
+pub async fn serve(
+    listener: UnixListener,
+    owner: mpsc::Sender<Asked>,
+    closed: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let fixed = |request: Request| {
+        move |State(door): State<Door>, ConnectInfo(peer): Caller| async move {
+            door.ask(peer, request).await.map(Json)
+        }
+    };
+    let routes = Router::new()
+        .route("/v1/ping", get(fixed(Request::Ping)))
+        .route("/v1/status", get(fixed(Request::Status)))
+        .route("/v1/jails/{name}", get(jail))
+        .route("/v1/bans", get(fixed(Request::Bans)).post(ban))
+        .route("/v1/banned", get(fixed(Request::Banned)))
+        .route("/v1/unban", post(unban))
+        .route("/v1/reload", post(fixed(Request::Reload)))
+        .route("/v1/stop", post(fixed(Request::Stop)))
+        .route("/v1/detach", post(fixed(Request::Detach)))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(Door(owner));
+    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(async {
+            let _ = closed.await;
+        })
+        .await
+}
+
+async fn jail(
+    State(door): State<Door>,
+    ConnectInfo(peer): Caller,
+    UrlPath(name): UrlPath<String>,
+) -> Answer {
+    door.ask(peer, Request::Jail(name)).await.map(Json)
+}
+
+async fn ban(
+    State(door): State<Door>,
+    ConnectInfo(peer): Caller,
+    Json(order): Json<wire::BanOrder>,
+) -> Answer {
+    let mut banned = 0;
+    for prefixes in parse(&order.prefixes)?.chunks(AT_ONCE) {
+        let (prefixes, jail) = (prefixes.to_vec(), order.jail.clone());
+        let request = Request::Ban { prefixes, jail, seconds: order.seconds, force: order.force };
+        if let wire::Reply::Made(made) = door.ask(peer, request).await? {
+            banned += made.banned;
+        }
+    }
+    Ok(Json(wire::Reply::Made(wire::BansMade { banned })))
+}
+
+async fn unban(
+    State(door): State<Door>,
+    ConnectInfo(peer): Caller,
+    Json(order): Json<wire::UnbanOrder>,
+) -> Answer {
+    if order.all {
+        return door.ask(peer, Request::UnbanAll { jail: order.jail }).await.map(Json);
+    }
+    let mut lifted = 0;
+    for prefixes in parse(&order.prefixes)?.chunks(AT_ONCE) {
+        let request = Request::Unban { prefixes: prefixes.to_vec(), jail: order.jail.clone() };
+        if let wire::Reply::Lifted(done) = door.ask(peer, request).await? {
+            lifted += done.lifted;
+        }
+    }
+    Ok(Json(wire::Reply::Lifted(wire::BansLifted { lifted })))
+}
+
+/// Reads a list of addresses and networks whole before any of it is carried out.
+fn parse(prefixes: &[String]) -> Result<Vec<IpNet>, Refusal> {
+    if prefixes.is_empty() {
+        return Err(Refusal::Invalid("no address given".into()));
+    }
+    let parse = |text: &String| {
+        prefix(text).ok_or_else(|| {
+            Refusal::Invalid(format!("`{text}` is no address: write 192.0.2.1, 2001:db8::1 or a network such as 192.0.2.0/24"))
+        })
+    };
+    prefixes.iter().map(parse).collect()
+}
+
+/// An address or network, host bits cleared, IPv4 in its own form.
+fn prefix(text: &str) -> Option<IpNet> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Some(IpNet::from(address.to_canonical())),
+        Err(_) => text.parse::<IpNet>().ok().map(|net| net.trunc()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expect: Option<&str>) {
+        assert_eq!(prefix(text).map(|net| net.to_string()).as_deref(), expect);
+    }
+
+    #[test]
+    fn a_prefix_is_an_address_or_a_network() {
+        check("192.0.2.1", Some("192.0.2.1/32"));
+        check("192.0.2.77/24", Some("192.0.2.0/24"));
+        check("2001:DB8::5", Some("2001:db8::5/128"));
+        check("::ffff:192.0.2.1", Some("192.0.2.1/32"));
+        check("999.1.1.1", None);
+        check("192.0.2.1/33", None);
+        check("host.example", None);
+    }
+
+    #[test]
+    fn one_bad_address_refuses_the_whole_list() {
+        let refused =
+            parse(&["192.0.2.1".into(), "999.1.1.1".into()]).expect_err("999.1.1.1 is none");
+        assert!(refused.to_string().contains("`999.1.1.1` is no address"), "{refused}");
+    }
+}

@@ -1,0 +1,256 @@
+//! What travels over the socket. Field names are stable: scripts read them.
+use serde::{Deserialize, Serialize};
+
+/// An answer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To `ping`.
+    Pong(Pong),
+    /// To `status`.
+    Status(Box<Status>),
+    /// To `status JAIL`.
+    Jail(Jail),
+    /// To `bans`.
+    Bans(Vec<Ban>),
+    /// To `banned`.
+    Banned(Vec<BannedBy>),
+    /// To `ban`.
+    Made(BansMade),
+    /// To `unban`.
+    Lifted(BansLifted),
+    /// To `reload`.
+    Reloaded(Reloaded),
+    /// To `stop` and `detach`.
+    Stopping(Stopping),
+}
+
+/// The daemon lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// Always `pong`.
+    pub reply: String,
+}
+
+/// The whole daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon.
+    pub version: String,
+    /// In the order of the configuration.
+    pub jails: Vec<Jail>,
+    /// Live bans, of all jails.
+    pub bans: usize,
+    /// What the kernel does.
+    pub enforcement: Enforcement,
+    /// What is wrong in the configuration.
+    pub problems: Vec<String>,
+}
+
+/// One jail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jail {
+    /// Its name.
+    pub name: String,
+    /// Addresses below the threshold.
+    pub currently_failed: usize,
+    /// Failures since the daemon started.
+    pub total_failed: u64,
+    /// Live bans.
+    pub currently_banned: usize,
+    /// Bans since the daemon started.
+    pub total_banned: u64,
+    /// Log files.
+    pub files: Vec<File>,
+    /// Journal matches, one group a string.
+    pub journal_matches: Vec<String>,
+    /// How the journal is: `following`, or why not; absent when the jail reads none.
+    pub journal: Option<String>,
+    /// Which packets a ban drops, as `tcp:22`.
+    pub scope: String,
+    /// Banned prefixes, in the order of banning.
+    pub banned: Vec<String>,
+}
+
+/// A log file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its path, or the glob that matches nothing yet.
+    pub path: String,
+    /// `following`, `waiting`, `gone`, or why it cannot be read.
+    pub state: String,
+}
+
+/// What the kernel does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enforcement {
+    /// `xdp` or `none`.
+    pub mode: String,
+    /// Counts, drops nothing.
+    pub observe: bool,
+    /// The folder of pins; absent with mode `none`.
+    pub pins: Option<String>,
+    /// The attached interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Packets seen; absent with mode `none`.
+    pub counters: Option<Counters>,
+    /// Room in the maps; absent with mode `none`.
+    pub capacity: Option<Capacity>,
+    /// Never dropped, whatever bans cover it.
+    pub allowed: Vec<String>,
+    /// What is not as it should be.
+    pub alarms: Vec<String>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index; 0 while it is gone.
+    pub index: u32,
+    /// `native`, `generic`, or `gone`.
+    pub mode: String,
+    /// Why not native.
+    pub reason: Option<String>,
+}
+
+/// Packets and bytes, by verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Went on to the kernel.
+    pub passed: Traffic,
+    /// Dropped.
+    pub dropped: Traffic,
+    /// Would have been dropped, while observing.
+    pub would_drop: Traffic,
+    /// Banned, and spared by the allow list.
+    pub spared: Traffic,
+    /// Neither IPv4 nor IPv6.
+    pub not_ip: Traffic,
+    /// Too short to have a source.
+    pub unreadable: Traffic,
+}
+
+/// An amount of traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, with link header.
+    pub bytes: u64,
+}
+
+/// Room in the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// IPv4 prefixes banned.
+    pub ipv4_used: u32,
+    /// IPv4 prefixes the maps hold before they grow.
+    pub ipv4_room: u32,
+    /// IPv6 prefixes banned.
+    pub ipv6_used: u32,
+    /// IPv6 prefixes the maps hold before they grow.
+    pub ipv6_room: u32,
+}
+
+/// One ban.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// A single address is written without its length.
+    pub prefix: String,
+    /// By whom.
+    pub jail: String,
+    /// Unix seconds.
+    pub since: i64,
+    /// Unix seconds; null: for ever.
+    pub until: Option<i64>,
+    /// Failures that led to it; 0 by hand.
+    pub failures: u32,
+    /// As `tcp:22`.
+    pub scope: String,
+    /// Packets dropped; null with mode `none`.
+    pub packets: Option<u64>,
+    /// The last matched lines.
+    pub lines: Vec<String>,
+}
+
+/// One jail's banned prefixes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BannedBy {
+    /// The jail.
+    pub jail: String,
+    /// Its prefixes, in the order of banning.
+    pub banned: Vec<String>,
+}
+
+/// Ban these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanOrder {
+    /// Addresses or networks.
+    pub prefixes: Vec<String>,
+    /// On behalf of this jail; absent: by hand, every packet.
+    #[serde(default)]
+    pub jail: Option<String>,
+    /// For so many seconds, -1 for ever; absent: the jail's `bantime`.
+    #[serde(default)]
+    pub seconds: Option<i64>,
+    /// Also when the allow list spares the address (the ban then has no effect on it).
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// How many of them are new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BansMade {
+    /// New bans.
+    pub banned: usize,
+}
+
+/// Lift these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnbanOrder {
+    /// Addresses or networks; everything banned within them.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
+    /// Every ban.
+    #[serde(default)]
+    pub all: bool,
+    /// Only those of this jail.
+    #[serde(default)]
+    pub jail: Option<String>,
+}
+
+/// How many were lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BansLifted {
+    /// Bans that ended.
+    pub lifted: usize,
+}
+
+/// The configuration was read again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Jails now running.
+    pub jails: usize,
+    /// What is wrong in the configuration.
+    pub problems: Vec<String>,
+}
+
+/// The daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Bans that stay enforced.
+    pub enforced: usize,
+    /// Program and maps were removed.
+    pub detached: bool,
+}
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Why.
+    pub error: String,
+}

@@ -1,0 +1,289 @@
+//! Finds the date in a line and says when that was.
+//!
+//! Logs write dates in many forms, and some texts can be read in several (`07-08-2008`). So a jail
+//! learns: the template used last is tried first, in the place where it matched last, and templates
+//! that match often move up. The rules are fail2ban's, so that the same log is read the same way.
+//!
+//! The hour of a line without a zone is that of `logtimezone`, else of this machine.
+mod codes;
+mod hot;
+mod list;
+mod resolve;
+mod template;
+mod zones;
+
+use std::ops::Range;
+
+pub use codes::UnknownCode;
+use jiff::tz::TimeZone;
+use resolve::Home;
+use template::{Found, Template};
+
+use crate::engine::{PatternError, Timestamp};
+
+/// A template used this long ago may lose its place to any other: seconds.
+const UNUSED: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Why an entry of `datepattern` cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DateFault {
+    /// A code that does not exist.
+    #[error(transparent)]
+    Code(UnknownCode),
+    /// No pattern.
+    #[error(transparent)]
+    Pattern(PatternError),
+    /// The same entry twice.
+    #[error("stands there twice")]
+    Twice,
+}
+
+impl From<UnknownCode> for DateFault {
+    fn from(code: UnknownCode) -> DateFault {
+        DateFault::Code(code)
+    }
+}
+
+/// A date in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dated {
+    /// The bytes that are the date; filters see the line without them.
+    pub(crate) cut: Range<usize>,
+    /// When that was; `None` for a date that does not exist, or an empty one.
+    pub(crate) at: Option<Timestamp>,
+}
+
+/// A jail's date templates and what it has learned about them.
+#[derive(Debug)]
+pub(crate) struct Detector {
+    entries: Vec<String>,
+    home: Home,
+    /// Made anew when `%ExY` takes another decade; before the first line there are none.
+    templates: Vec<Template>,
+    last_year: i16,
+    /// The template used last, and where.
+    last: Option<usize>,
+    last_match: LastMatch,
+    /// Templates at this place and behind it were never used, as far as is known.
+    first_unused: usize,
+}
+
+/// Where a date was found last, and what stood around it.
+#[derive(Debug)]
+struct LastMatch {
+    start: usize,
+    end: usize,
+    /// The bytes before and behind the ends of the match: outside and inside.
+    before: Border,
+    behind: Border,
+}
+
+/// The bytes on both sides of a match's end, `None` beyond the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Border {
+    outside: Option<u8>,
+    inside: Option<u8>,
+}
+
+impl Border {
+    fn at(line: &[u8], start: usize, end: usize) -> (Border, Border) {
+        let byte = |at: Option<usize>| at.and_then(|at| line.get(at)).copied();
+        (
+            Border { outside: byte(start.checked_sub(1)), inside: byte(Some(start)) },
+            Border { outside: byte(Some(end)), inside: byte(end.checked_sub(1)) },
+        )
+    }
+
+    /// Whether a match that ended here last may end here again.
+    fn fits(self, now: Border) -> bool {
+        self.outside == now.outside
+            || (self.inside == now.inside
+                && !self.inside.is_some_and(|b| b.is_ascii_alphanumeric()))
+    }
+}
+
+impl Detector {
+    /// The templates of `datepattern`, one entry each; without entries the default ones. Entries that
+    /// cannot be used are returned by their number and left out.
+    pub(crate) fn new(entries: &[&str], home: TimeZone) -> (Detector, Vec<(usize, DateFault)>) {
+        let mut good: Vec<String> = Vec::new();
+        let mut faults = Vec::new();
+        for (nth, text) in entries.iter().enumerate() {
+            if good.iter().any(|known| known == text) {
+                faults.push((nth, DateFault::Twice));
+            } else if let Err(fault) = list::entry(text, 2000) {
+                faults.push((nth, fault));
+            } else {
+                good.push((*text).to_owned());
+            }
+        }
+        let detector = Detector {
+            entries: good,
+            home: Home::new(home),
+            templates: Vec::new(),
+            last_year: i16::MIN,
+            last: None,
+            last_match: LastMatch {
+                start: 1,
+                end: 1,
+                before: Border { outside: None, inside: None },
+                behind: Border { outside: None, inside: None },
+            },
+            first_unused: 0,
+        };
+        (detector, faults)
+    }
+
+    /// Sets the zone of lines without one; `false` when `text` names none.
+    pub(crate) fn set_zone(&mut self, text: &str) -> bool {
+        match Home::named(text) {
+            Some(home) => {
+                self.home = home;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The date in `line`, from which the next line's is learned.
+    pub(crate) fn find(&mut self, line: &str, now: Timestamp) -> Option<Dated> {
+        self.prepare(now);
+        let (nth, found) = self.choose(line)?;
+        let dated = self.dated(&found, now);
+        self.learn(nth, &found, line, now);
+        Some(dated)
+    }
+
+    /// The date in `line`, without learning from it.
+    pub(crate) fn peek(&mut self, line: &str, now: Timestamp) -> Option<Dated> {
+        self.prepare(now);
+        let (_, found) = self.choose(line)?;
+        Some(self.dated(&found, now))
+    }
+
+    fn dated(&self, found: &Found, now: Timestamp) -> Dated {
+        let at = found.pieces.as_ref().and_then(|pieces| self.home.resolve(pieces, now));
+        Dated { cut: found.cut.clone(), at }
+    }
+
+    fn prepare(&mut self, now: Timestamp) {
+        let year = self.home.today(now).year();
+        let last_year = list::last_year(year);
+        if last_year == self.last_year {
+            return;
+        }
+        self.last_year = last_year;
+        self.templates.clear();
+        for entry in &self.entries {
+            for template in list::entry(entry, year).unwrap_or_default() {
+                if !self.templates.iter().any(|known| known.name == template.name) {
+                    self.templates.push(template);
+                }
+            }
+        }
+        if self.templates.is_empty() {
+            self.templates = list::defaults(year);
+        }
+        self.last = None;
+        self.first_unused = 0;
+    }
+
+    /// The template that wins for `line`, and what it found.
+    fn choose(&self, line: &str) -> Option<(usize, Found)> {
+        let mut candidate: Option<(usize, Found)> = None;
+        let mut tried = None;
+        if let Some(last) = self.last {
+            let template = &self.templates[last];
+            let (found, whole_line) = self.try_last(template, line);
+            if whole_line {
+                tried = Some(last);
+            }
+            if let Some(found) = found {
+                let same_place = found.whole.start == self.last_match.start
+                    && found.whole.end == self.last_match.end;
+                if template.anchored || self.templates.len() == 1 || same_place {
+                    return Some((last, found));
+                }
+                candidate = Some((last, found));
+            }
+        }
+        let count = self.templates.len();
+        for (nth, template) in self.templates.iter().enumerate() {
+            if tried == Some(nth) {
+                continue;
+            }
+            let Some(found) = template.find(line) else { continue };
+            let start = found.whole.start;
+            let next_unused = self.templates.get(nth + 1).is_some_and(|next| next.hits == 0);
+            let wins = nth + 1 == count
+                || template.anchored
+                || (start == 0 && template.hits > 0 && next_unused)
+                || (start <= template.distance && start <= self.last_match.start);
+            if wins {
+                return Some((nth, found));
+            }
+            // Several templates see a date here: the one that stands first in the line is meant.
+            if candidate.as_ref().is_none_or(|(_, known)| start < known.whole.start) {
+                candidate = Some((nth, found));
+            }
+        }
+        candidate
+    }
+
+    /// Tries the template used last where it matched last, if what stands around that place is the
+    /// same; says whether all of the line was searched.
+    fn try_last(&self, template: &Template, line: &str) -> (Option<Found>, bool) {
+        let LastMatch { start, end, before, behind } = self.last_match;
+        if template.anchored {
+            return (template.find(line), true);
+        }
+        let (now_before, now_behind) = Border::at(line.as_bytes(), start, end);
+        let slice = if before.fits(now_before) && behind.fits(now_behind) {
+            line.get(start..end)
+        } else {
+            None
+        };
+        let Some(slice) = slice else { return (template.find(line), true) };
+        let found = template.find(slice).map(|found| Found {
+            whole: found.whole.start + start..found.whole.end + start,
+            cut: found.cut.start + start..found.cut.end + start,
+            pieces: found.pieces,
+        });
+        (found, false)
+    }
+
+    fn learn(&mut self, nth: usize, found: &Found, line: &str, now: Timestamp) {
+        let Range { start, end } = found.whole;
+        let template = &mut self.templates[nth];
+        template.hits += 1;
+        template.last_used = Some(now);
+        template.distance = start;
+        let (before, behind) = Border::at(line.as_bytes(), start, end);
+        self.last_match = LastMatch { start, end, before, behind };
+        let place = if nth > 0 && self.last != Some(nth) { self.moved_up(nth, now) } else { nth };
+        self.first_unused = self.first_unused.max(place + 1);
+        self.last = Some(place);
+    }
+
+    /// Moves the template at `nth` up where it has earned it; says where it stands now.
+    fn moved_up(&mut self, nth: usize, now: Timestamp) -> usize {
+        let weight = |template: &Template| {
+            (template.hits * template.weight) as f64 / template.distance.max(1) as f64
+        };
+        let own = weight(&self.templates[nth]);
+        let gives_way = |occupant: &Template| {
+            own > weight(occupant) || occupant.last_used.is_none_or(|used| used < now.minus(UNUSED))
+        };
+        let far = if nth > self.first_unused { self.first_unused } else { nth / 2 };
+        let Some(place) =
+            [far, nth - 1].into_iter().find(|&place| gives_way(&self.templates[place]))
+        else {
+            return nth;
+        };
+        self.templates[place..=nth].rotate_right(1);
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests;

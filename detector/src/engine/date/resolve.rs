@@ -1,0 +1,170 @@
+//! From the pieces of a date to a point in time.
+use std::cell::Cell;
+
+use jiff::{
+    Span,
+    civil::{Date, DateTime, ISOWeekDate, Weekday},
+    tz::{Offset, TimeZone},
+};
+
+use super::zones;
+use crate::engine::Timestamp;
+
+/// What a date template read. A piece that was not there is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pieces {
+    pub(super) year: Option<i16>,
+    pub(super) month: Option<i8>,
+    pub(super) day: Option<i8>,
+    pub(super) hour: i8,
+    pub(super) minute: i8,
+    /// 0 to 61.
+    pub(super) second: i8,
+    pub(super) zone: Option<Zone>,
+    pub(super) day_of_year: Option<i16>,
+    pub(super) week: Option<Week>,
+    pub(super) weekday: Option<Weekday>,
+    /// Unix time, which needs no other piece.
+    pub(super) unix: Option<Timestamp>,
+}
+
+/// Where a date says it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zone {
+    /// Seconds east of Greenwich.
+    Offset(i32),
+    /// A word that is no zone we know.
+    Unknown,
+}
+
+/// A week's number, by whose count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Week {
+    /// `%U`: weeks begin on Sunday, those before the first one are week 0.
+    FromSunday(i8),
+    /// `%W`: the same with Monday.
+    FromMonday(i8),
+    /// `%V` of the ISO year.
+    Iso(i8),
+}
+
+impl Zone {
+    pub(super) fn named(text: &str) -> Zone {
+        zones::offset(text).map_or(Zone::Unknown, Zone::Offset)
+    }
+}
+
+/// Where lines without a zone were written: `logtimezone`, else this machine's zone.
+#[derive(Debug)]
+pub(super) struct Home {
+    zone: TimeZone,
+    /// The date here, and of which quarter of an hour: no zone changes its date within one.
+    today: Cell<(i64, Date)>,
+}
+
+const QUARTER: i64 = 900;
+const DAY: i64 = 86_400;
+
+impl Home {
+    pub(super) fn new(zone: TimeZone) -> Home {
+        Home { zone, today: Cell::new((i64::MIN, Date::ZERO)) }
+    }
+
+    /// The zone that `logtimezone` names: an abbreviation, an offset, or both.
+    pub(super) fn named(text: &str) -> Option<Home> {
+        let offset = Offset::from_seconds(zones::offset(text)?).ok()?;
+        Some(Home::new(TimeZone::fixed(offset)))
+    }
+
+    /// The civil date here at `now`.
+    pub(super) fn today(&self, now: Timestamp) -> Date {
+        let quarter = now.seconds().div_euclid(QUARTER);
+        let (known, date) = self.today.get();
+        if known == quarter {
+            return date;
+        }
+        let instant = jiff::Timestamp::from_second(now.seconds()).unwrap_or_default();
+        let date = self.zone.to_datetime(instant).date();
+        self.today.set((quarter, date));
+        date
+    }
+
+    /// When that was; `None` for a date that does not exist or a zone that nobody knows.
+    ///
+    /// A missing year is this one, or the last if that lies more than a day ahead; without month and
+    /// day it is today, or yesterday if that lies ahead.
+    pub(super) fn resolve(&self, pieces: &Pieces, now: Timestamp) -> Option<Timestamp> {
+        if pieces.unix.is_some() {
+            return pieces.unix;
+        }
+        let today = self.today(now);
+        let year = pieces.year.unwrap_or(today.year());
+        let (date, no_day) = match (pieces.month, pieces.day) {
+            (None, None) => match self.by_week_or_day(pieces, year)? {
+                Some(date) => (Ok(date), false),
+                None => (Ok(today), pieces.year.is_none()),
+            },
+            (month, day) => {
+                (Date::new(year, month.unwrap_or(today.month()), day.unwrap_or(1)), false)
+            }
+        };
+        let date = date.ok()?;
+        let at = self.instant(date, pieces)?;
+        if no_day && at > now.seconds() {
+            return self.instant(today.yesterday().ok()?, pieces).map(Timestamp::from_seconds);
+        }
+        if pieces.year.is_none() && !no_day && at > now.seconds() + DAY {
+            let last = Date::new(year - 1, date.month(), date.day()).ok()?;
+            return self.instant(last, pieces).map(Timestamp::from_seconds);
+        }
+        Some(Timestamp::from_seconds(at))
+    }
+
+    /// The date that a day of the year or a week's day names; the outer `None` is an impossible one.
+    fn by_week_or_day(&self, pieces: &Pieces, year: i16) -> Option<Option<Date>> {
+        let first = Date::new(year, 1, 1).ok()?;
+        if let Some(day) = pieces.day_of_year {
+            let date = first.checked_add(Span::new().days(i64::from(day) - 1)).ok()?;
+            return (date.year() == year).then_some(Some(date));
+        }
+        let (Some(week), Some(weekday)) = (pieces.week, pieces.weekday) else { return Some(None) };
+        let days = match week {
+            Week::Iso(week) => {
+                return ISOWeekDate::new(year, week, weekday).ok().map(|date| Some(date.date()));
+            }
+            Week::FromSunday(week) => {
+                let begins = i64::from((7 - first.weekday().to_sunday_zero_offset()) % 7);
+                begins + i64::from(weekday.to_sunday_zero_offset()) + 7 * (i64::from(week) - 1)
+            }
+            Week::FromMonday(week) => {
+                let begins = i64::from((7 - first.weekday().to_monday_zero_offset()) % 7);
+                begins + i64::from(weekday.to_monday_zero_offset()) + 7 * (i64::from(week) - 1)
+            }
+        };
+        first.checked_add(Span::new().days(days)).ok().map(Some)
+    }
+
+    /// Unix seconds of the time of day in `pieces` on `date`.
+    fn instant(&self, date: Date, pieces: &Pieces) -> Option<i64> {
+        // A leap second has no place in Unix time: it is the second before, and one more.
+        let leap = i64::from((pieces.second - 59).max(0));
+        let time = DateTime::new(
+            date.year(),
+            date.month(),
+            date.day(),
+            pieces.hour,
+            pieces.minute,
+            pieces.second.min(59),
+            0,
+        )
+        .ok()?;
+        let at = match pieces.zone {
+            Some(Zone::Unknown) => return None,
+            Some(Zone::Offset(east)) => {
+                TimeZone::UTC.to_timestamp(time).ok()?.as_second() - i64::from(east)
+            }
+            None => self.zone.to_timestamp(time).ok()?.as_second(),
+        };
+        Some(at + leap)
+    }
+}

@@ -1,0 +1,423 @@
+//! Lines become findings.
+//!
+//! A line is first dated; patterns see it without its date and with its newline. Then, as fail2ban
+//! has it: `prefregex` must match and may hand on only a part (`<F-CONTENT>`); the first failregex
+//! that matches decides, unless an ignoreregex matches too; lines of one session are taken together
+//! ([`session`]); and the text where an address should be must be one ([`identify`]).
+//!
+//! A matcher belongs to one reader thread. It knows no file and no clock.
+mod buffer;
+mod error;
+mod identify;
+mod session;
+mod tags;
+mod when;
+
+use std::time::Duration;
+
+use buffer::Buffer;
+pub use error::FilterError;
+use identify::{Fields, Identity, field};
+use jiff::tz::TimeZone;
+pub use session::MAX_SESSIONS;
+use session::{Merged, Sessions};
+use when::{Rules, When};
+
+use super::{
+    Finding, Timestamp,
+    date::Detector,
+    pattern::{Groups, Outcome, Pattern, Subject},
+};
+use crate::config::{JailName, JailSettings, UseDns};
+
+/// Bytes of a line that are kept as evidence, and of a field.
+pub const MAX_EVIDENCE: usize = 4096;
+/// Lines kept for one failure, whatever `maxmatches` says.
+pub const MAX_LINES: u32 = 50;
+/// Lines joined at the most, whatever `maxlines` says.
+const MAX_JOINED: u32 = 1000;
+
+/// The groups of which a failregex needs one, unless its `prefregex` has it.
+const NAMES_SOMEBODY: [&str; 5] = ["fid", "ip4", "ip6", "dns", "mlfid"];
+
+/// What a matcher has seen since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatcherCounts {
+    /// Lines looked at.
+    pub lines: u64,
+    /// Lines that a failregex matched.
+    pub matched: u64,
+    /// Lines that an ignoreregex spared.
+    pub ignored: u64,
+    /// Searches stopped because a line made a pattern try too long.
+    pub gave_up: u64,
+    /// Matches whose address was none (`999.1.1.1`).
+    pub not_an_address: u64,
+    /// Matches in lines without a date, after no line that had one: counted as of now, or not at all
+    /// while older lines are read.
+    pub undated: u64,
+    /// Lines older than `findtime` when they were read.
+    pub too_old: u64,
+}
+
+/// A jail's filter with its memory: date templates, sessions, joined lines.
+#[derive(Debug)]
+pub struct Matcher {
+    jail: JailName,
+    use_dns: UseDns,
+    find_time: Duration,
+    max_matches: usize,
+    prefix: Option<Rule>,
+    rules: Vec<Rule>,
+    ignore: Vec<Pattern>,
+    /// Patterns of each kind as configured, good or bad: it decides when `ignoreregex` is asked.
+    ignore_first: bool,
+    armed: bool,
+    dates: Detector,
+    times: Rules,
+    sessions: Sessions,
+    buffer: Option<Buffer>,
+    counts: MatcherCounts,
+    scratch: Scratch,
+}
+
+/// Memory used again for each line.
+#[derive(Debug, Default)]
+struct Scratch {
+    text: String,
+    content: String,
+    prefix_groups: Groups,
+    groups: Groups,
+}
+
+/// A pattern with the groups that become fields.
+#[derive(Debug)]
+struct Rule {
+    nth: usize,
+    pattern: Pattern,
+    fields: Vec<(Box<str>, u32)>,
+    content: Option<u32>,
+    skipped: Vec<u32>,
+}
+
+impl Rule {
+    fn new(nth: usize, pattern: Pattern) -> Rule {
+        let mut rule =
+            Rule { nth, fields: Vec::new(), content: None, skipped: Vec::new(), pattern };
+        for (name, number) in rule.pattern.names() {
+            if &**name == "content" {
+                rule.content = Some(*number);
+            } else if name.starts_with(tags::SKIPLINES) {
+                rule.skipped.push(*number);
+            } else {
+                rule.fields.push((name.clone(), *number));
+            }
+        }
+        rule
+    }
+
+    fn names_somebody(&self) -> bool {
+        self.fields.iter().any(|(name, _)| NAMES_SOMEBODY.contains(&&**name))
+    }
+}
+
+impl Matcher {
+    /// A matcher for this jail; `local` is the zone of lines that name none. What compiles is kept,
+    /// errors tell of the rest.
+    pub fn new(jail: &JailSettings, local: TimeZone) -> (Matcher, Vec<FilterError>) {
+        let filter = &jail.filter;
+        let mut errors = Vec::new();
+        let names = filter.use_dns != UseDns::No;
+        let joined = filter.max_lines.clamp(1, MAX_JOINED);
+
+        let prefix = filter.prefregex.as_ref().map(|regex| {
+            Pattern::new(&tags::expand(&regex.value, names), false)
+                .map(|pattern| Rule::new(0, pattern))
+                .map_err(|source| FilterError::Prefix { place: regex.place.clone(), source })
+        });
+        let (prefix, prefix_fails) = match prefix.transpose() {
+            Ok(prefix) => (prefix, false),
+            Err(error) => {
+                errors.push(error);
+                (None, true)
+            }
+        };
+        let prefix_names = prefix.as_ref().is_some_and(Rule::names_somebody);
+        let mut rules = Vec::new();
+        for (nth, regex) in filter.failregex.iter().enumerate() {
+            let place = regex.place.clone();
+            match Pattern::new(&tags::expand(&regex.value, names), joined > 1) {
+                Err(source) => errors.push(FilterError::Fail { nth, place, source }),
+                Ok(pattern) => {
+                    let rule = Rule::new(nth, pattern);
+                    // A prefix that does not compile may have named somebody: that is one mistake, not two.
+                    if rule.names_somebody() || prefix_names || prefix_fails {
+                        rules.push(rule);
+                    } else {
+                        errors.push(FilterError::Nobody { nth, place });
+                    }
+                }
+            }
+        }
+        let mut ignore = Vec::new();
+        for (nth, regex) in filter.ignoreregex.iter().enumerate() {
+            let place = regex.place.clone();
+            match Pattern::new(&tags::expand(&regex.value, names), false) {
+                Err(source) => errors.push(FilterError::Ignore { nth, place, source }),
+                Ok(pattern) => ignore.push(pattern),
+            }
+        }
+
+        let entries: Vec<&str> =
+            filter.date_patterns.iter().map(|entry| entry.value.as_str()).collect();
+        let (mut dates, faults) = Detector::new(&entries, local);
+        errors.extend(faults.into_iter().map(|(nth, source)| FilterError::Date {
+            nth,
+            place: filter.date_patterns[nth].place.clone(),
+            source,
+        }));
+        if let Some(zone) = &filter.time_zone
+            && !dates.set_zone(&zone.value)
+        {
+            errors.push(FilterError::Zone { zone: zone.value.clone(), place: zone.place.clone() });
+        }
+
+        let matcher = Matcher {
+            jail: jail.name.clone(),
+            use_dns: filter.use_dns,
+            find_time: jail.find_time,
+            max_matches: jail.max_matches.min(MAX_LINES) as usize,
+            armed: !rules.is_empty() && !prefix_fails,
+            prefix,
+            rules,
+            ignore,
+            ignore_first: filter.ignoreregex.len() + 2 < filter.failregex.len(),
+            dates,
+            times: Rules::default(),
+            sessions: Sessions::default(),
+            buffer: (joined > 1).then(|| Buffer::new(joined as usize)),
+            counts: MatcherCounts::default(),
+            scratch: Scratch::default(),
+        };
+        (matcher, errors)
+    }
+
+    /// Whether any line could make a finding.
+    pub fn is_armed(&self) -> bool {
+        self.armed
+    }
+
+    /// What it has seen so far.
+    pub fn counts(&self) -> MatcherCounts {
+        self.counts
+    }
+
+    /// The time written in a line, from which nothing is learned: for the search of the place to start
+    /// reading at.
+    pub fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp> {
+        self.dates.peek(line, now)?.at
+    }
+
+    /// Takes in one line without its line end and pushes at most one finding.
+    ///
+    /// `given` is the journal's own time; then no date is looked for in the text. `caught_up` says
+    /// that lines are read as they are written.
+    pub fn line(
+        &mut self,
+        line: &str,
+        given: Option<Timestamp>,
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    ) {
+        self.counts.lines += 1;
+        if !self.armed {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let (date, span) = match given {
+            Some(_) => (given, 0..0),
+            None => match self.dates.find(line, now) {
+                Some(dated) => (dated.at, dated.cut),
+                None => (None, 0..0),
+            },
+        };
+        match self.times.time(date, self.find_time, now, caught_up) {
+            When::TooOld => self.counts.too_old += 1,
+            when => {
+                let text = &mut scratch.text;
+                text.clear();
+                text.push_str(&line[..span.start]);
+                text.push_str(&line[span.end..]);
+                if let Some(buffer) = &mut self.buffer {
+                    let this = std::mem::take(text);
+                    buffer.push(&this, shortened(line), text);
+                } else {
+                    text.push('\n');
+                }
+                out.extend(self.search(line, &mut scratch, when, now));
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Applies all patterns to the text in `scratch`.
+    fn search(
+        &mut self,
+        line: &str,
+        scratch: &mut Scratch,
+        when: When,
+        now: Timestamp,
+    ) -> Option<Finding> {
+        let Scratch { text, content, prefix_groups, groups } = scratch;
+        let whole = Subject::new(text);
+        if self.ignore_first && is_ignored(&self.ignore, &whole, groups, &mut self.counts) {
+            self.counts.ignored += 1;
+            return None;
+        }
+        let mut subject = whole;
+        // Which bytes of the text the failregex sees, so that what it matched can be found in there.
+        let mut handed_on = None;
+        if let Some(prefix) = &self.prefix {
+            if !found(prefix.pattern.search(&whole, prefix_groups), &mut self.counts) {
+                return None;
+            }
+            let range = prefix.content.and_then(|number| prefix_groups.get(number));
+            if let Some(range) = range.filter(|range| !range.is_empty()) {
+                content.clear();
+                content.push_str(&text[range.clone()]);
+                content.push('\n');
+                subject = Subject::new(content);
+                handed_on = Some(range);
+            }
+        }
+        let rule = self
+            .rules
+            .iter()
+            .find(|rule| found(rule.pattern.search(&subject, groups), &mut self.counts))?;
+
+        let mut fields = Fields::new();
+        if let Some(prefix) = &self.prefix {
+            collect(&prefix.fields, prefix_groups, text, &mut fields);
+        }
+        collect(&rule.fields, groups, subject.text(), &mut fields);
+        identify::merge_variants(&mut fields);
+        let nth = rule.nth;
+
+        let (lines, ignored) = match &mut self.buffer {
+            None => (
+                vec![shortened(line).into()],
+                is_ignored(&self.ignore, &subject, groups, &mut self.counts),
+            ),
+            Some(buffer) => {
+                let (matched, skipped) = match handed_on {
+                    Some(range) => (range, Vec::new()),
+                    None => (
+                        groups.get(0).unwrap_or(0..0),
+                        rule.skipped.iter().filter_map(|number| groups.get(*number)).collect(),
+                    ),
+                };
+                let touched = buffer.touched(&matched, &skipped);
+                let text = buffer.text_of(&touched);
+                let lines = buffer.evidence_of(&touched);
+                buffer.remove(&touched);
+                let ignored =
+                    is_ignored(&self.ignore, &Subject::new(&text), groups, &mut self.counts);
+                (lines, ignored)
+            }
+        };
+        if ignored {
+            self.counts.ignored += 1;
+            return None;
+        }
+        self.counts.matched += 1;
+        let at = match when {
+            When::At(at) => Some(at),
+            When::Guessed(at) => {
+                self.counts.undated += 1;
+                Some(at)
+            }
+            When::Unknown | When::TooOld => {
+                self.counts.undated += 1;
+                None
+            }
+        };
+        self.report(fields, lines, nth, at?, now)
+    }
+
+    /// Takes sessions into account and makes the finding.
+    fn report(
+        &mut self,
+        mut fields: Fields,
+        mut lines: Vec<Box<str>>,
+        rule: usize,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Option<Finding> {
+        let use_dns = self.use_dns;
+        if field(&fields, "mlfid").is_some() {
+            let identified =
+                |fields: &Fields| identify::identify(fields, use_dns) != Identity::Missing;
+            match self.sessions.merge(fields, &lines, self.max_matches, identified, now) {
+                Merged::NoFailure => return None,
+                Merged::Failure { fields: merged, lines: all } => {
+                    fields = merged;
+                    lines = all;
+                }
+            }
+        }
+        lines.drain(..lines.len().saturating_sub(self.max_matches));
+        match identify::identify(&fields, use_dns) {
+            Identity::Known(who) => {
+                Some(Finding { jail: self.jail.clone(), who, at, lines, rule, fields })
+            }
+            Identity::NotAnAddress => {
+                self.counts.not_an_address += 1;
+                None
+            }
+            Identity::Missing => None,
+        }
+    }
+}
+
+fn is_ignored(
+    ignore: &[Pattern],
+    subject: &Subject<'_>,
+    groups: &mut Groups,
+    counts: &mut MatcherCounts,
+) -> bool {
+    ignore.iter().any(|pattern| found(pattern.search(subject, groups), counts))
+}
+
+fn found(outcome: Outcome, counts: &mut MatcherCounts) -> bool {
+    if outcome == Outcome::GaveUp {
+        counts.gave_up += 1;
+    }
+    outcome == Outcome::Matched
+}
+
+/// Adds the groups that took part, in place of fields of the same name.
+fn collect(names: &[(Box<str>, u32)], groups: &Groups, text: &str, fields: &mut Fields) {
+    for (name, number) in names {
+        let Some(range) = groups.get(*number) else { continue };
+        fields.retain(|(known, _)| known != name);
+        fields.push((name.clone(), shortened(&text[range]).into()));
+    }
+}
+
+/// `text` up to [`MAX_EVIDENCE`] bytes.
+fn shortened(text: &str) -> &str {
+    cut(text, MAX_EVIDENCE).0
+}
+
+/// `text` up to `most` bytes, and the rest of it.
+fn cut(text: &str, most: usize) -> (&str, &str) {
+    let mut at = most.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    text.split_at(at)
+}
+
+#[cfg(test)]
+mod tests;

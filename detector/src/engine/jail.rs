@@ -1,0 +1,176 @@
+//! One jail: whom it spares, what it counts, when it bans.
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+use super::{
+    Ban, FailureId, Finding, Limits, SparedBy, Timestamp, Until,
+    counter::{Counter, Failure, Key, Rules},
+    names::Names,
+};
+use crate::config::{BanTime, Ignore, JailSettings, Scope};
+
+/// How often lapsed failures are cleared away.
+const FORGET_EVERY: Duration = Duration::from_secs(20);
+
+/// A jail at work.
+pub struct Jail {
+    settings: JailSettings,
+    scope: Arc<Scope>,
+    counter: Counter,
+    totals: JailTotals,
+    forget_at: Option<Timestamp>,
+}
+
+/// What a jail has done since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JailTotals {
+    /// Failures counted.
+    pub failed: u64,
+    /// Bans made.
+    pub banned: u64,
+}
+
+/// What a counted failure led to.
+pub(super) enum Outcome {
+    Below,
+    Ban(Ban),
+    NoAddress(Box<str>),
+}
+
+/// A counted failure.
+pub(super) struct Counted {
+    pub attempts: u32,
+    pub forgotten: usize,
+    pub outcome: Outcome,
+}
+
+impl Jail {
+    pub(super) fn new(settings: JailSettings) -> Jail {
+        let scope = Arc::new(settings.scope.clone());
+        Jail {
+            settings,
+            scope,
+            counter: Counter::default(),
+            totals: JailTotals::default(),
+            forget_at: None,
+        }
+    }
+
+    /// The same jail, counting on, under new settings.
+    pub(super) fn with_settings(self, settings: JailSettings) -> Jail {
+        Jail { scope: Arc::new(settings.scope.clone()), settings, ..self }
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &JailSettings {
+        &self.settings
+    }
+
+    /// What its bans drop.
+    pub fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    /// What it has done.
+    pub fn totals(&self) -> JailTotals {
+        self.totals
+    }
+
+    /// Addresses below the threshold.
+    pub fn currently_failed(&self) -> usize {
+        self.counter.len()
+    }
+
+    /// How long a ban decided at `now` lasts, by this jail's `bantime`.
+    pub fn ban_until(&self, since: Timestamp) -> Until {
+        ban_end(self.settings.ban_time, since)
+    }
+
+    /// Why an address is not counted, if it is not.
+    pub(super) fn spares(
+        &self,
+        address: IpAddr,
+        own: &[IpAddr],
+        names: &Names,
+    ) -> Option<SparedBy> {
+        if self.settings.ignore_self && own.contains(&address) {
+            return Some(SparedBy::OwnAddress);
+        }
+        self.settings.ignore.iter().find_map(|ignore| match ignore {
+            Ignore::Net(net) => net.contains(&address).then_some(SparedBy::IgnoreIp(*net)),
+            Ignore::Name(name) => {
+                names.is(name, address).then(|| SparedBy::IgnoreName(name.clone()))
+            }
+        })
+    }
+
+    pub(super) fn count(&mut self, finding: Finding, now: Timestamp, limits: Limits) -> Counted {
+        self.totals.failed += 1;
+        self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
+        let key = match finding.who {
+            FailureId::Address(address) => Key::Prefix(self.prefix_of(address)),
+            FailureId::Network(net) => Key::Prefix(net.trunc()),
+            FailureId::Name(text) | FailureId::Text(text) => Key::Text(text),
+        };
+        let rules = Rules {
+            max_retry: self.settings.max_retry,
+            find_time: self.settings.find_time,
+            max_matches: self.settings.max_matches as usize,
+        };
+        // A line from the future, written by a clock that runs ahead, counts as of now.
+        let failure = Failure { at: finding.at.min(now), lines: finding.lines };
+        let counted = self.counter.count(key.clone(), failure, rules, limits);
+        let outcome = match (counted.reached, key) {
+            (None, _) => Outcome::Below,
+            (Some(_), Key::Text(text)) => Outcome::NoAddress(text),
+            (Some(record), Key::Prefix(prefix)) => Outcome::Ban(Ban {
+                prefix,
+                jail: self.settings.name.clone(),
+                scope: self.scope.clone(),
+                since: record.last,
+                until: self.ban_until(record.last),
+                failures: record.failures,
+                lines: record.lines,
+            }),
+        };
+        Counted { attempts: counted.attempts, forgotten: counted.forgotten, outcome }
+    }
+
+    /// What is counted and banned as one: the address itself, or for IPv6 the jail's prefix.
+    fn prefix_of(&self, address: IpAddr) -> IpNet {
+        let length = match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => self.settings.ipv6_prefix.min(128),
+        };
+        IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
+    }
+
+    pub(super) fn count_ban(&mut self) {
+        self.totals.banned += 1;
+    }
+
+    pub(super) fn forget_lapsed(&mut self, now: Timestamp) {
+        if self.forget_at.is_some_and(|at| at <= now) {
+            self.counter.forget_lapsed(now.minus(self.settings.find_time));
+            self.forget_at = (self.counter.len() > 0).then(|| now.plus(FORGET_EVERY));
+        }
+    }
+
+    pub(super) fn next_forget(&self) -> Option<Timestamp> {
+        self.forget_at
+    }
+}
+
+/// The end of a ban: a whole second, as the kernel's maps hold it, never earlier than decided.
+pub fn ban_end(ban_time: BanTime, since: Timestamp) -> Until {
+    match ban_time {
+        BanTime::Permanent => Until::Forever,
+        BanTime::Seconds(seconds) => {
+            let end = since.plus(Duration::from_secs(seconds.into()));
+            Until::At(Timestamp::from_seconds(
+                end.seconds() + i64::from(end.micros() % 1_000_000 != 0),
+            ))
+        }
+    }
+}

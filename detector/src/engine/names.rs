@@ -1,0 +1,115 @@
+//! Host names: looked up by the shell, off the hot path; what is known of them lives here.
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use super::{Finding, Timestamp};
+
+/// How long an answer serves, as in fail2ban.
+const SERVES: Duration = Duration::from_secs(300);
+/// Answers kept, as in fail2ban.
+const ANSWERS: usize = 1000;
+/// Findings that wait for one name.
+const WAITING_EACH: usize = 64;
+/// Names that are being looked up at once.
+const WAITING: usize = 256;
+
+struct Answer {
+    addresses: Vec<IpAddr>,
+    at: Timestamp,
+}
+
+/// Names of `ignoreip`, and names found in logs.
+#[derive(Default)]
+pub(super) struct Names {
+    /// Names of `ignoreip`; an answer stays until a newer one comes.
+    ignored: HashMap<Box<str>, Option<Answer>>,
+    /// Names from logs that have no address, and since when that is known.
+    nowhere: HashMap<Box<str>, Timestamp>,
+    nowhere_order: VecDeque<Box<str>>,
+    waiting: HashMap<Box<str>, Vec<Finding>>,
+}
+
+impl Names {
+    /// These are the names of `ignoreip`; what is known of them is kept.
+    pub fn keep<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let mut old = std::mem::take(&mut self.ignored);
+        self.ignored = names.map(|name| (name.into(), old.remove(name).flatten())).collect();
+    }
+
+    /// The address is one of the name's, as far as known.
+    pub fn is(&self, name: &str, address: IpAddr) -> bool {
+        matches!(self.ignored.get(name), Some(Some(answer)) if answer.addresses.contains(&address))
+    }
+
+    /// Names of `ignoreip` never looked up yet.
+    pub fn unresolved(&self) -> Vec<Box<str>> {
+        self.ignored
+            .iter()
+            .filter(|(_, answer)| answer.is_none())
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Names of `ignoreip` whose answer is old; each is asked once until its answer comes.
+    pub fn due(&mut self, now: Timestamp) -> Vec<Box<str>> {
+        let mut due = Vec::new();
+        for (name, answer) in &mut self.ignored {
+            if let Some(answer) = answer
+                && answer.at.plus(SERVES) <= now
+            {
+                answer.at = now;
+                due.push(name.clone());
+            }
+        }
+        due
+    }
+
+    /// When [`Names::due`] next has something.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.ignored.values().flatten().map(|answer| answer.at.plus(SERVES)).min()
+    }
+
+    /// A finding about a name waits for its addresses. True when somebody must look the name up.
+    pub fn wait_for(&mut self, name: &str, finding: Finding, now: Timestamp) -> bool {
+        if let Some(waiting) = self.waiting.get_mut(name) {
+            if waiting.len() < WAITING_EACH {
+                waiting.push(finding);
+            }
+            return false;
+        }
+        if self.waiting.len() >= WAITING {
+            return false;
+        }
+        if self.nowhere.get(name).is_some_and(|since| since.plus(SERVES) > now) {
+            return false;
+        }
+        self.waiting.insert(name.into(), vec![finding]);
+        true
+    }
+
+    /// An answer came: the findings that waited for it.
+    pub fn resolved(&mut self, name: &str, addresses: &[IpAddr], now: Timestamp) -> Vec<Finding> {
+        if let Some(known) = self.ignored.get_mut(name) {
+            // A failed look-up must not unprotect an address that was known.
+            match known {
+                Some(answer) if addresses.is_empty() => answer.at = now,
+                _ => *known = Some(Answer { addresses: addresses.to_vec(), at: now }),
+            }
+        }
+        let waiting = self.waiting.remove(name).unwrap_or_default();
+        if !waiting.is_empty() && addresses.is_empty() {
+            if self.nowhere.insert(name.into(), now).is_none() {
+                self.nowhere_order.push_back(name.into());
+            }
+            while self.nowhere_order.len() > ANSWERS
+                && let Some(oldest) = self.nowhere_order.pop_front()
+            {
+                self.nowhere.remove(&oldest);
+            }
+        }
+        waiting
+    }
+}

@@ -1,0 +1,251 @@
+//! Which files are being followed, under which names, and for which jails.
+//!
+//! Names and files are kept apart: a name may come to mean another file (rotation, a switched symlink), a file may
+//! change its name (`x.log` becomes `x.log.1`, which a glob may match as well) or have several. What is read is the
+//! file, once, and each jail that has a name for it gets its lines.
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{
+    FileState,
+    position::{ANCHOR, FilePosition, HEAD, Spot},
+    tail::{FileId, Tail},
+};
+
+/// Rotated files of one name that are still read, because their writer may not have noticed yet.
+const MAX_ROTATED: usize = 2;
+
+/// A deleted file is read no longer when it has been quiet for so long: an open file keeps its place on the disk.
+const DELETED_QUIET: Duration = Duration::from_secs(60);
+
+/// Files that one thread follows at the most.
+pub(crate) const MAX_FILES: usize = 4096;
+
+/// A jail's place in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader {
+    /// The jail, by its number on this thread.
+    pub(crate) jail: usize,
+    /// It gets the lines from here on.
+    pub(crate) from: u64,
+    /// What it gets was written just now.
+    pub(crate) caught_up: bool,
+}
+
+/// An open file with those who read it.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) tail: Tail,
+    /// The name by which it was last known.
+    pub(crate) name: PathBuf,
+    pub(crate) readers: Vec<Reader>,
+    /// To be read to its end before this one: the file that had the name before.
+    pub(crate) after: Option<FileId>,
+    /// The end was reached, and nothing has happened to the file since.
+    pub(crate) at_end: bool,
+    /// No name leads to it any more.
+    pub(crate) orphan: bool,
+    /// When it last grew.
+    pub(crate) grew: Instant,
+    /// It is a copy that is being made of this file (`copytruncate`): all it holds is read there, until that is
+    /// truncated.
+    pub(crate) copy_of: Option<FileId>,
+}
+
+/// A name and what it means at present.
+#[derive(Debug)]
+pub(crate) struct Name {
+    /// The file it means, or last meant.
+    pub(crate) file: Option<FileId>,
+    pub(crate) state: FileState,
+    /// Who asked for it.
+    pub(crate) jails: Vec<usize>,
+    /// Since when no file bears it that a pattern finds.
+    pub(crate) lost: Option<Instant>,
+    /// When to tell that its file is gone, if that was not told yet.
+    pub(crate) gone: Option<Instant>,
+}
+
+/// All files and names of one reader thread.
+#[derive(Debug, Default)]
+pub(crate) struct Follow {
+    pub(crate) files: HashMap<FileId, Followed>,
+    pub(crate) names: BTreeMap<PathBuf, Name>,
+    /// Files to be read.
+    pub(crate) ready: Vec<FileId>,
+}
+
+impl Follow {
+    pub(crate) fn add(&mut self, followed: Followed) {
+        let id = followed.tail.id;
+        self.files.insert(id, followed);
+        self.wake(id);
+    }
+
+    /// Has a file read as soon as possible.
+    pub(crate) fn wake(&mut self, id: FileId) {
+        if let Some(followed) = self.files.get_mut(&id) {
+            followed.at_end = false;
+            if !self.ready.contains(&id) {
+                self.ready.push(id);
+            }
+        }
+    }
+
+    pub(crate) fn wake_all(&mut self) {
+        self.ready = self.files.keys().copied().collect();
+        for followed in self.files.values_mut() {
+            followed.at_end = false;
+        }
+    }
+
+    /// When the next name is due of whose file it is to be told that it is gone.
+    pub(crate) fn next_gone(&self) -> Option<Instant> {
+        self.names.values().filter_map(|name| name.gone).min()
+    }
+
+    /// The names whose files have been gone for a while.
+    pub(crate) fn take_gone(&mut self, now: Instant) -> Vec<PathBuf> {
+        let due = self.names.iter_mut().filter(|(_, name)| name.gone.is_some_and(|due| due <= now));
+        due.map(|(path, name)| {
+            name.gone = None;
+            path.clone()
+        })
+        .collect()
+    }
+
+    /// Whether what must be read before this file has been read.
+    pub(crate) fn may_read(&self, id: FileId) -> bool {
+        let before = self.files.get(&id).and_then(|followed| followed.after);
+        before.and_then(|before| self.files.get(&before)).is_none_or(|before| before.at_end)
+    }
+
+    /// Whether a file is a copy of which nothing need be read yet. One that holds anything else, or more, is none.
+    pub(crate) fn is_idle_copy(&mut self, id: FileId) -> bool {
+        let Some(copy) = self.files.get(&id) else { return false };
+        let Some(original) = copy.copy_of.and_then(|original| self.files.get(&original)) else {
+            return false;
+        };
+        let idle = holds_no_more(&copy.tail.file, &original.tail).unwrap_or(false);
+        if let Some(copy) = self.files.get_mut(&id).filter(|_| idle) {
+            copy.at_end = true;
+        }
+        idle
+    }
+
+    /// The file whose name `path` goes on from, and whose content `file` begins like: of that it may be a copy that is
+    /// being made (`copytruncate`). An empty file begins like any.
+    pub(crate) fn original_of(&self, path: &Path, file: &File) -> Option<FileId> {
+        let name = path.file_name()?.as_encoded_bytes();
+        self.files.values().find_map(|known| {
+            let known_name = known.name.file_name()?.as_encoded_bytes();
+            let copy = known.name.parent() == path.parent()
+                && name.len() > known_name.len()
+                && name.starts_with(known_name)
+                && holds_no_more(file, &known.tail).unwrap_or(false);
+            copy.then_some(known.tail.id)
+        })
+    }
+
+    /// The copies of a file that is about to change or to be followed no longer: what they hold was read in it.
+    pub(crate) fn idle_copies(&self, original: FileId) -> Vec<FileId> {
+        let copies = self.files.values().filter(|file| file.copy_of == Some(original));
+        copies.map(|file| file.tail.id).collect()
+    }
+
+    /// Finds the files that no name leads to, and answers which of them need not be followed any longer.
+    pub(crate) fn retire(&mut self, now: Instant) -> Vec<FileId> {
+        let named: std::collections::HashSet<FileId> =
+            self.names.values().filter_map(|name| name.file).collect();
+        let mut done = Vec::new();
+        let mut rotated: HashMap<PathBuf, Vec<(Instant, FileId)>> = HashMap::new();
+        for (id, followed) in &mut self.files {
+            followed.orphan = !named.contains(id);
+            let quiet = followed.at_end && now.duration_since(followed.grew) >= DELETED_QUIET;
+            if quiet && followed.tail.is_deleted() {
+                done.push(*id);
+            } else if followed.orphan && followed.at_end {
+                rotated.entry(followed.name.clone()).or_default().push((followed.grew, *id));
+            }
+        }
+        for files in rotated.values_mut() {
+            files.sort();
+            let surplus = files.len().saturating_sub(MAX_ROTATED);
+            done.extend(files.drain(..surplus).map(|(_, id)| id));
+        }
+        for id in &done {
+            self.files.remove(id);
+            for name in self.names.values_mut().filter(|name| name.file == Some(*id)) {
+                name.file = None;
+            }
+        }
+        self.names.retain(|_, name| {
+            let long_lost = |since: Instant| now.duration_since(since) >= DELETED_QUIET;
+            let forget = |since| name.file.is_none() || long_lost(since);
+            name.gone.is_some() || !name.lost.is_some_and(forget)
+        });
+        done
+    }
+
+    /// How far everything was read. `jail_name` names a jail by its number.
+    pub(crate) fn positions(
+        &self,
+        jail_name: impl Fn(usize) -> String,
+    ) -> io::Result<BTreeMap<String, FilePosition>> {
+        let mut positions = BTreeMap::new();
+        for (path, name) in &self.names {
+            let Some(followed) = name.file.and_then(|id| self.files.get(&id)) else { continue };
+            let mut earlier: Vec<(Instant, Spot)> = Vec::new();
+            for other in self.files.values().filter(|other| other.orphan && other.name == *path) {
+                earlier.push((other.grew, other.tail.spot()?));
+            }
+            earlier.sort_by_key(|(grew, _)| *grew);
+            let position = FilePosition {
+                spot: followed.tail.spot()?,
+                jails: followed.readers.iter().map(|reader| jail_name(reader.jail)).collect(),
+                earlier: earlier.into_iter().map(|(_, spot)| spot).collect(),
+            };
+            positions.insert(path.to_string_lossy().into_owned(), position);
+        }
+        Ok(positions)
+    }
+
+    /// How a name came to mean another file than `old`.
+    pub(crate) fn how_rotated(&self, path: &Path, old: FileId) -> super::Rotation {
+        if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
+            super::Rotation::Relinked
+        } else if self.files.get(&old).is_some_and(|old| old.tail.is_deleted()) {
+            super::Rotation::Replaced
+        } else {
+            super::Rotation::Renamed
+        }
+    }
+}
+
+/// Whether all that `copy` holds stands in the original too, judged by its first and its last bytes, or stood there.
+fn holds_no_more(copy: &File, original: &Tail) -> io::Result<bool> {
+    let spot = original.spot_in_memory();
+    let original = &original.file;
+    if !spot.fits(original)? {
+        // It was truncated since we read it. What becomes of its copies is decided when we come to read it again.
+        return spot.was_copied_to(copy);
+    }
+    let size = copy.metadata()?.len();
+    if size > original.metadata()?.len() {
+        return Ok(false);
+    }
+    let same = |at: u64, length: u64| {
+        let mut bytes = [vec![0; length as usize], vec![0; length as usize]];
+        copy.read_exact_at(&mut bytes[0], at)?;
+        original.read_exact_at(&mut bytes[1], at)?;
+        io::Result::Ok(bytes[0] == bytes[1])
+    };
+    let last = size.min(ANCHOR as u64);
+    Ok(same(0, size.min(HEAD as u64))? && same(size - last, last)?)
+}

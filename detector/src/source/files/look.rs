@@ -1,0 +1,348 @@
+//! Looking again at names: which files they mean now, and where to begin in those that are new.
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    Codec, FileState, Files, GONE,
+    follow::{Followed, MAX_FILES, Name, Reader},
+    position::{FilePosition, find_sibling, newer_siblings, open_log},
+    start::{first_dated, first_since, last_line_start},
+    tail::{FileId, Tail},
+};
+use crate::{
+    clock::monotonic,
+    source::{Report, outbox::Stopped},
+};
+
+/// Times within one log may go back by so much.
+const DISORDER: Duration = Duration::from_secs(60);
+
+/// A log that is new to us and begins longer ago than this is old. Clocks and time zones are never off by so much.
+const OLD: Duration = Duration::from_secs(26 * 3600);
+
+/// Who wants the file at a path: the jail's number, and whether it starts at the end.
+type Wishes = Vec<(usize, bool)>;
+
+impl Files {
+    /// Looks at every name again. `first` is the look at which what is found was there before us.
+    pub(super) fn look(&mut self, first: bool) -> Result<(), Stopped> {
+        self.watch.begin_round();
+        let mut found: BTreeMap<PathBuf, Wishes> = BTreeMap::new();
+        for wanted in &self.wanted {
+            let watch = &mut self.watch;
+            for path in wanted.pattern.expand(&mut |dir, name| watch.directory(dir, name)) {
+                let wishes = found.entry(path).or_default();
+                if !wishes.iter().any(|(jail, _)| *jail == wanted.jail) {
+                    wishes.push((wanted.jail, wanted.tail));
+                }
+            }
+        }
+        self.watch.end_round();
+        let lost: Vec<PathBuf> =
+            self.follow.names.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
+        for path in lost {
+            self.lose(&path);
+        }
+        for (path, wishes) in found {
+            self.look_at(&path, &wishes, first)?;
+        }
+        for id in self.follow.retire(monotonic()) {
+            self.watch.forget(id);
+            self.settle_copies(id);
+        }
+        if let Some(error) = self.watch.take_refusal() {
+            let what = format!(
+                "inotify refused a watch ({error}): looking twice a second instead; raise \
+                 `fs.inotify.max_user_watches` and `fs.inotify.max_user_instances`"
+            );
+            self.outbox.send(Report::Fault { source: "inotify".into(), what })?;
+        }
+        Ok(())
+    }
+
+    /// A name that a glob found is no longer there.
+    fn lose(&mut self, path: &Path) {
+        let Some(name) = self.follow.names.get_mut(path) else { return };
+        // It is remembered for a while: after a rotation a new file will bear it.
+        if name.lost.replace(monotonic()).is_some() {
+            return;
+        }
+        if name.state == FileState::Following {
+            name.gone = Some(monotonic() + GONE);
+        }
+        name.state = FileState::Gone;
+        for jail in &name.jails {
+            self.board.lose(&self.jails[*jail].name, path);
+        }
+    }
+
+    fn look_at(&mut self, path: &Path, wishes: &Wishes, first: bool) -> Result<(), Stopped> {
+        let state = match fs::metadata(path) {
+            Ok(meta) => self.found(path, wishes, FileId::of(&meta), first)?,
+            Err(error) if is_missing(&error) => match self.follow.names.get(path) {
+                Some(name) if name.file.is_some() || name.state == FileState::Gone => {
+                    FileState::Gone
+                }
+                _ => FileState::Waiting,
+            },
+            Err(error) => FileState::Unreadable(error.to_string()),
+        };
+        if !self.follow.names.contains_key(path) {
+            self.note(path, wishes, None);
+        }
+        self.set_state(path.to_owned(), state)
+    }
+
+    /// Notes what a name means; its state is still to be set.
+    fn note(&mut self, path: &Path, wishes: &Wishes, file: Option<FileId>) {
+        let jails = wishes.iter().map(|(jail, _)| *jail).collect();
+        let known = self.follow.names.get(path);
+        let gone = known.and_then(|name| name.gone);
+        let state = known.map(|name| name.state.clone());
+        // Of a state that stays as it is nothing is said, so a new name must begin with another than it will have.
+        let state = state.unwrap_or_else(|| FileState::Unreadable(String::new()));
+        self.follow.names.insert(path.to_owned(), Name { file, state, jails, lost: None, gone });
+    }
+
+    /// `path` means the file `id`.
+    fn found(
+        &mut self,
+        path: &Path,
+        wishes: &Wishes,
+        id: FileId,
+        first: bool,
+    ) -> Result<FileState, Stopped> {
+        let old = self.follow.names.get(path).and_then(|name| name.file);
+        if self.follow.files.contains_key(&id) {
+            if let Err(error) = self.attach(path, wishes, id, first) {
+                return Ok(FileState::Unreadable(error.to_string()));
+            }
+        } else {
+            if self.follow.files.len() >= MAX_FILES {
+                let what = format!("more than {MAX_FILES} files in this group");
+                return Ok(FileState::Unreadable(what));
+            }
+            match open_log(path).and_then(|file| self.begin(path, wishes, file, old, first)) {
+                // It was replaced between being found and being opened: what was opened counts.
+                Ok(opened) => {
+                    self.note(path, wishes, Some(opened));
+                    self.tell_rotation(path, old, opened)?;
+                    return Ok(FileState::Following);
+                }
+                Err(error) if is_missing(&error) => return Ok(FileState::Waiting),
+                Err(error) => return Ok(FileState::Unreadable(error.to_string())),
+            }
+        }
+        self.note(path, wishes, Some(id));
+        self.tell_rotation(path, old, id)?;
+        Ok(FileState::Following)
+    }
+
+    fn tell_rotation(
+        &mut self,
+        path: &Path,
+        old: Option<FileId>,
+        new: FileId,
+    ) -> Result<(), Stopped> {
+        let Some(old) = old.filter(|old| *old != new) else { return Ok(()) };
+        // Its last lines are read before the first of the new file.
+        self.follow.wake(old);
+        let how = self.follow.how_rotated(path, old);
+        self.outbox.send(Report::Rotated { path: path.to_owned(), how })
+    }
+
+    /// A file that is followed already has this name, perhaps a new one.
+    fn attach(&mut self, path: &Path, wishes: &Wishes, id: FileId, first: bool) -> io::Result<()> {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
+        followed.name = path.to_owned();
+        let known: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
+        for &(jail, tail) in wishes.iter().filter(|(jail, _)| !known.contains(jail)) {
+            let Some(followed) = self.follow.files.get(&id) else { return Ok(()) };
+            let here = followed.tail.line_start();
+            let reader = if first {
+                let file = followed.tail.file.try_clone()?;
+                self.first_reader(jail, tail, &file, 0)?
+            } else {
+                Reader { jail, from: here, caught_up: true }
+            };
+            let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
+            if reader.from < here {
+                for other in &mut followed.readers {
+                    other.from = other.from.max(here);
+                }
+                followed.tail.move_to(reader.from)?;
+            }
+            followed.readers.push(reader);
+            self.follow.wake(id);
+        }
+        Ok(())
+    }
+
+    /// Begins with a file that was not followed before; `old` had its name.
+    fn begin(
+        &mut self,
+        path: &Path,
+        wishes: &Wishes,
+        file: File,
+        old: Option<FileId>,
+        first: bool,
+    ) -> io::Result<FileId> {
+        let id = FileId::of(&file.metadata()?);
+        let mut after = old.filter(|old| self.follow.files.contains_key(old));
+        let mut readers = Vec::with_capacity(wishes.len());
+        let (mut judge, mut copy_of) = (false, None);
+        if let Some(position) = self.stored.remove(path.to_string_lossy().as_ref()) {
+            let same =
+                position.spot.inode == file.metadata()?.ino() && position.spot.fits(&file)?;
+            after = self.begin_rotated(path, wishes, &position, same)?.or(after);
+            for &(jail, tail) in wishes {
+                let known = same && position.jails.contains(&self.jails[jail].name.to_string());
+                let from = if known { position.spot.offset } else { 0 };
+                readers.push(self.first_reader(jail, tail, &file, from)?);
+            }
+        } else if first {
+            for &(jail, tail) in wishes {
+                readers.push(self.first_reader(jail, tail, &file, 0)?);
+            }
+        } else {
+            copy_of = self.follow.original_of(path, &file);
+            judge = copy_of.is_none();
+            let reader = |&(jail, _): &(usize, bool)| Reader { jail, from: 0, caught_up: true };
+            readers.extend(wishes.iter().map(reader));
+        }
+        let last_line = old.and_then(|old| self.follow.files.get(&old));
+        let last_line = last_line.map(|old| old.tail.last_line().to_vec());
+        self.follow_file(path, file, readers, after, false)?;
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.copy_of = copy_of;
+        }
+        if judge {
+            self.judge_beginning(id, last_line.as_deref())?;
+        }
+        Ok(id)
+    }
+
+    /// Begins to follow an open file at the first place that one of its readers wants.
+    fn follow_file(
+        &mut self,
+        path: &Path,
+        file: File,
+        readers: Vec<Reader>,
+        after: Option<FileId>,
+        orphan: bool,
+    ) -> io::Result<()> {
+        let start = readers.iter().map(|reader| reader.from).min().unwrap_or(0);
+        let end = readers.first().map_or(Codec::AUTO, |reader| self.codecs[reader.jail]).line_end();
+        let tail = Tail::new(file, end, start)?;
+        self.watch.file(tail.id, &tail.file);
+        let (name, grew) = (path.to_owned(), monotonic());
+        let (at_end, copy_of) = (false, None);
+        self.follow.add(Followed { tail, name, readers, after, at_end, orphan, grew, copy_of });
+        Ok(())
+    }
+
+    /// The unread rest of the files that had the name while nobody looked; answers the last of them. `same` says that
+    /// the name still means the file of the stored position.
+    fn begin_rotated(
+        &mut self,
+        path: &Path,
+        wishes: &Wishes,
+        position: &FilePosition,
+        same: bool,
+    ) -> io::Result<Option<FileId>> {
+        let mut files = Vec::new();
+        let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
+        for spot in spots {
+            let found = find_sibling(path, spot, false).or_else(|| find_sibling(path, spot, true));
+            let Some((_, file)) = found else { continue };
+            let meta = file.metadata()?;
+            let newer = if same { Vec::new() } else { newer_siblings(path, meta.modified()?) };
+            files.push((file, spot.offset));
+            files.extend(newer.into_iter().map(|file| (file, 0)));
+        }
+        let mut last = None;
+        for (file, from) in files {
+            let id = FileId::of(&file.metadata()?);
+            if self.follow.files.contains_key(&id) {
+                continue;
+            }
+            let mut readers = Vec::new();
+            for &(jail, _) in wishes {
+                if position.jails.contains(&self.jails[jail].name.to_string()) {
+                    readers.push(self.first_reader(jail, false, &file, from)?);
+                }
+            }
+            if !readers.is_empty() {
+                self.follow_file(path, file, readers, last, true)?;
+                last = Some(id);
+            }
+        }
+        Ok(last)
+    }
+
+    /// Where a jail begins in a file that was there before us: not before `from`, which must be the start of a line.
+    fn first_reader(
+        &mut self,
+        jail: usize,
+        tail: bool,
+        file: &File,
+        from: u64,
+    ) -> io::Result<Reader> {
+        let size = file.metadata()?.len();
+        if tail {
+            let from = last_line_start(file, size, self.codecs[jail])?;
+            return Ok(Reader { jail, from, caught_up: true });
+        }
+        let now = (self.clock)();
+        let (since, codec) = (self.jails[jail].since(now), self.codecs[jail]);
+        let mut time_of = |line: &str| self.jails[jail].time_of(line, now);
+        let from = first_since(file, from, size.max(from), since, codec, &mut time_of)?;
+        Ok(Reader { jail, from, caught_up: false })
+    }
+
+    /// A log that begins anew is taken to hold what was written just now, whatever its lines say of the time: the
+    /// clock or time zone of their writer may be wrong. Unless it begins before the old one ended (`last_line`), or
+    /// long ago: then someone put old lines there, and they are judged by their times.
+    pub(super) fn judge_beginning(
+        &mut self,
+        id: FileId,
+        last_line: Option<&[u8]>,
+    ) -> io::Result<()> {
+        let Some(followed) = self.follow.files.get(&id) else { return Ok(()) };
+        let Some(jail) = followed.readers.first().map(|reader| reader.jail) else { return Ok(()) };
+        let (file, start) = (followed.tail.file.try_clone()?, followed.tail.line_start());
+        let size = file.metadata()?.len();
+        let (now, codec) = ((self.clock)(), self.codecs[jail]);
+        let mut time_of = |line: &str| self.jails[jail].time_of(line, now);
+        let Some((first, ..)) = first_dated(&file, start, size, codec, &mut time_of)? else {
+            return Ok(());
+        };
+        let limit = match last_line.filter(|line| !line.is_empty()) {
+            Some(line) => time_of(&codec.text(line)).map(|last| last.minus(DISORDER)),
+            None => Some(now.minus(OLD)),
+        };
+        if limit.is_none_or(|limit| first >= limit) {
+            return Ok(());
+        }
+        let mut readers = Vec::new();
+        for jail in followed.readers.iter().map(|reader| reader.jail).collect::<Vec<_>>() {
+            readers.push(self.first_reader(jail, false, &file, start)?);
+        }
+        let start = readers.iter().map(|reader| reader.from).min().unwrap_or(start);
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.readers = readers;
+            followed.tail.move_to(start)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,391 @@
+//! Log files: followed through rotation, truncation and renaming, and read once for all jails.
+//!
+//! One thread reads a group of files. It sleeps in poll(2) until inotify says that a file grew or a name changed.
+mod decode;
+mod follow;
+mod frame;
+mod look;
+mod pattern;
+mod position;
+mod start;
+mod tail;
+mod watch;
+
+use std::{borrow::Cow, io, ops::ControlFlow, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use decode::Codec;
+pub(crate) use pattern::Pattern;
+pub use position::{FilePosition, FilePositions, Mark, Spot};
+pub(crate) use watch::Watch;
+
+use self::{
+    follow::{Follow, Followed, Reader},
+    position::{ANCHOR, find_sibling},
+    tail::{BLOCK, FileId, Read, Tail},
+};
+use super::{
+    Board, Kit, Report,
+    jail::Jail,
+    outbox::{Outbox, Stopped},
+};
+use crate::clock::{Clock, monotonic};
+
+/// Everything is looked at so often, in case something changed of which inotify does not tell: a mount, a renamed
+/// parent directory.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// A file that is gone is told of after so long: in most rotations it is back by then.
+const GONE: Duration = Duration::from_secs(1);
+
+/// What cannot be watched is looked at so often.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How a log file is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileState {
+    /// It is read as it grows.
+    Following,
+    /// It is not there yet.
+    Waiting,
+    /// It is there and cannot be read, for this reason; it is tried again when that may have changed.
+    Unreadable(String),
+    /// It was there.
+    Gone,
+}
+
+/// How a log began anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// The old file was renamed.
+    Renamed,
+    /// The old file was deleted or overwritten by a rename.
+    Replaced,
+    /// The same file was truncated, or written anew.
+    Truncated,
+    /// A symlink leads elsewhere now.
+    Relinked,
+}
+
+/// What one jail reads.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) pattern: Pattern,
+    /// Start at the end.
+    pub(crate) tail: bool,
+    /// The jail, by its number on this thread.
+    pub(crate) jail: usize,
+}
+
+/// The reader of one group of files.
+pub(crate) struct Files {
+    jails: Vec<Jail>,
+    codecs: Vec<Codec>,
+    wanted: Vec<Wanted>,
+    follow: Follow,
+    watch: Watch,
+    stored: FilePositions,
+    outbox: Outbox,
+    board: Board,
+    clock: Clock,
+    block: Vec<u8>,
+    /// What the first look finds may have been there before us.
+    first: bool,
+}
+
+impl Files {
+    /// `codecs` has one for each jail; `first` says that the files may have been there before us.
+    pub(crate) fn new(
+        jails: Vec<Jail>,
+        codecs: Vec<Codec>,
+        wanted: Vec<Wanted>,
+        stored: FilePositions,
+        first: bool,
+        kit: Kit,
+    ) -> Files {
+        let Kit { outbox, board, clock, watch } = kit;
+        Files {
+            jails,
+            codecs,
+            wanted,
+            follow: Follow::default(),
+            watch: watch(),
+            stored,
+            outbox,
+            board,
+            clock,
+            block: vec![0; BLOCK + ANCHOR],
+            first,
+        }
+    }
+
+    /// Reads until it is told to stop; answers how far it came.
+    pub(crate) fn run(mut self) -> FilePositions {
+        // Whether by order or because the daemon is gone: the positions hold.
+        let (Ok(()) | Err(Stopped)) = self.work();
+        for original in self.follow.files.keys().copied().collect::<Vec<_>>() {
+            self.settle_copies(original);
+        }
+        let jails = &self.jails;
+        let mut positions = std::mem::take(&mut self.stored);
+        match self.follow.positions(|jail| jails[jail].name.to_string()) {
+            Ok(read) => positions.extend(read),
+            // Nobody is left to be told; the next start searches by time.
+            Err(error) => tracing::warn!("positions in log files are lost: {error}"),
+        }
+        positions
+    }
+
+    fn work(&mut self) -> Result<(), Stopped> {
+        self.look(self.first)?;
+        let mut last_look = monotonic();
+        loop {
+            if self.outbox.stop().is_ordered() {
+                return Ok(());
+            }
+            let period = if self.watch.needs_ticks() { TICK } else { RECHECK };
+            if self.follow.ready.is_empty() {
+                let mut left = period.saturating_sub(last_look.elapsed());
+                if let Some(due) = self.follow.next_gone() {
+                    left = left.min(due.saturating_duration_since(monotonic()));
+                }
+                let fds: Vec<_> = self.watch.fd().into_iter().collect();
+                self.outbox.stop().sleep(&fds, Some(left));
+            }
+            let woken = self.watch.take();
+            let late = last_look.elapsed() >= period;
+            for id in woken.files {
+                self.follow.wake(id);
+            }
+            if woken.anything || (late && period == RECHECK) {
+                self.follow.wake_all();
+            } else if late {
+                for id in self.watch.unwatched().collect::<Vec<_>>() {
+                    self.follow.wake(id);
+                }
+            }
+            if woken.names || woken.anything || late {
+                self.look(false)?;
+                last_look = monotonic();
+            }
+            self.tell_gone()?;
+            self.read_ready()?;
+        }
+    }
+
+    /// Tells of the files that have been gone for a while.
+    fn tell_gone(&mut self) -> Result<(), Stopped> {
+        if self.follow.next_gone().is_none_or(|due| due > monotonic()) {
+            return Ok(());
+        }
+        for path in self.follow.take_gone(monotonic()) {
+            self.outbox.send(Report::File { path, state: FileState::Gone })?;
+        }
+        Ok(())
+    }
+
+    /// Reads one block of each file that may have more, so that none starves another.
+    fn read_ready(&mut self) -> Result<(), Stopped> {
+        let mut again = Vec::new();
+        for id in std::mem::take(&mut self.follow.ready) {
+            if self.outbox.stop().is_ordered() {
+                return Err(Stopped);
+            }
+            if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
+                continue;
+            }
+            if !self.follow.may_read(id) || self.read(id)? {
+                again.push(id);
+            }
+        }
+        // Truncation may have made more files ready.
+        for id in again {
+            if !self.follow.ready.contains(&id) {
+                self.follow.ready.push(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one block; answers whether there may be more.
+    fn read(&mut self, id: FileId) -> Result<bool, Stopped> {
+        let Files { follow, jails, codecs, outbox, block, clock, .. } = self;
+        let Some(followed) = follow.files.get_mut(&id) else { return Ok(false) };
+        let Followed { tail, readers, .. } = followed;
+        let now = clock();
+        let before = tail.line_start();
+        let utf8 = readers.iter().any(|reader| codecs[reader.jail].is_utf8());
+        let flow = tail.read(block, utf8, &mut |line| {
+            let mut decoded: Option<(Codec, Cow<'_, str>)> = None;
+            for reader in readers.iter().filter(|reader| line.start >= reader.from) {
+                let codec = codecs[reader.jail];
+                let mut text = match (line.text, &decoded) {
+                    (Some(text), _) if codec.is_utf8() => text,
+                    (_, Some((known, text))) if *known == codec => text,
+                    _ => &decoded.insert((codec, codec.text(line.bytes))).1,
+                };
+                if line.start == 0 {
+                    text = text.strip_prefix('\u{feff}').unwrap_or(text);
+                }
+                let jail = &mut jails[reader.jail];
+                if let Err(stopped) = jail.line(text, None, now, reader.caught_up, outbox) {
+                    return ControlFlow::Break(stopped);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        if tail.line_start() != before {
+            followed.grew = monotonic();
+        }
+        let cut = followed.tail.take_cut();
+        if cut > 0 {
+            let what = format!("cut {cut} lines longer than {} bytes", frame::MAX_LINE);
+            outbox.send(Report::Fault { source: followed.name.display().to_string(), what })?;
+        }
+        match flow {
+            Ok(ControlFlow::Break(stopped)) => Err(stopped),
+            Ok(ControlFlow::Continue(Read::Block)) => Ok(true),
+            Ok(ControlFlow::Continue(Read::End)) => self.reached_end(id).map(|()| false),
+            Ok(ControlFlow::Continue(Read::Truncated)) => {
+                let name = followed.name.clone();
+                match self.truncated(id) {
+                    Ok(()) => {
+                        outbox_rotated(&self.outbox, name, Rotation::Truncated)?;
+                        Ok(true)
+                    }
+                    Err(error) => self.failed(id, &error).map(|()| false),
+                }
+            }
+            Err(error) => self.failed(id, &error).map(|()| false),
+        }
+    }
+
+    fn reached_end(&mut self, id: FileId) -> Result<(), Stopped> {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
+        followed.at_end = true;
+        if followed.readers.iter().all(|reader| reader.caught_up) {
+            return Ok(());
+        }
+        for reader in &mut followed.readers {
+            reader.caught_up = true;
+        }
+        self.outbox.send(Report::CaughtUp { source: followed.name.display().to_string() })
+    }
+
+    /// The file's content was replaced. Goes on at its start, after what only a copy beside it still holds.
+    fn truncated(&mut self, id: FileId) -> io::Result<()> {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
+        let spot = followed.tail.spot_in_memory();
+        let copy = find_sibling(&followed.name, &spot, true).and_then(|(_, file)| {
+            let end = self.codecs[followed.readers.first()?.jail].line_end();
+            Tail::new(file, end, followed.tail.line_start()).ok()
+        });
+        let last_line = followed.tail.last_line().to_vec();
+        followed.tail.start_over()?;
+        let start = followed.tail.line_start();
+        for reader in &mut followed.readers {
+            *reader = Reader { from: start, caught_up: true, ..*reader };
+        }
+        let (name, readers) = (followed.name.clone(), followed.readers.clone());
+        let Some(tail) = copy else {
+            self.settle_copies(id);
+            return self.judge_beginning(id, Some(&last_line));
+        };
+        let copy = tail.id;
+        let readers = readers.iter().map(|reader| Reader { from: 0, ..*reader }).collect();
+        if let Some(known) = self.follow.files.get_mut(&copy) {
+            if known.copy_of.take().is_some() {
+                known.tail.move_to(tail.line_start())?;
+                known.readers = readers;
+            }
+            self.follow.wake(copy);
+        } else {
+            self.watch.file(copy, &tail.file);
+            let (at_end, orphan, grew) = (false, true, monotonic());
+            let (after, copy_of) = (None, None);
+            self.follow.add(Followed { tail, name, readers, after, at_end, orphan, grew, copy_of });
+        }
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.after = Some(copy);
+        }
+        self.settle_copies(id);
+        self.judge_beginning(id, Some(&last_line))
+    }
+
+    /// Whether a file is to be read from its start after all, having looked like a copy; answers `false` if it cannot
+    /// be read.
+    fn is_own_log(&mut self, id: FileId) -> bool {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return false };
+        followed.copy_of.take().is_none() || self.judge_beginning(id, None).is_ok()
+    }
+
+    /// What the copies of a file hold was read in it: of them only what is added will be read.
+    fn settle_copies(&mut self, original: FileId) {
+        for id in self.follow.idle_copies(original) {
+            let Some(copy) = self.follow.files.get_mut(&id) else { continue };
+            copy.copy_of = None;
+            let codec = copy.readers.first().map_or(Codec::AUTO, |reader| self.codecs[reader.jail]);
+            let end = copy.tail.file.metadata().map(|meta| meta.len());
+            let end = end.and_then(|end| start::last_line_start(&copy.tail.file, end, codec));
+            // A copy that cannot be read is found out when it is read.
+            let _ = end.and_then(|end| copy.tail.move_to(end));
+        }
+    }
+
+    /// A file could not be read: its name is tried again at the next look.
+    fn failed(&mut self, id: FileId, error: &io::Error) -> Result<(), Stopped> {
+        self.watch.forget(id);
+        let Some(followed) = self.follow.files.remove(&id) else { return Ok(()) };
+        let names: Vec<PathBuf> = self
+            .follow
+            .names
+            .iter_mut()
+            .filter(|(_, name)| name.file == Some(id))
+            .map(|(path, name)| {
+                name.file = None;
+                path.clone()
+            })
+            .collect();
+        if let Ok(spot) = followed.tail.spot() {
+            // Should it come back as it was, it is read from here.
+            let jails = &self.jails;
+            let names_of_jails =
+                followed.readers.iter().map(|reader| jails[reader.jail].name.to_string()).collect();
+            let position = FilePosition { spot, jails: names_of_jails, earlier: Vec::new() };
+            let key = followed.name.to_string_lossy().into_owned();
+            self.stored.insert(key, position);
+        }
+        for path in names {
+            self.set_state(path, FileState::Unreadable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Notes and reports a state, if it is news.
+    fn set_state(&mut self, path: PathBuf, state: FileState) -> Result<(), Stopped> {
+        let Some(name) = self.follow.names.get_mut(&path) else { return Ok(()) };
+        if name.state == state {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut name.state, state.clone());
+        // Gone and back before anybody was told is no news at all.
+        let untold = name.gone.take().is_some();
+        if state == FileState::Gone {
+            name.gone = Some(monotonic() + GONE);
+        }
+        for jail in &name.jails {
+            self.board.file(&self.jails[*jail].name, &path, &state);
+        }
+        if state == FileState::Gone
+            || (untold && before == FileState::Gone && state == FileState::Following)
+        {
+            return Ok(());
+        }
+        self.outbox.send(Report::File { path, state })
+    }
+}
+
+fn outbox_rotated(outbox: &Outbox, path: PathBuf, how: Rotation) -> Result<(), Stopped> {
+    outbox.send(Report::Rotated { path, how })
+}

@@ -1,0 +1,214 @@
+//! One open log file, read to its end again and again, whatever its name has become.
+use std::{
+    fs::File,
+    io,
+    ops::ControlFlow,
+    os::unix::fs::{FileExt, MetadataExt},
+};
+
+use super::{
+    decode::LineEnd,
+    frame::{Framer, Line},
+    position::{ANCHOR, HEAD, Mark, Spot},
+};
+
+/// Bytes read at once.
+pub(crate) const BLOCK: usize = 64 << 10;
+
+/// A file's identity while it is open: no other file can have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(meta: &std::fs::Metadata) -> FileId {
+        FileId { device: meta.dev(), inode: meta.ino() }
+    }
+}
+
+/// What one read came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// There may be more.
+    Block,
+    /// This was the end, for now.
+    End,
+    /// What we had read is no longer there: the file was truncated, or written anew.
+    Truncated,
+}
+
+/// An open file, how far it was read, and what proves that it is still the same content.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) file: File,
+    pub(crate) id: FileId,
+    /// Everything before was given to the framer.
+    offset: u64,
+    head: Vec<u8>,
+    anchor: Vec<u8>,
+    framer: Framer,
+    /// The beginning of the last line, which bears its time.
+    last_line: Vec<u8>,
+    /// When the file had been written to when its end was last reached, in microseconds since the Unix epoch.
+    written: i64,
+}
+
+impl Tail {
+    /// Reads `file` from `start`, which must be the start of a line.
+    pub(crate) fn new(file: File, end: LineEnd, start: u64) -> io::Result<Tail> {
+        let meta = file.metadata()?;
+        let mut tail = Tail {
+            file,
+            id: FileId::of(&meta),
+            offset: 0,
+            head: Vec::new(),
+            anchor: Vec::new(),
+            framer: Framer::new(end, start),
+            last_line: Vec::new(),
+            written: written(&meta),
+        };
+        tail.move_to(start)?;
+        Ok(tail)
+    }
+
+    /// Goes on at `start`, the start of a line.
+    pub(crate) fn move_to(&mut self, start: u64) -> io::Result<()> {
+        let at = |offset: u64, length: u64| {
+            let mut bytes = vec![0; length as usize];
+            self.file.read_exact_at(&mut bytes, offset).map(|()| bytes)
+        };
+        let anchor = start.min(ANCHOR as u64);
+        let (head, anchor) = (at(0, start.min(HEAD as u64))?, at(start - anchor, anchor)?);
+        (self.head, self.anchor, self.offset) = (head, anchor, start);
+        self.framer.restart(start);
+        Ok(())
+    }
+
+    /// Where the first line begins that was not handed out, and how to find it again.
+    pub(crate) fn spot(&self) -> io::Result<Spot> {
+        let offset = self.framer.line_start();
+        let length = offset.min(ANCHOR as u64);
+        let mut before = vec![0; length as usize];
+        // What lies before may have been truncated away meanwhile: then the spot fits nothing, as it should.
+        let mut have = 0;
+        while have < before.len() {
+            match self.file.read_at(&mut before[have..], offset - length + have as u64)? {
+                0 => break,
+                count => have += count,
+            }
+        }
+        let head = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+        Ok(Spot {
+            inode: self.id.inode,
+            head: Mark::of(&self.head[..head]),
+            offset,
+            before: Mark::of(&before),
+            written: self.written,
+        })
+    }
+
+    /// All that was read, an incomplete line included, from memory alone: for a file whose content is gone.
+    pub(crate) fn spot_in_memory(&self) -> Spot {
+        Spot {
+            inode: self.id.inode,
+            head: Mark::of(&self.head),
+            offset: self.offset,
+            before: Mark::of(&self.anchor),
+            written: self.written,
+        }
+    }
+
+    /// Where the first line begins that was not handed out.
+    pub(crate) fn line_start(&self) -> u64 {
+        self.framer.line_start()
+    }
+
+    /// The beginning of the last line that was read.
+    pub(crate) fn last_line(&self) -> &[u8] {
+        &self.last_line
+    }
+
+    pub(crate) fn take_cut(&mut self) -> u64 {
+        self.framer.take_cut()
+    }
+
+    /// Whether the file has lost its last name.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
+    }
+
+    /// Reads one block into `block`, which holds [`BLOCK`] and [`ANCHOR`] bytes, and hands out the lines it completes.
+    ///
+    /// The bytes just before it are read again with it: if they have changed, so has the file, and nothing is handed
+    /// out. This is one system call, so a truncation between a check and the read cannot slip in.
+    pub(crate) fn read<B>(
+        &mut self,
+        block: &mut [u8],
+        text: bool,
+        each: &mut impl FnMut(Line<'_>) -> ControlFlow<B>,
+    ) -> io::Result<ControlFlow<B, Read>> {
+        let known = self.anchor.len();
+        let mut count = loop {
+            match self.file.read_at(block, self.offset - known as u64) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        if count < known || block[..known] != self.anchor {
+            return Ok(ControlFlow::Continue(Read::Truncated));
+        }
+        // A unit of UTF-16 is never split.
+        count -= (count - known) % self.framer.end().width();
+        let new = &block[known..count];
+        if new.is_empty() {
+            return Ok(ControlFlow::Continue(Read::End));
+        }
+        let full = count == block.len();
+        if self.head.len() < HEAD {
+            self.head.extend_from_slice(&new[..new.len().min(HEAD - self.head.len())]);
+        }
+        let flow = self.framer.feed(new, text, each);
+        self.offset += new.len() as u64;
+        self.anchor.clear();
+        self.anchor.extend_from_slice(&block[count.saturating_sub(ANCHOR)..count]);
+        self.remember_last_line(&block[known..count]);
+        Ok(match flow {
+            ControlFlow::Break(reason) => ControlFlow::Break(reason),
+            ControlFlow::Continue(()) if full => ControlFlow::Continue(Read::Block),
+            ControlFlow::Continue(()) => {
+                self.written = written(&self.file.metadata()?);
+                ControlFlow::Continue(Read::End)
+            }
+        })
+    }
+
+    /// Keeps enough of the last complete line for its time to be found.
+    fn remember_last_line(&mut self, new: &[u8]) {
+        let Some(end) = memchr::memrchr(b'\n', new) else { return };
+        let start = memchr::memrchr(b'\n', &new[..end]).map_or(0, |before| before + 1);
+        self.last_line.clear();
+        self.last_line.extend_from_slice(&new[start..end.min(start + 256)]);
+    }
+
+    /// Begins again at the start of the file, or where its first bytes are if it starts with a hole.
+    pub(crate) fn start_over(&mut self) -> io::Result<()> {
+        use rustix::{
+            fs::{SeekFrom, seek},
+            io::Errno,
+        };
+        let start = match seek(&self.file, SeekFrom::Data(0)) {
+            Ok(start) => start - start % self.framer.end().width() as u64,
+            // No bytes at all, or a file system that does not tell.
+            Err(Errno::NXIO | Errno::INVAL) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.move_to(start)
+    }
+}
+
+fn written(meta: &std::fs::Metadata) -> i64 {
+    meta.mtime().saturating_mul(1_000_000).saturating_add(meta.mtime_nsec() / 1000)
+}

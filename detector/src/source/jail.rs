@@ -1,0 +1,91 @@
+//! A jail as its reader thread sees it.
+use std::time::Duration;
+
+use super::{
+    Report,
+    outbox::{Outbox, Stopped},
+};
+use crate::{
+    config::JailName,
+    engine::{Finding, Matcher, Timestamp},
+};
+
+/// What a reader needs of a jail's matcher, which lives on one reader thread only.
+pub trait LineMatcher: Send {
+    /// Matches one decoded line without its line end. `given` is the journal's own time: no date is searched for then.
+    /// `caught_up` says that the line was written just now, not before the reader came.
+    fn line(
+        &mut self,
+        line: &str,
+        given: Option<Timestamp>,
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    );
+
+    /// The time written in a line, for the search of the starting point; teaches the matcher nothing.
+    fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp>;
+}
+
+impl LineMatcher for Matcher {
+    fn line(
+        &mut self,
+        line: &str,
+        given: Option<Timestamp>,
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    ) {
+        Matcher::line(self, line, given, now, caught_up, out);
+    }
+
+    fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp> {
+        Matcher::time_of(self, line, now)
+    }
+}
+
+/// A jail's name, its matcher, and how far back it looks.
+pub(crate) struct Jail {
+    pub(crate) name: JailName,
+    pub(crate) find_time: Duration,
+    matcher: Box<dyn LineMatcher>,
+    findings: Vec<Finding>,
+}
+
+impl std::fmt::Debug for Jail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jail").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Jail {
+    pub(crate) fn new(name: JailName, find_time: Duration, matcher: Box<dyn LineMatcher>) -> Jail {
+        Jail { name, find_time, matcher, findings: Vec::new() }
+    }
+
+    /// Matches a line and hands over what is found.
+    #[inline]
+    pub(crate) fn line(
+        &mut self,
+        line: &str,
+        given: Option<Timestamp>,
+        now: Timestamp,
+        caught_up: bool,
+        outbox: &Outbox,
+    ) -> Result<(), Stopped> {
+        self.matcher.line(line, given, now, caught_up, &mut self.findings);
+        for finding in self.findings.drain(..) {
+            outbox.send(Report::Finding(finding))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp> {
+        self.matcher.time_of(line, now)
+    }
+
+    /// Nothing older counts.
+    pub(crate) fn since(&self, now: Timestamp) -> Timestamp {
+        now.minus(self.find_time)
+    }
+}

@@ -1,0 +1,155 @@
+//! A virtual machine: the one place where a test may set the clock.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::run::{binary, output, repository, require, run, target, tool};
+
+/// A Linux machine of Debian's cloud kernel, busybox, `ip` and the daemon, emulated by qemu.
+///
+/// It has no disk and no network but what its script makes. Emulation needs no hardware support and
+/// boots in about three seconds. Its shell prefers its own `ip`; the whole one is `/bin/ip`.
+#[derive(Debug)]
+pub struct Guest {
+    directory: TempDir,
+    kernel: PathBuf,
+}
+
+impl Guest {
+    /// Puts the machine together; its configuration is the shipped one with this `jail.local`.
+    #[track_caller]
+    pub fn new(jails: &str) -> Guest {
+        require(&["qemu-system-x86_64", "busybox", "cpio", "gzip", "ip", "ldd", "strip", "sh"]);
+        let prefix = format!("f2x-{}-", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let directory = directory.expect("a temporary directory can be made");
+        let unpacked = std::env::var_os("FAIL2XDP_GUEST_KERNEL")
+            .map_or_else(|| target().join("guest-kernel"), PathBuf::from);
+        let guest = Guest { kernel: find(&unpacked, "vmlinuz"), directory };
+        for directory in ["bin", "dev", "etc/fail2xdp", "proc", "run", "sys", "tmp", "var/lib"] {
+            fs::create_dir_all(guest.path(directory)).expect("the directory is new");
+        }
+        fs::copy(tool("busybox"), guest.path("bin/busybox")).expect("busybox can be copied");
+        guest.install("ip", &tool("ip"));
+        guest.install("fail2xdp", &binary());
+        run("strip", &[&guest.path("bin/fail2xdp").display().to_string()]);
+        guest.install_module(&find(&unpacked, "veth.ko"));
+        shell(
+            "cp -r \"$0\"/. \"$1\"",
+            &[&repository().join("config"), &guest.path("etc/fail2xdp")],
+        );
+        fs::write(guest.path("etc/fail2xdp/jail.local"), jails)
+            .expect("the guest's root can be written");
+        guest
+    }
+
+    /// Boots, runs a shell script as the first process, and gives what the console said from then on.
+    ///
+    /// The script finds proc, sysfs, devtmpfs and bpffs mounted and veth loaded. The machine is switched
+    /// off after it, at the latest after two minutes.
+    #[track_caller]
+    pub fn boot(&self, script: &str) -> String {
+        let init = format!(
+            "#!/bin/busybox sh\n\
+             /bin/busybox --install -s /bin; export PATH=/bin\n\
+             mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t bpf bpf /sys/fs/bpf\n\
+             insmod /veth.ko\n\
+             echo GUEST BEGINS\n{script}\necho GUEST ENDS\npoweroff -f\n"
+        );
+        fs::write(self.path("init"), init).expect("the guest's root can be written");
+        let image = self.directory.path().join("image");
+        shell(
+            "cd \"$0\" && chmod +x init && find . | cpio -o -H newc --quiet | gzip -1 >\"$1\"",
+            &[&self.path(""), &image],
+        );
+        // Whichever of the two ends first, the emulator ends too, also when we are killed.
+        let mut qemu = Command::new(tool("setpriv"));
+        qemu.args(["--pdeathsig", "KILL"]).arg(tool("timeout")).args(["--signal=KILL", "120"]);
+        qemu.arg(tool("setpriv")).args(["--pdeathsig", "KILL"]).arg(tool("qemu-system-x86_64"));
+        qemu.args([
+            "-accel",
+            "tcg",
+            "-cpu",
+            "max",
+            "-smp",
+            "1",
+            "-m",
+            "768",
+            "-nographic",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ]);
+        qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&image);
+        let output = output(qemu.args(["-append", "console=ttyS0 quiet panic=-1"]));
+        let console = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        let begun = console.split_once("GUEST BEGINS\n").map(|(_, said)| said);
+        let whole = begun.and_then(|said| said.split_once("GUEST ENDS").map(|(said, _)| said));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        whole
+            .unwrap_or_else(|| panic!("the guest did not come to its end: {console}{errors}"))
+            .to_owned()
+    }
+
+    /// A path in the guest's root.
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join("root").join(name)
+    }
+
+    /// Copies a program into `/bin` and the libraries it is linked with to where it looks for them.
+    #[track_caller]
+    fn install(&self, name: &str, program: &Path) {
+        fs::copy(program, self.path("bin").join(name)).expect("programs can be copied");
+        let linked = run("ldd", &[&program.display().to_string()]);
+        for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+            let place = self.path(library.trim_start_matches('/'));
+            fs::create_dir_all(place.parent().expect("it lies in a directory"))
+                .expect("directories can be made");
+            fs::copy(library, place).expect("libraries can be copied");
+        }
+    }
+
+    /// Puts a kernel module, unpacked if need be, at `/veth.ko`.
+    #[track_caller]
+    fn install_module(&self, module: &Path) {
+        let unpack = match module.extension().and_then(|extension| extension.to_str()) {
+            Some("xz") => "xz -dc \"$0\" >\"$1\"",
+            Some("zst") => "zstd -dqc \"$0\" >\"$1\"",
+            _ => "cp \"$0\" \"$1\"",
+        };
+        shell(unpack, &[module, &self.path("veth.ko")]);
+    }
+}
+
+/// Runs a line of shell with paths as `$0`, `$1`.
+#[track_caller]
+fn shell(line: &str, paths: &[&Path]) {
+    let mut arguments = vec!["-c".to_owned(), line.to_owned()];
+    arguments.extend(paths.iter().map(|path| path.display().to_string()));
+    run("sh", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// A file of the unpacked kernel package, by the beginning of its name.
+#[track_caller]
+fn find(directory: &Path, begins: &str) -> PathBuf {
+    let mut left = vec![directory.to_owned()];
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(next).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(begins) {
+                return entry.path();
+            }
+            // Links lead out of the package.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                left.push(entry.path());
+            }
+        }
+    }
+    panic!(
+        "no `{begins}` below `{}`: run `cargo xtask setup`, which unpacks a kernel there",
+        directory.display()
+    );
+}
