@@ -36,10 +36,10 @@ impl Operation {
     fn on_tables(&self, tables: &mut Tables) {
         match self {
             Operation::Ban(prefix, hold) => {
-                drop(tables.ban(*prefix, &real(hold)).expect("room for a ban"))
+                tables.ban(*prefix, &real(hold)).expect("room for a ban");
             }
             Operation::Unban(prefix, jail) => {
-                drop(tables.unban(*prefix, jail).expect("a map that can be written"))
+                tables.unban(*prefix, jail).expect("a map that can be written");
             }
             Operation::Allow(prefix) => tables.allow(*prefix).expect("room for an allow entry"),
             Operation::Disallow(prefix) => {
@@ -52,7 +52,7 @@ impl Operation {
     fn on_model(&self, model: &mut Model) {
         match self {
             Operation::Ban(prefix, hold) => model.ban(*prefix, hold.clone()),
-            Operation::Unban(prefix, jail) => drop(model.unban(*prefix, jail)),
+            Operation::Unban(prefix, jail) => _ = model.unban(*prefix, jail),
             Operation::Allow(prefix) if !model.allowed.contains(prefix) => {
                 model.allowed.push(*prefix)
             }
