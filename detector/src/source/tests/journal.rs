@@ -222,6 +222,20 @@ fn files_are_chosen_before_the_journal_and_whichever_comes_first() {
     assert_eq!(bench.status()[0].journal, None);
     bench.stop();
 
+    // The same, had syslog been given up long ago.
+    fn later() -> Timestamp {
+        Timestamp::from_seconds(NOW + 100)
+    }
+    let stale = Setup { clock: later, ..Setup::new() };
+    append(&stale.path("log"), "bad from the file\n");
+    let log = File::options().append(true).open(stale.path("log")).expect("opened");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(NOW as u64 - 200_000);
+    log.set_modified(long_ago).expect("changed");
+    write_journal(&stale, "from~the~journal");
+    let mut bench = choose(&stale);
+    bench.expect(&["j: bad from the journal"]);
+    bench.stop();
+
     let journal = Setup::new();
     write_journal(&journal, "from~the~journal");
     let mut bench = choose(&journal);
