@@ -14,7 +14,6 @@ pub mod config_tree; // the texts it is made from: a directory, or the tree insi
 
 pub mod control; // the socket: requests in, answers out
 
-mod answers; // the daemon's state in the words of the wire
 mod app; // wiring: the only file that knows every room
 
 pub mod cli; // one file a command

@@ -35,7 +35,8 @@ journal)
   for journald in /lib/systemd/systemd-journald /usr/lib/systemd/systemd-journald; do
     if [ -x "$journald" ]; then break; fi
   done
-  "$journald" &
+  # It looks a sender's control group up when it comes to the message: let it come before the sender ends.
+  if chrt --fifo 1 true 2>/dev/null; then chrt --fifo 1 "$journald" & else "$journald" & fi
   # journald learns the unit from the sender's control group.
   mount -t cgroup2 none /sys/fs/cgroup
   mkdir -p "/sys/fs/cgroup/$3/ssh.service"

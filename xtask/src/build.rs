@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::setup::machine::fitting;
+use crate::setup::machine::{fitting, sysroot_of};
 use crate::setup::plan::{Machine, Purpose, Route};
 use crate::{elf, setup, sh};
 
@@ -99,20 +99,34 @@ impl Compiler {
         };
         let llvm = llvm.with_context(|| format!("{} is not installed", route.says()))?;
         let linker = fitting(machine, llvm).context("no bpf-linker fits the compiler")?;
-        let toolchain = machine.nightly.as_ref().map(|nightly| nightly.name.as_str());
+        let toolchain = machine.nightly.as_ref().map_or("", |nightly| nightly.name.as_str());
+        let sysroot = match route {
+            Route::Debian => None,
+            Route::Rustup => sysroot_of(toolchain),
+        };
         let home = std::env::var("HOME").unwrap_or_default();
         let cargo_home = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{home}/.cargo"));
         let path = std::env::var("PATH").unwrap_or_default();
+        // The same bytes wherever the repository, cargo's home and the toolchain lie.
+        let mut places =
+            vec![(sh::root().to_string_lossy().into_owned(), "/src"), (cargo_home, "/cargo")];
+        places.extend(sysroot.map(|dir| (dir.to_string_lossy().into_owned(), "/rust")));
         Ok(Self::new(
             route,
-            toolchain.unwrap_or_default(),
+            toolchain,
             linker.path.parent().unwrap_or(Path::new("/")),
             &path,
-            &cargo_home,
+            &places,
         ))
     }
 
-    fn new(route: Route, toolchain: &str, linker: &Path, path: &str, cargo_home: &str) -> Self {
+    fn new(
+        route: Route,
+        toolchain: &str,
+        linker: &Path,
+        path: &str,
+        places: &[(String, &str)],
+    ) -> Self {
         let (program, mut environment) = match route {
             Route::Debian => (
                 vec!["/usr/bin/cargo".to_owned()],
@@ -128,14 +142,9 @@ impl Compiler {
             ),
         };
         environment.push(("PATH", format!("{}:{path}", linker.display())));
-        let source = sh::root().display();
-        let flags = vec![
-            "-Cdebuginfo=2".to_owned(),
-            "-Clink-arg=--btf".to_owned(),
-            // The same bytes wherever the repository and cargo's home lie.
-            format!("--remap-path-prefix={source}=/src"),
-            format!("--remap-path-prefix={cargo_home}=/cargo"),
-        ];
+        let mut flags = vec!["-Cdebuginfo=2".to_owned(), "-Clink-arg=--btf".to_owned()];
+        let renamed = places.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}"));
+        flags.extend(renamed);
         let target_dir = sh::target().join("ebpf-build");
         Self { program, environment, flags, target_dir }
     }
@@ -165,7 +174,8 @@ mod tests {
 
     fn command(route: Route) -> Command {
         let linker = Path::new("/tools/bin");
-        Compiler::new(route, "nightly-x", linker, "/usr/bin:/bin", "/h/.cargo").cargo("build")
+        let places = [("/h/.cargo".to_owned(), "/cargo")];
+        Compiler::new(route, "nightly-x", linker, "/usr/bin:/bin", &places).cargo("build")
     }
 
     fn set<'a>(command: &'a Command, wanted: &str) -> Option<&'a str> {
@@ -203,7 +213,6 @@ mod tests {
             let flags: Vec<_> = flags.split('\x1f').collect();
             assert!(flags.contains(&"-Clink-arg=--btf"));
             assert!(flags.contains(&"--remap-path-prefix=/h/.cargo=/cargo"));
-            assert!(flags.iter().any(|flag| flag.ends_with("=/src")));
             assert_eq!(set(&command, "PATH"), Some("/tools/bin:/usr/bin:/bin"));
         }
     }

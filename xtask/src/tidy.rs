@@ -232,7 +232,9 @@ mod tests {
 
     #[test]
     fn this_tree_keeps_its_rules() {
-        check_tree().unwrap();
+        if let Err(problems) = check_tree() {
+            panic!("{problems}");
+        }
     }
 
     #[track_caller]

@@ -12,7 +12,7 @@ use clap::Args;
 use super::Place;
 use crate::{
     app, clock,
-    config::{self, AttachMode, Problem, Settings, Severity, Tree},
+    config::{self, AttachMode, Problem, Severity, Tree},
     config_tree::{DirTree, ShippedTree},
     control::wire,
     enforce,
@@ -89,7 +89,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         tree: chosen.tree,
         socket: place.socket.clone(),
         socket_optional: no_kernel && !rustix::process::geteuid().is_root(),
-        enforce: kernel_options(place, args),
+        kernel: kernel_options(place, args),
         detach_on_exit: args.detach_on_exit,
         loaded,
     };
@@ -111,10 +111,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Kernel side as the command line overrides the configuration; `None` with mode `none`.
-fn kernel_options(
-    place: &Place,
-    args: &RunArgs,
-) -> Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send> {
+fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
     let (interfaces, pin_dir, mode) = (place.interface.clone(), place.pin.clone(), place.mode);
     let (observe, kernel_log) = (args.observe, args.kernel_log);
     Box::new(move |settings| {

@@ -42,6 +42,8 @@ pub enum Event {
     },
     /// This machine's addresses, whenever they change.
     OwnAddresses(Vec<IpAddr>),
+    /// What the kernel never drops, whenever it changes: a ban of it would be none.
+    AllowList(Vec<IpNet>),
     /// Somebody bans by hand.
     Ban(Ban),
     /// Somebody lifts a jail's ban by hand, or every jail's.
@@ -141,6 +143,8 @@ pub enum Lifted {
 pub enum SparedBy {
     /// `ignoreself`.
     OwnAddress,
+    /// The allow list, which stands above every ban.
+    AllowList(IpNet),
     /// An address or network of `ignoreip`.
     IgnoreIp(IpNet),
     /// A host name of `ignoreip`.
@@ -156,6 +160,7 @@ pub struct Engine {
     bans: BanTable,
     names: Names,
     own: Vec<IpAddr>,
+    allowed: Vec<IpNet>,
     limits: Limits,
 }
 
@@ -168,6 +173,7 @@ impl Engine {
             bans: BanTable::default(),
             names: Names::default(),
             own: Vec::new(),
+            allowed: Vec::new(),
             limits,
         };
         engine.place(jails.iter().map(|settings| Jail::new(settings.clone())).collect());
@@ -226,6 +232,7 @@ impl Engine {
                 }
             }
             Event::OwnAddresses(addresses) => self.own = addresses,
+            Event::AllowList(prefixes) => self.allowed = prefixes,
             Event::Ban(ban) => self.ban(ban, now, &mut effects),
             Event::Unban { prefix, jail } => {
                 let lifted = self.bans.take_within(prefix, jail.as_ref());
@@ -267,11 +274,15 @@ impl Engine {
             return;
         }
         let jail = &mut self.jails[at];
-        if let FailureId::Address(address) = finding.who
-            && let Some(by) = jail.spares(address, &self.own, &self.names)
-        {
-            effects.push(Effect::Spared { jail: finding.jail, who: finding.who, by });
-            return;
+        if let FailureId::Address(address) = finding.who {
+            let allowed = || {
+                let entry = self.allowed.iter().find(|entry| entry.contains(&address))?;
+                Some(SparedBy::AllowList(*entry))
+            };
+            if let Some(by) = jail.spares(address, &self.own, &self.names).or_else(allowed) {
+                effects.push(Effect::Spared { jail: finding.jail, who: finding.who, by });
+                return;
+            }
         }
         let (who, jail_name, failed_at) = (finding.who.clone(), finding.jail.clone(), finding.at);
         let counted = jail.count(finding, now, self.limits);

@@ -163,6 +163,14 @@ fn ignored_addresses_are_never_counted() {
 }
 
 #[test]
+fn an_allowed_address_is_not_counted_towards_a_ban_that_would_be_none() {
+    let mut engine = engine(&[JailSettings { max_retry: 1, ..settings("sshd") }]);
+    engine.handle(Event::AllowList(vec!["192.0.2.0/28".parse().expect("a net")]), at(0));
+    check(&mut engine, failure("sshd", "192.0.2.15", 1), 1, "spared AllowList(192.0.2.0/28)");
+    check(&mut engine, failure("sshd", "192.0.2.16", 1), 1, "found 1, ban 192.0.2.16/32 until 61");
+}
+
+#[test]
 fn a_name_in_a_log_is_looked_up_once_and_every_address_counted() {
     let mut engine = engine(&[JailSettings { max_retry: 2, ..settings("web") }]);
     check(&mut engine, failure("web", "bad.example", 1), 1, "resolve bad.example");

@@ -1,6 +1,6 @@
 //! Which jail reads what, and the threads that do it.
 use std::{
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt},
     path::Path,
     thread::{Builder, JoinHandle},
     time::Duration,
@@ -13,10 +13,16 @@ use super::{
     jail::Jail,
     journal::{NO_JOURNAL, Place, Reader},
 };
-use crate::config::{JournalSettings, JournalTerms, LogPath, SourceSettings};
+use crate::{
+    config::{JournalSettings, JournalTerms, LogPath, SourceSettings},
+    engine::Timestamp,
+};
 
 /// How often sources that are waited for are looked for, beside being watched for.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// A log that was not written to for so long is not in use: cron alone writes to `auth.log` every hour.
+const STALE: Duration = Duration::from_secs(48 * 3600);
 
 /// Log files as a jail wants them.
 #[derive(Debug)]
@@ -31,9 +37,12 @@ impl LogFiles {
         LogFiles { paths: paths.iter().map(pattern).collect(), encoding }
     }
 
-    fn exist(&self) -> bool {
+    /// When one of them was last written to; `None` if there are none.
+    fn last_written(&self) -> Option<Timestamp> {
         let expand = |(pattern, _): &(Pattern, bool)| pattern.expand(&mut |_, _| {});
-        self.paths.iter().flat_map(expand).any(|path| path.exists())
+        let paths = self.paths.iter().flat_map(expand);
+        let seconds = paths.filter_map(|path| Some(path.metadata().ok()?.mtime()));
+        seconds.max().map(Timestamp::from_seconds)
     }
 }
 
@@ -75,16 +84,19 @@ impl Candidate {
     }
 
     /// Of two kinds of source leaves the one that is there: files before the journal, never both, because what
-    /// journald holds is written to files too, and each attempt would count twice.
-    fn choose(&mut self, board: &Board) {
-        if let (Some(files), Some(journal)) = (&self.files, &self.journal) {
-            if files.exist() {
-                self.journal = None;
-                board.no_journal(&self.jail.name);
-            } else if journal.place.exists() {
-                self.files = None;
-                board.no_files(&self.jail.name);
-            }
+    /// journald holds is written to files too, and each attempt would count twice. A file that has not been written to
+    /// for long comes last: where syslog was given up its old files lie about, and waiting for them would miss
+    /// everything.
+    fn choose(&mut self, kit: &Kit) {
+        let (Some(files), Some(journal)) = (&self.files, &self.journal) else { return };
+        let written = files.last_written();
+        let in_use = written.is_some_and(|time| time >= (kit.clock)().minus(STALE));
+        if in_use || (written.is_some() && !journal.place.exists()) {
+            self.journal = None;
+            kit.board.no_journal(&self.jail.name);
+        } else if journal.place.exists() {
+            self.files = None;
+            kit.board.no_files(&self.jail.name);
         }
     }
 
@@ -112,7 +124,7 @@ impl Starter {
     ///
     /// `first` says that the sources may have been there before us.
     pub(crate) fn start(&mut self, mut jails: Vec<Candidate>, from: &Positions, first: bool) {
-        jails.iter_mut().for_each(|jail| jail.choose(&self.kit.board));
+        jails.iter_mut().for_each(|jail| jail.choose(&self.kit));
         let (chosen, open): (Vec<_>, Vec<_>) = jails.into_iter().partition(Candidate::is_chosen);
         let (mut files, mut journals) = (Vec::new(), Vec::new());
         for Candidate { jail, files: paths, journal } in chosen {
@@ -158,7 +170,8 @@ impl Starter {
     }
 
     fn start_journals(&mut self, jails: Vec<(Jail, JournalEntries)>, from: &Positions) {
-        let mut places: Vec<(Place, Vec<(Jail, Vec<JournalTerms>)>)> = Vec::new();
+        type Members = Vec<(Jail, Vec<JournalTerms>)>;
+        let mut places: Vec<(Place, Members)> = Vec::new();
         for (jail, JournalEntries { place, groups }) in jails {
             match places.iter_mut().find(|(known, _)| *known == place) {
                 Some((_, jails)) => jails.push((jail, groups)),
@@ -224,7 +237,7 @@ fn wait(mut open: Vec<Candidate>, from: &Positions, kit: Kit) -> Positions {
         }
         watch.end_round();
         // Looked for only now that nothing can appear unseen.
-        open.iter_mut().for_each(|jail| jail.choose(&kit.board));
+        open.iter_mut().for_each(|jail| jail.choose(&kit));
         let chosen: Vec<Candidate> = open.extract_if(.., |jail| jail.is_chosen()).collect();
         if !chosen.is_empty() {
             starter.start(chosen, from, false);

@@ -120,11 +120,12 @@ impl Show {
     fn wait_until_ready(&mut self, stage: &Stage) -> Result<()> {
         loop {
             self.check_time("the daemon does not become ready")?;
-            for line in stage.daemon_says(TICK)? {
-                self.say(Tone::Faint, &format!("daemon: {line}"));
-                if line.contains("ready") {
-                    return Ok(());
-                }
+            let lines = stage.daemon_says(TICK)?;
+            for line in &lines {
+                self.say(Tone::Faint, &format!("daemon:   {line}"));
+            }
+            if lines.iter().any(|line| line.contains("ready")) {
+                return Ok(());
             }
         }
     }
@@ -142,17 +143,10 @@ impl Show {
         self.say(Tone::Plain, &format!("the attacker guesses root's password over {family}"));
         let before = View::of(stage)?;
         let mut attacker = Attacker::guess(stage, target)?;
-        let mut findings = before.findings;
         let ban = loop {
             self.check_time("the attacker was not banned")?;
-            // In this order, so that a cause is shown before its effect.
             let view = View::of(stage)?;
-            self.show_log(log)?;
-            self.show_daemon(stage)?;
-            if view.findings > findings {
-                findings = view.findings;
-                self.say(Tone::Plain, &format!("findings: {}", findings - before.findings));
-            }
+            self.show_logs(stage, log)?;
             if let Some(ban) = view.bans.into_iter().next() {
                 break ban;
             }
@@ -169,8 +163,7 @@ impl Show {
         loop {
             self.check_time("the ban did not end")?;
             let view = View::of(stage)?;
-            self.show_log(log)?;
-            self.show_daemon(stage)?;
+            self.show_logs(stage, log)?;
             let seconds = shown.0.elapsed().as_secs_f64();
             if seconds >= 1.0 {
                 let rate = view.dropped.saturating_sub(shown.1) as f64 / seconds;
@@ -206,18 +199,16 @@ impl Show {
         Ok(())
     }
 
-    fn show_daemon(&self, stage: &Stage) -> Result<()> {
-        for line in stage.daemon_says(TICK)? {
-            self.say(Tone::Faint, &format!("daemon: {line}"));
-        }
-        Ok(())
-    }
-
-    fn show_log(&self, log: &mut File) -> Result<()> {
+    /// What sshd and the daemon have logged since, the cause before its effect.
+    fn show_logs(&self, stage: &Stage, log: &mut File) -> Result<()> {
+        let daemon = stage.daemon_says(TICK)?;
         let mut text = String::new();
         log.read_to_string(&mut text)?;
         for line in text.lines().filter(|line| line.contains("Failed password")) {
             self.say(Tone::Faint, &format!("auth.log: {line}"));
+        }
+        for line in daemon {
+            self.say(Tone::Faint, &format!("daemon:   {line}"));
         }
         Ok(())
     }

@@ -8,8 +8,6 @@ use super::stage::Stage;
 /// The daemon at one moment.
 #[derive(Debug, PartialEq, Eq)]
 pub struct View {
-    /// Findings since it started.
-    pub findings: u64,
     /// Packets dropped since its program was loaded.
     pub dropped: u64,
     /// Who is banned.
@@ -38,7 +36,6 @@ impl View {
         };
         let bans = bans.as_array().with_context(|| format!("no list of bans: {bans}"))?;
         Ok(Self {
-            findings: number(status, "/jails/0/total_failed")?,
             dropped: number(status, "/enforcement/counters/dropped/packets")?,
             bans: bans
                 .iter()
@@ -63,15 +60,14 @@ mod tests {
     #[test]
     fn the_daemons_answers_are_read() {
         let status = json!({
-            "jails": [{"name": "sshd", "total_failed": 3}],
             "enforcement": {"counters": {"dropped": {"packets": 12, "bytes": 700}}},
         });
         let bans = json!([{"prefix": "192.0.2.66", "failures": 3, "until": 1}]);
         let ban = Ban { prefix: "192.0.2.66".to_owned(), failures: 3 };
-        let view = View { findings: 3, dropped: 12, bans: vec![ban] };
+        let view = View { dropped: 12, bans: vec![ban] };
         assert_eq!(View::read(&status, &bans).unwrap(), view);
         assert!(View::read(&status, &json!({})).is_err());
-        let error = View::read(&json!({"jails": []}), &bans).unwrap_err().to_string();
-        assert!(error.contains("/jails/0/total_failed"), "{error}");
+        let error = View::read(&json!({}), &bans).unwrap_err().to_string();
+        assert!(error.contains("/enforcement/counters"), "{error}");
     }
 }

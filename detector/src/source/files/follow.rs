@@ -68,6 +68,8 @@ pub(crate) struct Name {
     pub(crate) jails: Vec<usize>,
     /// Since when no file bears it that a pattern finds.
     pub(crate) lost: Option<Instant>,
+    /// When to tell that its file is gone, if that was not told yet.
+    pub(crate) gone: Option<Instant>,
 }
 
 /// All files and names of one reader thread.
@@ -101,6 +103,21 @@ impl Follow {
         for followed in self.files.values_mut() {
             followed.at_end = false;
         }
+    }
+
+    /// When the next name is due of whose file it is to be told that it is gone.
+    pub(crate) fn next_gone(&self) -> Option<Instant> {
+        self.names.values().filter_map(|name| name.gone).min()
+    }
+
+    /// The names whose files have been gone for a while.
+    pub(crate) fn take_gone(&mut self, now: Instant) -> Vec<PathBuf> {
+        let due = self.names.iter_mut().filter(|(_, name)| name.gone.is_some_and(|due| due <= now));
+        due.map(|(path, name)| {
+            name.gone = None;
+            path.clone()
+        })
+        .collect()
     }
 
     /// Whether what must be read before this file has been read.
@@ -170,7 +187,8 @@ impl Follow {
         }
         self.names.retain(|_, name| {
             let long_lost = |since: Instant| now.duration_since(since) >= DELETED_QUIET;
-            !name.lost.is_some_and(|since| name.file.is_none() || long_lost(since))
+            let forget = |since| name.file.is_none() || long_lost(since);
+            name.gone.is_some() || !name.lost.is_some_and(forget)
         });
         done
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Codec, FileState, Files,
+    Codec, FileState, Files, GONE,
     follow::{Followed, MAX_FILES, Name, Reader},
     position::{FilePosition, find_sibling, newer_siblings, open_log},
     start::{first_dated, first_since, last_line_start},
@@ -47,7 +47,7 @@ impl Files {
         let lost: Vec<PathBuf> =
             self.follow.names.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         for path in lost {
-            self.lose(&path)?;
+            self.lose(&path);
         }
         for (path, wishes) in found {
             self.look_at(&path, &wishes, first)?;
@@ -67,21 +67,19 @@ impl Files {
     }
 
     /// A name that a glob found is no longer there.
-    fn lose(&mut self, path: &Path) -> Result<(), Stopped> {
-        let Some(name) = self.follow.names.get_mut(path) else { return Ok(()) };
+    fn lose(&mut self, path: &Path) {
+        let Some(name) = self.follow.names.get_mut(path) else { return };
         // It is remembered for a while: after a rotation a new file will bear it.
         if name.lost.replace(monotonic()).is_some() {
-            return Ok(());
+            return;
         }
-        let told = name.state == FileState::Following;
+        if name.state == FileState::Following {
+            name.gone = Some(monotonic() + GONE);
+        }
         name.state = FileState::Gone;
         for jail in &name.jails {
             self.board.lose(&self.jails[*jail].name, path);
         }
-        if told {
-            self.outbox.send(Report::File { path: path.to_owned(), state: FileState::Gone })?;
-        }
-        Ok(())
     }
 
     fn look_at(&mut self, path: &Path, wishes: &Wishes, first: bool) -> Result<(), Stopped> {
@@ -104,10 +102,12 @@ impl Files {
     /// Notes what a name means; its state is still to be set.
     fn note(&mut self, path: &Path, wishes: &Wishes, file: Option<FileId>) {
         let jails = wishes.iter().map(|(jail, _)| *jail).collect();
-        let state = self.follow.names.get(path).map(|name| name.state.clone());
+        let known = self.follow.names.get(path);
+        let gone = known.and_then(|name| name.gone);
+        let state = known.map(|name| name.state.clone());
         // Of a state that stays as it is nothing is said, so a new name must begin with another than it will have.
         let state = state.unwrap_or_else(|| FileState::Unreadable(String::new()));
-        self.follow.names.insert(path.to_owned(), Name { file, state, jails, lost: None });
+        self.follow.names.insert(path.to_owned(), Name { file, state, jails, lost: None, gone });
     }
 
     /// `path` means the file `id`.

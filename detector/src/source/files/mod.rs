@@ -36,6 +36,9 @@ use crate::clock::{Clock, monotonic};
 /// parent directory.
 const RECHECK: Duration = Duration::from_secs(60);
 
+/// A file that is gone is told of after so long: in most rotations it is back by then.
+const GONE: Duration = Duration::from_secs(1);
+
 /// What cannot be watched is looked at so often.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -121,6 +124,9 @@ impl Files {
     pub(crate) fn run(mut self) -> FilePositions {
         // Whether by order or because the daemon is gone: the positions hold.
         let (Ok(()) | Err(Stopped)) = self.work();
+        for original in self.follow.files.keys().copied().collect::<Vec<_>>() {
+            self.settle_copies(original);
+        }
         let jails = &self.jails;
         let mut positions = std::mem::take(&mut self.stored);
         match self.follow.positions(|jail| jails[jail].name.to_string()) {
@@ -140,7 +146,10 @@ impl Files {
             }
             let period = if self.watch.needs_ticks() { TICK } else { RECHECK };
             if self.follow.ready.is_empty() {
-                let left = period.saturating_sub(last_look.elapsed());
+                let mut left = period.saturating_sub(last_look.elapsed());
+                if let Some(due) = self.follow.next_gone() {
+                    left = left.min(due.saturating_duration_since(monotonic()));
+                }
                 let fds: Vec<_> = self.watch.fd().into_iter().collect();
                 self.outbox.stop().sleep(&fds, Some(left));
             }
@@ -160,8 +169,20 @@ impl Files {
                 self.look(false)?;
                 last_look = monotonic();
             }
+            self.tell_gone()?;
             self.read_ready()?;
         }
+    }
+
+    /// Tells of the files that have been gone for a while.
+    fn tell_gone(&mut self) -> Result<(), Stopped> {
+        if self.follow.next_gone().is_none_or(|due| due > monotonic()) {
+            return Ok(());
+        }
+        for path in self.follow.take_gone(monotonic()) {
+            self.outbox.send(Report::File { path, state: FileState::Gone })?;
+        }
+        Ok(())
     }
 
     /// Reads one block of each file that may have more, so that none starves another.
@@ -347,9 +368,19 @@ impl Files {
         if name.state == state {
             return Ok(());
         }
-        name.state = state.clone();
+        let before = std::mem::replace(&mut name.state, state.clone());
+        // Gone and back before anybody was told is no news at all.
+        let untold = name.gone.take().is_some();
+        if state == FileState::Gone {
+            name.gone = Some(monotonic() + GONE);
+        }
         for jail in &name.jails {
             self.board.file(&self.jails[*jail].name, &path, &state);
+        }
+        if state == FileState::Gone
+            || (untold && before == FileState::Gone && state == FileState::Following)
+        {
+            return Ok(());
         }
         self.outbox.send(Report::File { path, state })
     }

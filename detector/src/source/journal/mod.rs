@@ -78,6 +78,8 @@ pub(crate) struct Reader {
     position: Option<JournalPosition>,
     /// What the stored position does not hold for, entry by entry: until then the jail has read.
     read_until: Vec<Option<Timestamp>>,
+    /// The journal stands on an entry that was not read yet.
+    on_unread: bool,
     caught_up: bool,
     started: Timestamp,
     entry: Entry,
@@ -114,6 +116,7 @@ impl Reader {
             jails: own,
             matches,
             position,
+            on_unread: false,
             caught_up: false,
             started: clock(),
             entry: Entry::default(),
@@ -208,6 +211,7 @@ impl Reader {
         journal.fd()?;
         journal.set_data_threshold(MAX_FIELD)?;
         self.matches.apply(&mut journal)?;
+        self.on_unread = false;
         let now = (self.clock)();
         let since = self.jails.iter().map(|jail| jail.since(now)).min().unwrap_or(now);
         if let Some(position) = &self.position {
@@ -215,10 +219,9 @@ impl Reader {
             let knows = |jail: &Jail| position.jails.iter().any(|name| name == jail.name.as_str());
             if read >= since && self.jails.iter().all(knows) {
                 journal.seek_cursor(position.cursor.as_str())?;
-                // On the entry that was read last if it is still there, else before the next.
-                if journal.next()? == 1 && !journal.test_cursor(position.cursor.as_str())? {
-                    journal.previous()?;
-                }
+                // Now on the entry that was read last if it is still there, else on the next one.
+                self.on_unread =
+                    journal.next()? == 1 && !journal.test_cursor(position.cursor.as_str())?;
                 return Ok(journal);
             }
             self.read_until = self.jails.iter().map(|jail| knows(jail).then_some(read)).collect();
@@ -260,10 +263,12 @@ impl Reader {
     fn read(&mut self, journal: &mut Journal) -> Result<io::Result<()>, Stopped> {
         let mut count = 0u32;
         loop {
-            match journal.next() {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => return Ok(Err(error.into())),
+            if !std::mem::take(&mut self.on_unread) {
+                match journal.next() {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => return Ok(Err(error.into())),
+                }
             }
             let handed_over = match self.take(journal) {
                 Ok(handed_over) => handed_over,
@@ -314,10 +319,11 @@ impl Reader {
         let line = self.entry.line(monotonic);
         for (number, jail) in self.jails.iter_mut().enumerate() {
             let unread = self.read_until[number].is_none_or(|until| received > until);
-            if unread && self.matches.wants(number) {
-                if let Err(stopped) = jail.line(line, Some(time), now, caught_up, &self.outbox) {
-                    return Ok(Err(stopped));
-                }
+            if unread
+                && self.matches.wants(number)
+                && let Err(stopped) = jail.line(line, Some(time), now, caught_up, &self.outbox)
+            {
+                return Ok(Err(stopped));
             }
         }
         Ok(Ok(()))

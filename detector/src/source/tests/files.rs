@@ -417,6 +417,10 @@ fn old_lines_put_in_place_of_a_log_are_judged_by_their_times() {
     let mut bench = setup.start(&["j: log", "k: late"]);
     bench.expect(&[&format!("j: @{NOW} bad 1")]);
     bench.wait_caught_up("log");
+    let waiting = Report::File { path: bench.path("late"), state: FileState::Waiting };
+    if !bench.seen.contains(&waiting) {
+        bench.wait(&waiting);
+    }
     let old = NOW - 5000;
     let restored = format!("@{old} bad 2\n@{NOW} bad 3\n");
     append(&bench.path("restored"), &restored);

@@ -1,15 +1,15 @@
 //! What the socket answers: the daemon's state in the words of the wire.
 use ipnet::IpNet;
 
+use super::{Daemon, act::shown};
 use crate::{
-    app::{Daemon, end_of, shown},
     config::{JailName, Problem, Scope},
     control::{Refusal, wire},
     enforce::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Ban, Jail},
+    engine::{Ban, Jail, Until},
     source::{FileState, JournalState, JournalStatus, Readers},
 };
 
@@ -184,5 +184,13 @@ fn capacity(load: Load) -> wire::Capacity {
         ipv4_room: load.v4.capacity,
         ipv6_used: load.v6.bans,
         ipv6_room: load.v6.capacity,
+    }
+}
+
+/// Unix seconds of a ban's end; `None` for ever.
+fn end_of(until: Until) -> Option<i64> {
+    match until {
+        Until::At(end) => Some(end.seconds()),
+        Until::Forever => None,
     }
 }

@@ -1,0 +1,162 @@
+//! What the engine decides and the readers tell, carried out: the kernel first, words after.
+use jiff::tz::TimeZone;
+
+use super::{Daemon, resolve};
+use crate::{
+    enforce::EnforceError,
+    engine::{Effect, Event, FailureId, Lifted, SparedBy, Timestamp},
+    source::{FileState, JournalState, Report, Rotation},
+};
+
+impl Daemon {
+    /// True when a ban was made or lifted.
+    ///
+    /// # Errors
+    /// When the kernel's maps refuse a ban; it is then not listed either.
+    pub(super) fn carry_out(&mut self, effect: Effect) -> Result<bool, EnforceError> {
+        let changed = match effect {
+            Effect::Ban { ban, prolonged } => {
+                if let Some(enforcer) = &mut self.enforcer
+                    && let Err(error) = enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
+                {
+                    tracing::error!("[{}] {} is NOT banned: {error}", ban.jail, shown(ban.prefix));
+                    self.engine.refused(&ban);
+                    return Err(error);
+                }
+                if prolonged {
+                    tracing::info!("[{}] Prolong Ban {}", ban.jail, shown(ban.prefix));
+                } else {
+                    tracing::info!("[{}] Ban {}", ban.jail, shown(ban.prefix));
+                }
+                !prolonged
+            }
+            Effect::Unban { ban, why } => {
+                if let Some(enforcer) = &mut self.enforcer
+                    && let Err(error) = enforcer.unban(ban.prefix, &ban.jail)
+                {
+                    tracing::error!(
+                        "[{}] cannot take {} out of the kernel: {error}",
+                        ban.jail,
+                        shown(ban.prefix)
+                    );
+                }
+                let why = match why {
+                    Lifted::Expired => "",
+                    Lifted::ByHand => " (by hand)",
+                    Lifted::JailRemoved => " (jail removed)",
+                };
+                tracing::info!("[{}] Unban {}{why}", ban.jail, shown(ban.prefix));
+                true
+            }
+            Effect::Found { jail, who, at, .. } => {
+                tracing::info!("[{jail}] Found {} - {}", name_of(&who), local(at));
+                false
+            }
+            Effect::Spared { jail, who, by } => {
+                let who = name_of(&who);
+                match by {
+                    SparedBy::OwnAddress => {
+                        tracing::info!("[{jail}] Ignore {who} by ignoreself rule")
+                    }
+                    SparedBy::AllowList(net) => {
+                        tracing::info!("[{jail}] Ignore {who}: on the allow list ({})", shown(net));
+                    }
+                    SparedBy::IgnoreIp(net) => {
+                        tracing::info!("[{jail}] Ignore {who} by ip ({})", shown(net))
+                    }
+                    SparedBy::IgnoreName(name) => {
+                        tracing::info!("[{jail}] Ignore {who} by dns ({name})")
+                    }
+                    SparedBy::EndsInThePast => {
+                        tracing::info!("[{jail}] Ignore {who}, expired bantime")
+                    }
+                }
+                false
+            }
+            Effect::AlreadyBanned { jail, prefix } => {
+                tracing::info!("[{jail}] {} already banned", shown(prefix));
+                false
+            }
+            Effect::NoAddress { jail, text } => {
+                tracing::warn!("[{jail}] `{text}` reached the threshold and has no address to ban");
+                false
+            }
+            Effect::Forgot { jail, addresses } => {
+                tracing::warn!(
+                    "[{jail}] too many addresses below the threshold: the oldest {addresses} are forgotten"
+                );
+                false
+            }
+            Effect::Resolve { name } => {
+                let answers = self.events.0.clone();
+                tokio::spawn(async move {
+                    let addresses = resolve(&name).await;
+                    // The daemon may have ended meanwhile.
+                    let _ = answers.send(Event::Resolved { name, addresses });
+                });
+                false
+            }
+        };
+        Ok(changed)
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        match report {
+            Report::Finding(finding) => {
+                self.event(Event::Finding(finding));
+            }
+            Report::File { path, state } => match state {
+                FileState::Following => tracing::info!("following `{}`", path.display()),
+                FileState::Waiting => {
+                    tracing::info!("`{}` is not there yet: waiting for it", path.display())
+                }
+                FileState::Gone => {
+                    tracing::warn!("`{}` is gone: waiting for it to come back", path.display())
+                }
+                FileState::Unreadable(why) => {
+                    tracing::error!("cannot read `{}`: {why}", path.display())
+                }
+            },
+            Report::Rotated { path, how } => {
+                let how = match how {
+                    Rotation::Renamed => "renamed",
+                    Rotation::Replaced => "replaced",
+                    Rotation::Truncated => "truncated",
+                    Rotation::Relinked => "its link leads elsewhere",
+                };
+                tracing::info!("`{}` was rotated ({how})", path.display());
+            }
+            Report::Journal { journal, state } => match state {
+                JournalState::Following => tracing::info!("following {journal}"),
+                JournalState::Unavailable(why) => {
+                    tracing::warn!("{journal}: {why}; waiting for it")
+                }
+            },
+            Report::CaughtUp { source } => tracing::debug!("{source}: read to the end"),
+            Report::Fault { source, what } => tracing::error!("{source}: {what}"),
+        }
+    }
+}
+
+/// A single address without its length.
+pub(crate) fn shown(prefix: ipnet::IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
+}
+
+fn name_of(who: &FailureId) -> String {
+    match who {
+        FailureId::Network(net) => shown(*net),
+        who => who.to_string(),
+    }
+}
+
+fn local(at: Timestamp) -> String {
+    match jiff::Timestamp::from_second(at.seconds()) {
+        Ok(at) => at.to_zoned(TimeZone::system()).strftime("%F %T").to_string(),
+        Err(_) => at.seconds().to_string(),
+    }
+}

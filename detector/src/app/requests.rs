@@ -1,0 +1,184 @@
+//! What the socket asks, carried out.
+use std::collections::HashSet;
+
+use super::{Daemon, act::shown, answers};
+use crate::{
+    config::{self, JailName, JailSettings, Problem, Severity},
+    control::{Asked, Refusal, Request, wire},
+    engine::{Ban, Event, ban_end},
+};
+
+/// What follows a request.
+pub(super) enum Next {
+    GoOn,
+    Stop { detach: bool },
+}
+
+impl Daemon {
+    pub(super) async fn answer(&mut self, asked: Asked) -> Next {
+        let mut next = Next::GoOn;
+        let answer = match asked.request {
+            Request::Ping => Ok(wire::Reply::Pong(wire::Pong { reply: "pong".into() })),
+            Request::Status => Ok(wire::Reply::Status(Box::new(answers::status(self)))),
+            Request::Jail(name) => answers::jail(self, &name).map(wire::Reply::Jail),
+            Request::Bans => Ok(wire::Reply::Bans(answers::bans(self))),
+            Request::Banned => Ok(wire::Reply::Banned(answers::banned(self))),
+            Request::Ban { prefixes, jail, seconds, force } => {
+                self.ban(&prefixes, jail, seconds, force)
+            }
+            Request::Unban { prefixes, jail } => self.known(jail).map(|jail| {
+                let unban =
+                    |prefix: &ipnet::IpNet| Event::Unban { prefix: *prefix, jail: jail.clone() };
+                let lifted = prefixes.iter().map(|prefix| self.event(unban(prefix)).changed).sum();
+                wire::Reply::Lifted(wire::BansLifted { lifted })
+            }),
+            Request::UnbanAll { jail } => self.known(jail).map(|jail| {
+                wire::Reply::Lifted(wire::BansLifted {
+                    lifted: self.event(Event::UnbanAll { jail }).changed,
+                })
+            }),
+            Request::Reload => self.reload().await.map(wire::Reply::Reloaded),
+            Request::Stop | Request::Detach => {
+                let detached = asked.request == Request::Detach;
+                next = Next::Stop { detach: detached };
+                let enforced =
+                    if detached || self.enforcer.is_none() { 0 } else { self.engine.bans().len() };
+                Ok(wire::Reply::Stopping(wire::Stopping { enforced, detached }))
+            }
+        };
+        // A client that did not wait for its answer has none.
+        let _ = asked.answer.send(answer);
+        next
+    }
+
+    /// A jail that is configured, or at least holds bans.
+    fn known(&self, jail: Option<String>) -> Result<Option<JailName>, Refusal> {
+        let Some(name) = jail else { return Ok(None) };
+        let jail = JailName::new(&name);
+        if self.engine.jail(&jail).is_some() || self.engine.bans().count_of(&jail) > 0 {
+            Ok(Some(jail))
+        } else {
+            Err(Refusal::NoSuchJail(name))
+        }
+    }
+
+    fn ban(
+        &mut self,
+        prefixes: &[ipnet::IpNet],
+        jail: Option<String>,
+        seconds: Option<i64>,
+        force: bool,
+    ) -> Result<wire::Reply, Refusal> {
+        let now = (self.clock)();
+        let own_time = match seconds {
+            None => None,
+            Some(-1) => Some(config::BanTime::Permanent),
+            Some(seconds) => match u32::try_from(seconds) {
+                Ok(seconds) if seconds > 0 => Some(config::BanTime::Seconds(seconds)),
+                _ => {
+                    return Err(Refusal::Invalid(format!(
+                        "a ban of {seconds} seconds: give a positive number, or -1"
+                    )));
+                }
+            },
+        };
+        let (name, scope, jail_time) = match jail {
+            None => (
+                JailName::new(answers::BY_HAND),
+                self.by_hand.clone(),
+                self.settings.default_ban_time,
+            ),
+            Some(name) => match self.engine.jail(&JailName::new(&name)) {
+                Some(jail) => {
+                    (jail.settings().name.clone(), jail.scope().clone(), jail.settings().ban_time)
+                }
+                None => return Err(Refusal::NoSuchJail(name)),
+            },
+        };
+        if let Some(enforcer) = &self.enforcer
+            && !force
+            && let Some((prefix, entry)) =
+                prefixes.iter().find_map(|prefix| Some((*prefix, enforcer.allowed_by(*prefix)?)))
+        {
+            return Err(Refusal::Invalid(format!(
+                "{} is on the allow list ({}) and would not be dropped; --force lists the ban all the same",
+                shown(prefix),
+                shown(entry)
+            )));
+        }
+        let until = ban_end(own_time.unwrap_or(jail_time), now);
+        let mut banned = 0;
+        for prefix in prefixes {
+            let carried = self.event(Event::Ban(Ban {
+                prefix: *prefix,
+                jail: name.clone(),
+                scope: scope.clone(),
+                since: now,
+                until,
+                failures: 0,
+                lines: Vec::new(),
+            }));
+            banned += carried.changed;
+            if let Some(error) = carried.refused {
+                let prefix = shown(*prefix);
+                return Err(Refusal::Failed(format!(
+                    "{prefix} and what follows it is not banned: {error}"
+                )));
+            }
+        }
+        Ok(wire::Reply::Made(wire::BansMade { banned }))
+    }
+
+    /// Reads the configuration again. What cannot be used changes nothing; a jail that has become broken
+    /// goes on as it was.
+    pub(super) async fn reload(&mut self) -> Result<wire::Reloaded, Refusal> {
+        let tree = self.tree.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(tree.as_ref()))
+            .await
+            .map_err(|error| Refusal::Failed(format!("reading the configuration failed: {error}")))?
+            .map_err(|problems| {
+                let told: Vec<String> = problems.iter().map(Problem::to_string).collect();
+                Refusal::Failed(format!("the configuration is kept as it was: {}", told.join("; ")))
+            })?;
+        let mut settings = loaded.settings;
+        self.problems = loaded.problems;
+        let broken: HashSet<JailName> = self
+            .problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .filter_map(|problem| problem.jail.clone())
+            .filter(|name| settings.jails.iter().all(|jail| jail.name != *name))
+            .collect();
+        let kept: Vec<JailSettings> = self
+            .settings
+            .jails
+            .iter()
+            .filter(|jail| broken.contains(&jail.name))
+            .cloned()
+            .collect();
+        for jail in &kept {
+            tracing::error!(
+                "[{}] is broken in the new configuration and goes on with the old one",
+                jail.name
+            );
+        }
+        settings.jails.extend(kept);
+        let positions = self.stop_readers().await;
+        let broken: Vec<JailName> = broken.into_iter().collect();
+        for effect in self.engine.reconfigure(&settings.jails, &broken, (self.clock)()) {
+            // Lifting cannot be refused.
+            let _ = self.carry_out(effect);
+        }
+        self.settings = settings;
+        if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
+        {
+            let notices = enforcer.reconfigure(&options);
+            self.notices(notices);
+        }
+        self.surroundings();
+        self.resolve_ignored().await;
+        self.start_readers(positions);
+        let problems = self.problems.iter().map(Problem::to_string).collect();
+        Ok(wire::Reloaded { jails: self.settings.jails.len(), problems })
+    }
+}
