@@ -6,6 +6,9 @@ const OVERRIDE: &str = "FAIL2XDP_OBJECT";
 
 fn main() -> ExitCode {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
+    // The shipped configuration is embedded, too: a file that is added would go unnoticed.
+    println!("cargo::rerun-if-changed=../config");
+    println!("cargo::rerun-if-changed=build.rs");
     let plain = match env::var_os(OVERRIDE) {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/fail2xdp.o"),

@@ -2,7 +2,14 @@
 mod enforcing;
 mod lab;
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::UdpSocket,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use enforcing::{
     ban, ban_until, dropped_of, host, in_an_hour, maintain_until, now, options, pins, prefix,
@@ -110,31 +117,113 @@ fn detaching_leaves_nothing_pinned_and_nothing_attached() {
 }
 
 #[test]
-fn maps_of_another_shape_are_replaced_and_never_adopted() {
+fn maps_of_another_shape_are_replaced_and_their_bans_go_on() {
     lab::alone(|| {
         let peer = lab::Peer::new();
         peer.connect("near", "far");
         let (mut enforcer, _) = start(&options(&["near"]));
+        let long = "a-jail-with-a-name-that-is-longer-than-the-sixty-bytes-of-one-piece-of-text";
         ban(&mut enforcer, "11.0.0.1");
+        enforcer
+            .ban(
+                prefix("11.0.0.1"),
+                &JailName::new(long),
+                &"tcp:22,25".parse().unwrap(),
+                Until::Forever,
+            )
+            .unwrap();
+        ban(&mut enforcer, "2001:db8::/48");
         drop(enforcer);
         // A map of the same name with another value: what an older or newer version might have left.
         let counters = pins().join("maps_1/COUNTERS");
         fs::remove_file(&counters).unwrap();
-        lab::run(&format!(
-            "bpftool map create {} type percpu_array key 4 value 8 entries 8 name COUNTERS",
-            counters.display()
-        ));
-        let (mut enforcer, _) = start(&options(&["near"]));
+        let map = "type percpu_array key 4 value 8 entries 8 name COUNTERS";
+        lab::run(&format!("bpftool map create {} {map}", counters.display()));
+        let (mut enforcer, adopted) = start(&options(&["near"]));
         let told = enforcer.maintain(now());
-        let why = told.iter().find_map(|notice| match notice {
-            Notice::Replaced { why, .. } => Some(why.clone()),
+        let replaced = told.iter().find_map(|notice| match notice {
+            Notice::Replaced { why, bans } => Some((why.clone(), *bans)),
             _ => None,
         });
-        assert!(why.expect("a notice").contains("COUNTERS"), "{told:?}");
+        let (why, bans) = replaced.unwrap_or_else(|| panic!("{told:?}"));
+        assert!(why.contains("COUNTERS"), "{why}");
+        assert_eq!(bans, 2);
+        let mut found: Vec<String> = adopted
+            .iter()
+            .map(|ban| format!("{} {} {}", ban.prefix, ban.jail, ban.scope))
+            .collect();
+        found.sort();
+        let second = format!("11.0.0.1/32 {long} tcp:22,25");
+        assert_eq!(found, [second.as_str(), "11.0.0.1/32 sshd all", "2001:db8::/48 sshd all"]);
         assert_eq!(enforcer.status().maps, pins().join("maps_2"));
         assert!(!pins().join("maps_1").exists());
-        ban(&mut enforcer, "11.0.0.2");
-        assert_eq!(dropped_of(&enforcer, &peer, vec![host(2)], 22), 1);
+        assert_eq!(dropped_of(&enforcer, &peer, vec![host(1), host(2)], 22), 1);
+    });
+}
+
+#[test]
+fn no_packet_of_a_banned_source_passes_while_daemons_follow_one_another() {
+    lab::alone(|| {
+        let peer = lab::Peer::new();
+        peer.connect("near", "far");
+        assert!(lab::reaches(&peer, "10.0.0.1".parse().unwrap()));
+        let (mut enforcer, _) = start(&options(&["near"]));
+        ban(&mut enforcer, "10.0.0.2");
+        let target = UdpSocket::bind("10.0.0.1:0").unwrap();
+        let address = target.local_addr().unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (flood, mut enforcer) = std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                peer.there(move || {
+                    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                    let mut sent = 0u64;
+                    while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                        sent += u64::from(socket.send_to(b"banned", address).is_ok());
+                    }
+                    sent
+                })
+            });
+            for round in 0..6 {
+                drop(enforcer);
+                if round == 3 {
+                    // This one cannot adopt: it fills new maps first.
+                    let counters = pins().join("maps_1/COUNTERS");
+                    fs::remove_file(&counters).unwrap();
+                    let map = "type percpu_array key 4 value 8 entries 8 name COUNTERS";
+                    lab::run(&format!("bpftool map create {} {map}", counters.display()));
+                }
+                let adopted;
+                (enforcer, adopted) = start(&options(&["near"]));
+                assert_eq!(adopted.len(), 1);
+            }
+            stop.send(()).unwrap();
+            (flood.join().unwrap(), enforcer)
+        });
+        target.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        assert!(target.recv(&mut [0; 16]).is_err(), "a packet of a banned source passed");
+        assert!(flood > 1000, "only {flood} packets were sent");
+        enforcer.unban(prefix("10.0.0.2"), &JailName::new("sshd")).unwrap();
+        assert!(lab::reaches(&peer, "10.0.0.1".parse().unwrap()));
+    });
+}
+
+#[test]
+fn bans_that_cannot_be_read_without_doubt_are_not_guessed() {
+    lab::alone(|| {
+        lab::run("ip link add near type veth peer name far");
+        let (mut enforcer, _) = start(&options(&["near"]));
+        ban(&mut enforcer, "11.0.0.1");
+        drop(enforcer);
+        // The same sizes, and nothing that says what the bytes mean.
+        let bans = pins().join("maps_1/BANS_V4");
+        fs::remove_file(&bans).unwrap();
+        let map = "type lpm_trie key 8 value 16 entries 1040 name BANS_V4 flags 1";
+        lab::run(&format!("bpftool map create {} {map}", bans.display()));
+        let (mut enforcer, adopted) = start(&options(&["near"]));
+        assert_eq!(adopted, []);
+        let told = enforcer.maintain(now());
+        let replaced = |notice: &Notice| matches!(notice, Notice::Replaced { why, bans: 0 } if why.contains("BANS_V4"));
+        assert!(told.iter().any(replaced), "{told:?}");
     });
 }
 
@@ -332,6 +421,42 @@ fn the_interfaces_of_the_default_routes_are_chosen() {
             "the gateway"
         );
         assert_eq!(enforcer.allowed_by(prefix("fd01::2")), Some(prefix("fd01::2")), "the gateway");
+    });
+}
+
+#[test]
+fn sampled_drops_and_the_programs_own_log_reach_the_log() {
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Page {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    lab::alone(|| {
+        let peer = lab::Peer::new();
+        peer.connect("near", "far");
+        let page = Page::default();
+        let writer = page.clone();
+        let log = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _log = tracing::subscriber::set_default(log);
+        let telling =
+            enforce::Options { events_per_second: 5, kernel_log: true, ..options(&["near"]) };
+        let (mut enforcer, _) = start(&telling);
+        ban(&mut enforcer, "11.0.0.1");
+        assert_eq!(dropped_of(&enforcer, &peer, vec![host(1); 50], 22), 50);
+        let told = || String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        maintain_until(&mut enforcer, |_, _| told().contains("kernel: ban "));
+        let samples = told().matches("dropped 11.0.0.1, tcp port 22, 60 bytes on near").count();
+        // At most so many a second and CPU.
+        assert!((1..=20).contains(&samples), "{samples} samples in {}", told());
     });
 }
 

@@ -8,6 +8,7 @@ use std::{
 use fail2xdp::{
     config::{self, Loaded, ReadFault, Severity, Tree},
     config_tree::DirTree,
+    engine::Matcher,
 };
 
 /// Jails of that tree that this version refuses: one opens ports instead of closing them, the other leaves it to a
@@ -106,6 +107,20 @@ fn every_jail_but_two_can_be_enabled() {
                     .find(|rest| regex.value.contains(rest));
                 assert_eq!(rest, None, "{default}: {:?}: {}", regex.place, regex.value);
             }
+        }
+    }
+}
+
+#[test]
+fn every_pattern_compiles() {
+    let names = all_jails(&tree());
+    for default in ["", "mode = aggressive", "usedns = no"] {
+        for jail in &load_with(default, &names).settings.jails {
+            let (matcher, errors) = Matcher::new(jail, jiff::tz::TimeZone::UTC);
+            assert_eq!(errors, [], "{default}: jail `{}`", jail.name);
+            // A filter that lacks the mode has no failregex, which is told as a problem of its own.
+            let armed = !jail.filter.failregex.is_empty();
+            assert_eq!(matcher.is_armed(), armed, "{default}: jail `{}`", jail.name);
         }
     }
 }

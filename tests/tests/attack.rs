@@ -10,7 +10,7 @@ fn check(label: &str, cast: Cast) {
     let site = Site::new(&net);
     let sshd = Sshd::start(&net, &site, LogTo::File);
     site.jails(&format!(
-        "[sshd]\nenabled = true\nbackend = pyinotify\nlogpath = {}\nmaxretry = 3\nfindtime = 60\nbantime = 8\n",
+        "[sshd]\nenabled = true\nbackend = pyinotify\nlogpath = {}\nmaxretry = 3\nfindtime = 60\nbantime = 12\n",
         sshd.auth_log().display()
     ));
     let _daemon = site.start();

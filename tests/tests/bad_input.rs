@@ -2,7 +2,7 @@
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, time::Duration};
 
 use fail2xdp_tests::{
-    ATTACKER, BYSTANDER, Daemon, Echo, Net, SERVER, Site, is_dropped, reaches, until,
+    ATTACKER, BYSTANDER, Daemon, Echo, Log, Net, SERVER, Site, is_dropped, reaches, run, until,
 };
 
 /// A jail that bans at the first failure.
@@ -35,6 +35,22 @@ fn a_missing_log_is_waited_for() {
     assert!(file_state(&site, "absent").contains("waiting"), "{}", file_state(&site, "absent"));
     site.log("absent.log");
     works(&site, "absent", "192.0.2.2");
+}
+
+#[test]
+fn a_machine_without_any_log_is_protected_once_it_has_one() {
+    let net = Net::new("bare");
+    let site = Site::new(&net);
+    fs::remove_file(site.path("config/jail.d/none.conf")).expect("every site has it");
+    let bare =
+        "mount -t tmpfs none /var/log && { ! [ -d /run/log ] || mount -t tmpfs none /run/log; }";
+    let mut daemon = Daemon::start(site.command_after(bare, &["run", "--interface", "s0"]));
+    daemon.wait_for_line("waiting", Duration::from_secs(5));
+    assert_eq!(site.json(&["status"])["jails"][0]["name"], "sshd", "as shipped");
+    let lines = Log::line_of(ATTACKER.v4).repeat(5);
+    let append = format!("printf %s '{lines}' >>/var/log/auth.log");
+    run("nsenter", &["-t", &daemon.pid().to_string(), "-m", "sh", "-c", &append]);
+    assert_eq!(site.wait_banned("10.9.0.2")["failures"], 5);
 }
 
 #[test]
@@ -89,17 +105,16 @@ fn without_privileges_the_way_out_is_named_and_works() {
 }
 
 #[test]
-fn a_kernel_without_type_information_is_named() {
+fn a_kernel_that_shows_no_type_information_protects_all_the_same() {
     let net = Net::new("btf");
     let site = Site::new(&net);
     site.log("good.log");
     site.jails(&jail(&site, "good"));
+    let echo = Echo::listen(&net.server, SocketAddr::new(SERVER.v4, 2222));
     let hide = "mount -t tmpfs none /sys/kernel/btf";
-    let output =
-        site.command_after(hide, &["run", "--interface", "s0"]).output().expect("unshare runs");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    // It either does without, or says what is missing and which kernels have it.
-    assert!(said.contains("ready") || said.contains("CONFIG_DEBUG_INFO_BTF"), "{said}");
+    let _daemon = Daemon::start(site.command_after(hide, &["run", "--interface", "s0"]));
+    works(&site, "good", "10.9.0.2");
+    assert!(is_dropped(&net.clients, ATTACKER.v4, echo.address()));
 }
 
 #[test]
@@ -118,10 +133,35 @@ fn mistakes_in_the_configuration_are_listed_with_their_place_and_stop_no_other_j
     let net = Net::new("config");
     let site = Site::new(&net);
     site.log("good.log");
-    let bad = "[DEFAULT]\nthis is no setting\n\n[regex]\nenabled = true\nlogpath = /dev/null\nport = 22\n\
-               failregex = ^(unclosed from <HOST>\n\n[nobody]\nenabled = true\nlogpath = /dev/null\nport = 22\n\
-               failregex = ^says nothing of anybody$\n\n[time]\nenabled = true\nfilter = sshd\nlogpath = /dev/null\n\
-               bantime = 10 parsecs\n\n[filter]\nenabled = true\nfilter = no-such-filter\nlogpath = /dev/null\n\n";
+    let bad = "\
+[junk]
+this is no setting
+
+[regex]
+enabled = yes
+filter = plain
+logpath = /dev/null
+failregex = ^(unclosed from <HOST>
+
+[nobody]
+enabled = yes
+filter = plain
+logpath = /dev/null
+failregex = ^says nothing of anybody$
+
+[time]
+enabled = yes
+filter = sshd
+logpath = /dev/null
+bantime = 10 parsecs
+
+[filter]
+enabled = yes
+filter = no-such-filter
+logpath = /dev/null
+
+";
+    site.write("config/filter.d/plain.conf", "[Definition]\nfailregex = ^refused <HOST>$\n");
     site.jails(&(bad.to_owned() + &jail(&site, "good")));
     let output = site.output(&["check"]);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -136,6 +176,24 @@ fn mistakes_in_the_configuration_are_listed_with_their_place_and_stop_no_other_j
     let problems = site.json(&["status"])["problems"].to_string();
     assert!(problems.contains("jail.local:8"), "status goes on saying it: {problems}");
     assert!(daemon.said().contains("jail.local:8"), "and the daemon said it: {}", daemon.said());
+}
+
+#[test]
+fn a_mistake_that_concerns_every_jail_refuses_the_start() {
+    let net = Net::new("default");
+    let site = Site::new(&net);
+    site.log("good.log");
+    // It may have been the address that must never be banned.
+    site.jails(&("[DEFAULT]\nignoreip 192.0.2.1\n\n".to_owned() + &jail(&site, "good")));
+    for words in [&["check"][..], &["run", "--interface", "s0"]] {
+        let output = site.output(words);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(
+            said.contains("jail.local:2") && said.contains("ignoreip 192.0.2.1"),
+            "{words:?}: {said}"
+        );
+    }
 }
 
 #[test]
@@ -160,7 +218,7 @@ fn what_is_no_address_is_never_banned() {
         ["999.1.1.1", "1.2.3", "1.2.3.4.5.6", "fd09::2::1", "0x7f.1", "", "::ffff:999.1.1.1"]
     {
         log.append(
-            &fail2xdp_tests::Log::line_of("192.0.2.77".parse().expect("it is an address"))
+            &Log::line_of("192.0.2.77".parse().expect("it is an address"))
                 .replace("192.0.2.77", nonsense),
         );
     }

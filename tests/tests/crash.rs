@@ -2,8 +2,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
-    ATTACKER, BYSTANDER, Echo, LogTo, Net, SERVER, Siege, Site, Sshd, attack::ends_on_time, flood,
-    is_dropped, now, reaches, unit, until,
+    ATTACKER, BYSTANDER, Daemon, Echo, LogTo, Net, SERVER, Siege, Site, Sshd, attack::ends_on_time,
+    flood, is_dropped, now, reaches, unit, until,
 };
 
 #[test]
@@ -112,4 +112,58 @@ fn a_ban_lapses_in_the_kernel_when_the_daemon_stays_dead() {
     until(Duration::from_secs(2), "a while later", || (now() > due + 0.5).then_some(()));
     let after = siege.end();
     assert!(after.opened + 3 >= after.tried && after.opened > 20, "and no longer: {after:?}");
+}
+
+/// A site with one address banned on port 2222 by a jail, in maps made for `bans` bans at first.
+#[track_caller]
+fn besieged<'net>(net: &'net Net, bans: u32) -> (Site<'net>, Echo, Daemon, Siege) {
+    let site = Site::new(net);
+    site.log("guard.log");
+    site.jails(&site.jail("guard", "guard.log", "port = 2222\nbantime = 600"));
+    site.settings(&format!("[Definition]\ninitial_bans = {bans}\n"));
+    let echo = Echo::listen(&net.server, SocketAddr::new(SERVER.v4, 2222));
+    let daemon = site.start();
+    site.json(&["ban", "10.9.0.2", "--jail", "guard"]);
+    let siege = Siege::begin(&net.clients, ATTACKER.v4, echo.address());
+    (site, echo, daemon, siege)
+}
+
+#[track_caller]
+fn nothing_came_through(siege: Siege) {
+    let seen = siege.end();
+    assert!(seen.tried > 50 && seen.opened == 0, "{seen:?}");
+}
+
+#[test]
+fn stops_starts_and_other_sizes_let_no_packet_through() {
+    let net = Net::new("sizes");
+    let (site, echo, daemon, siege) = besieged(&net, 256);
+    daemon.terminate();
+    let daemon = site.start();
+    daemon.kill();
+    // Other sizes are other maps: made, filled, and only then put to use.
+    site.settings("[Definition]\ninitial_bans = 4096\n");
+    let daemon = site.start();
+    assert_eq!(site.bans_of("10.9.0.2").len(), 1);
+    assert!(reaches(&net.clients, BYSTANDER.v4, echo.address()));
+    daemon.terminate();
+    nothing_came_through(siege);
+}
+
+#[test]
+fn maps_that_grow_let_no_packet_through() {
+    let net = Net::new("grow");
+    let (site, echo, _daemon, siege) = besieged(&net, 256);
+    let many: Vec<String> =
+        (0..3000).map(|nth| format!("198.18.{}.{}", nth / 250, nth % 250)).collect();
+    for some in many.chunks(500) {
+        let words: Vec<&str> =
+            ["ban", "--jail", "guard"].into_iter().chain(some.iter().map(String::as_str)).collect();
+        assert_eq!(site.json(&words)["banned"], some.len());
+    }
+    let room = || site.json(&["status"])["enforcement"]["capacity"]["ipv4_room"].as_u64();
+    until(Duration::from_secs(10), "the maps have grown", || (room() >= Some(3001)).then_some(()));
+    assert_eq!(site.bans().len(), 3001);
+    assert!(reaches(&net.clients, BYSTANDER.v4, echo.address()));
+    nothing_came_through(siege);
 }

@@ -16,7 +16,7 @@ const SHIPPED: &str = "";
 fn jail(sshd: &Sshd, matches: &str) -> String {
     format!(
         "[sshd]\nenabled = true\nbackend = systemd[journalpath=\"{}\"]\n{matches}\
-         maxretry = 3\nfindtime = 60\nbantime = 8\n",
+         maxretry = 3\nfindtime = 60\nbantime = 12\n",
         sshd.journal().display()
     )
 }
@@ -69,7 +69,7 @@ fn guesses_made_before_the_daemon_starts_count() {
     let net = Net::new("jnl-before");
     let site = Site::new(&net);
     let sshd = Sshd::start(&net, &site, LogTo::Journal);
-    site.jails(&jail(&sshd, UNIT).replace("bantime = 8", "bantime = 60"));
+    site.jails(&jail(&sshd, UNIT).replace("bantime = 12", "bantime = 60"));
     for _ in 0..3 {
         assert_eq!(guess(&net.clients, ATTACKER.v6, SERVER.v6, false), Login::Denied);
     }

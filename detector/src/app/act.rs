@@ -3,21 +3,25 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, resolve};
 use crate::{
+    enforce::EnforceError,
     engine::{Effect, Event, FailureId, Lifted, SparedBy, Timestamp},
     source::{FileState, JournalState, Report, Rotation},
 };
 
 impl Daemon {
     /// True when a ban was made or lifted.
-    pub(super) fn carry_out(&mut self, effect: Effect) -> bool {
-        match effect {
+    ///
+    /// # Errors
+    /// When the kernel's maps refuse a ban; it is then not listed either.
+    pub(super) fn carry_out(&mut self, effect: Effect) -> Result<bool, EnforceError> {
+        let changed = match effect {
             Effect::Ban { ban, prolonged } => {
                 if let Some(enforcer) = &mut self.enforcer
                     && let Err(error) = enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
                 {
                     tracing::error!("[{}] {} is NOT banned: {error}", ban.jail, shown(ban.prefix));
                     self.engine.refused(&ban);
-                    return false;
+                    return Err(error);
                 }
                 if prolonged {
                     tracing::info!("[{}] Prolong Ban {}", ban.jail, shown(ban.prefix));
@@ -92,7 +96,8 @@ impl Daemon {
                 });
                 false
             }
-        }
+        };
+        Ok(changed)
     }
 
     pub(super) fn report(&mut self, report: Report) {

@@ -24,7 +24,7 @@ use crate::{
     clock::{self, Clock},
     config::{self, Problem, Scope, Settings, Tree},
     control::{self, Asked, wire},
-    enforce::{self, Enforcer, LinkChange, Notice},
+    enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
     engine::{Ban, Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
 };
@@ -33,6 +33,10 @@ use crate::{
 const REPORTS: usize = 4096;
 /// Requests from the socket on their way; a client that finds it full waits.
 const REQUESTS: usize = 64;
+/// Reports worked off in one turn.
+const REPORTS_AT_ONCE: usize = 64;
+/// How long the socket has at the end to write its last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long look-ups of `ignoreip` names may hold up the start.
 const RESOLVE_AT_START: Duration = Duration::from_secs(5);
 /// How long the start waits for the readers' first word, so that it can say what was found.
@@ -55,6 +59,15 @@ pub struct Options {
     pub detach_on_exit: bool,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
+}
+
+/// What came of an event.
+#[derive(Debug, Default)]
+struct Carried {
+    /// Bans made or lifted.
+    changed: usize,
+    /// Why a ban could not be enforced, the last one's reason where several could not.
+    refused: Option<EnforceError>,
 }
 
 /// How the daemon ended.
@@ -89,13 +102,15 @@ pub(crate) struct Daemon {
 pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow::Result<Ended> {
     let clock: Clock = clock::now;
     let (ask, mut asked) = mpsc::channel::<Asked>(REQUESTS);
+    let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let mut serving = None;
     match control::bind(&options.socket).await {
         Ok(listener) => {
-            tokio::spawn(async move {
-                if let Err(error) = control::serve(listener, ask).await {
+            serving = Some(tokio::spawn(async move {
+                if let Err(error) = control::serve(listener, ask, closed).await {
                     tracing::error!("the control socket is gone: {error}");
                 }
-            });
+            }));
         }
         Err(control::BindError::Place { path, source }) if options.socket_optional => {
             tracing::warn!(
@@ -155,10 +170,10 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let detach = loop {
         let due = daemon.due();
-        // In the order of what may not wait: findings first.
+        // Whichever is ready, in turn: a flood of findings must not keep bans from ending, nor the other
+        // way round. Each turn is short.
         tokio::select! {
-            biased;
-            Some(report) = daemon.reports.1.recv() => daemon.report(report),
+            Some(report) = daemon.reports.1.recv() => daemon.reports_from(report),
             Some(event) = daemon.events.1.recv() => {
                 daemon.event(event);
             }
@@ -176,18 +191,37 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             () = sleep_until(due) => daemon.wake(),
         }
     };
-    daemon.finish(detach || options.detach_on_exit, &options.socket).await
+    let ended = daemon.finish(detach || options.detach_on_exit, &options.socket).await;
+    // Who asked for the end shall have the answer before the process is gone.
+    drop(close);
+    drop(asked);
+    if let Some(serving) = serving {
+        let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
+    }
+    ended
 }
 
 impl Daemon {
     /// Everything the engine decides is carried out here: the kernel first, words after.
-    fn event(&mut self, event: Event) -> usize {
+    fn event(&mut self, event: Event) -> Carried {
         let effects = self.engine.handle(event, (self.clock)());
-        let mut done = 0;
+        let mut carried = Carried::default();
         for effect in effects {
-            done += usize::from(self.carry_out(effect));
+            match self.carry_out(effect) {
+                Ok(changed) => carried.changed += usize::from(changed),
+                Err(error) => carried.refused = Some(error),
+            }
         }
-        done
+        carried
+    }
+
+    /// This report, and what waits behind it, for one turn.
+    fn reports_from(&mut self, report: Report) {
+        self.report(report);
+        for _ in 1..REPORTS_AT_ONCE {
+            let Ok(report) = self.reports.1.try_recv() else { return };
+            self.report(report);
+        }
     }
 
     fn link_changed(&mut self, change: LinkChange) {
@@ -307,7 +341,8 @@ impl Daemon {
         if let Some(enforcer) = &mut self.enforcer
             && enforcer.next_due() <= clock::monotonic()
         {
-            let notices = enforcer.maintain(now);
+            // Read anew: the engine's work may have taken a while, and a time that lags looks like a clock set back.
+            let notices = enforcer.maintain((self.clock)());
             self.notices(notices);
         }
     }

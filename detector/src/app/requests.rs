@@ -29,12 +29,12 @@ impl Daemon {
             Request::Unban { prefixes, jail } => self.known(jail).map(|jail| {
                 let unban =
                     |prefix: &ipnet::IpNet| Event::Unban { prefix: *prefix, jail: jail.clone() };
-                let lifted = prefixes.iter().map(|prefix| self.event(unban(prefix))).sum();
+                let lifted = prefixes.iter().map(|prefix| self.event(unban(prefix)).changed).sum();
                 wire::Reply::Lifted(wire::BansLifted { lifted })
             }),
             Request::UnbanAll { jail } => self.known(jail).map(|jail| {
                 wire::Reply::Lifted(wire::BansLifted {
-                    lifted: self.event(Event::UnbanAll { jail }),
+                    lifted: self.event(Event::UnbanAll { jail }).changed,
                 })
             }),
             Request::Reload => self.reload().await.map(wire::Reply::Reloaded),
@@ -107,20 +107,25 @@ impl Daemon {
             )));
         }
         let until = ban_end(own_time.unwrap_or(jail_time), now);
-        let banned = prefixes
-            .iter()
-            .map(|prefix| {
-                self.event(Event::Ban(Ban {
-                    prefix: *prefix,
-                    jail: name.clone(),
-                    scope: scope.clone(),
-                    since: now,
-                    until,
-                    failures: 0,
-                    lines: Vec::new(),
-                }))
-            })
-            .sum();
+        let mut banned = 0;
+        for prefix in prefixes {
+            let carried = self.event(Event::Ban(Ban {
+                prefix: *prefix,
+                jail: name.clone(),
+                scope: scope.clone(),
+                since: now,
+                until,
+                failures: 0,
+                lines: Vec::new(),
+            }));
+            banned += carried.changed;
+            if let Some(error) = carried.refused {
+                let prefix = shown(*prefix);
+                return Err(Refusal::Failed(format!(
+                    "{prefix} and what follows it is not banned: {error}"
+                )));
+            }
+        }
         Ok(wire::Reply::Made(wire::BansMade { banned }))
     }
 
@@ -161,7 +166,8 @@ impl Daemon {
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();
         for effect in self.engine.reconfigure(&settings.jails, &broken, (self.clock)()) {
-            self.carry_out(effect);
+            // Lifting cannot be refused.
+            let _ = self.carry_out(effect);
         }
         self.settings = settings;
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))

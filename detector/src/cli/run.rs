@@ -111,10 +111,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Kernel side as the command line overrides the configuration; `None` with mode `none`.
-fn kernel_options(
-    place: &Place,
-    args: &RunArgs,
-) -> app::KernelOptions {
+fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
     let (interfaces, pin_dir, mode) = (place.interface.clone(), place.pin.clone(), place.mode);
     let (observe, kernel_log) = (args.observe, args.kernel_log);
     Box::new(move |settings| {

@@ -38,8 +38,10 @@ impl Definition<'_> {
 
     /// The same with its tags untouched.
     pub(super) fn without_tags(&self, option: &str) -> Lookup {
-        let written = self.written(option).or_else(|| self.layers.own(DEFAULT, option));
-        written.map(|raw| self.expand(raw)).transpose()
+        match self.written(option)? {
+            None => self.expand(self.layers.own(DEFAULT, option)),
+            written => Ok(written),
+        }
     }
 
     /// Whether the option comes from `[Init]` or a parameter rather than from `[Definition]`.
@@ -52,13 +54,24 @@ impl Definition<'_> {
         self.layers.own(DEFINITION, option).is_some()
     }
 
-    fn written(&self, option: &str) -> Option<&Text> {
-        let files =
-            || self.layers.own(INIT, option).or_else(|| self.layers.own(DEFINITION, option));
-        self.params.get(option).or_else(files)
+    /// Parameter, else `[Init]`, else `[Definition]`.
+    fn written(&self, option: &str) -> Lookup {
+        match (self.params.get(option), self.layers.own(INIT, option)) {
+            (Some(param), _) => self.expand(Some(param)),
+            (None, Some(_)) => self.init(option),
+            (None, None) => self.expand(self.layers.own(DEFINITION, option)),
+        }
     }
 
-    fn expand(&self, raw: &Text) -> Result<Text, super::expand::ExpandError> {
+    /// An option of `[Init]`, which knows its own section before anything else and parameters last.
+    fn init(&self, option: &str) -> Lookup {
+        let context =
+            Context { built_in: Some(self.params), ..Context::of_file(self.layers, INIT) };
+        self.layers.own(INIT, option).map(|raw| context.expand(raw)).transpose()
+    }
+
+    fn expand(&self, raw: Option<&Text>) -> Lookup {
+        let Some(raw) = raw else { return Ok(None) };
         let init = self.layers.section(INIT).filter(|_| self.kind == Kind::Filter);
         let both;
         let over: &[_] = match init {
@@ -69,33 +82,33 @@ impl Definition<'_> {
             None => &[self.params],
         };
         let (layers, section) = (self.layers, DEFINITION);
-        Context { layers, section, over, built_in: None, known: None }.expand(raw)
+        let known = |option: &str| self.init(option);
+        let known: Option<&dyn Fn(&str) -> Lookup> = init.is_some().then_some(&known);
+        Context { layers, section, over, built_in: None, known }.expand(raw).map(Some)
     }
 
     fn tag(&self, tag: &str) -> Lookup {
-        if let Some(raw) = self.written(tag) {
-            return self.expand(raw).map(Some);
+        if let Some(text) = self.written(tag)? {
+            return Ok(Some(text));
         }
-        // Exact names failed; fail2ban now asks the files without regard to case.
+        // Exact names failed; fail2ban now asks without regard to case, and not `[Init]`.
         let lower = tag.to_lowercase();
-        let found = match tag.split_once('/') {
-            None => self.layers.raw(DEFINITION, &lower),
-            Some(("known", _)) => {
-                let option = lower.split_once('/').map_or("", |(_, option)| option);
-                let overridden =
-                    self.layers.own(INIT, option).filter(|_| self.params.contains_key(option));
-                let known = || self.layers.known(DEFINITION, option);
-                overridden.or_else(known).or_else(|| self.layers.raw(DEFINITION, option))
-            }
-            Some((section, _)) => {
-                let option = lower.split_once('/').map_or("", |(_, option)| option);
-                let own = self.layers.section(section).and_then(|found| found.options.get(option));
-                // A helper section's option is read in that section.
-                return own
-                    .map(|raw| Context::of_file(self.layers, section).expand(raw))
-                    .transpose();
-            }
+        let Some((section, _)) = tag.split_once('/') else {
+            let param = self.params.get(&lower);
+            return self.expand(param.or_else(|| self.layers.raw(DEFINITION, &lower)));
         };
-        found.map(|raw| self.expand(raw)).transpose()
+        let option = lower.split_once('/').map_or("", |(_, option)| option);
+        if section == "known" {
+            if let Some(text) = self.init(option)? {
+                return Ok(Some(text));
+            }
+            let known = self.layers.known(DEFINITION, option);
+            return self.expand(known.or_else(|| self.layers.raw(DEFINITION, option)));
+        }
+        // A helper section's option is read in that section, which inherits from `[DEFAULT]`.
+        match self.layers.section(section) {
+            Some(_) => Context::of_file(self.layers, section).get(option),
+            None => Ok(None),
+        }
     }
 }

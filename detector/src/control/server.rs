@@ -126,11 +126,16 @@ impl IntoResponse for Refusal {
 type Answer = Result<Json<wire::Reply>, Refusal>;
 type Caller = ConnectInfo<Peer>;
 
-/// Answers until the listener fails or the task is dropped.
+/// Answers until the listener fails or the other end of `closed` is dropped; answers that are on their way then
+/// are still written.
 ///
 /// # Errors
 /// When the socket cannot be served any longer.
-pub async fn serve(listener: UnixListener, owner: mpsc::Sender<Asked>) -> io::Result<()> {
+pub async fn serve(
+    listener: UnixListener,
+    owner: mpsc::Sender<Asked>,
+    closed: oneshot::Receiver<()>,
+) -> io::Result<()> {
     let fixed = |request: Request| {
         move |State(door): State<Door>, ConnectInfo(peer): Caller| async move {
             door.ask(peer, request).await.map(Json)
@@ -148,7 +153,11 @@ pub async fn serve(listener: UnixListener, owner: mpsc::Sender<Asked>) -> io::Re
         .route("/v1/detach", post(fixed(Request::Detach)))
         .layer(DefaultBodyLimit::max(BODY))
         .with_state(Door(owner));
-    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).await
+    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(async {
+            let _ = closed.await;
+        })
+        .await
 }
 
 async fn jail(

@@ -8,16 +8,20 @@ use fail2xdp_common::map;
 
 use super::{fault::EnforceError, sys};
 
-/// The first map in `folder` whose types differ from those of `object`, with both descriptions.
+/// The first of `maps` in `folder` whose types differ from those of `object`, with both descriptions.
 ///
 /// `None` also where the kernel does not show types to this process: then sizes and layout version must do.
-pub(super) fn difference(object: &[u8], folder: &Path) -> Result<Option<String>, EnforceError> {
+pub(super) fn difference(
+    object: &[u8],
+    folder: &Path,
+    maps: &[&str],
+) -> Result<Option<String>, EnforceError> {
     let wrong = |what: String| EnforceError::Object { what };
     let object = Object::parse(object).map_err(|fault| wrong(fault.to_string()))?;
     let own = object.btf.as_ref().ok_or_else(|| wrong("it carries no BTF".to_owned()))?.to_bytes();
     let own = Types::read(&own).ok_or_else(|| wrong("its BTF is damaged".to_owned()))?;
     let mut theirs: HashMap<u32, Vec<u8>> = HashMap::new();
-    for name in map::ALL {
+    for &name in maps {
         let path = folder.join(name);
         let fault = |doing| {
             move |source: io::Error| EnforceError::Pin { doing, path: folder.join(name), source }

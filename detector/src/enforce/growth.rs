@@ -38,11 +38,22 @@ pub(super) enum Growth {
     /// It went wrong; not again before then.
     Paused(Instant),
     /// A thread makes the new set.
-    Preparing(Receiver<Result<Set, EnforceError>>),
+    Preparing(Preparation),
     /// Bans are copied into the new set, these still to come.
     Filling(Box<Set>, IntoIter<IpNet>),
     /// The new set holds; counts are carried over from the old one, these still to come.
     Retiring(Box<Tables>, IntoIter<IpNet>),
+}
+
+/// A thread that makes a set. Dropping it waits for the end: the thread pins maps, and nobody else may until then.
+#[derive(Debug)]
+pub(super) struct Preparation(Receiver<Result<Set, EnforceError>>);
+
+impl Drop for Preparation {
+    fn drop(&mut self) {
+        // An error: its result was taken already.
+        let _ = self.0.recv();
+    }
 }
 
 /// What a step led to.
@@ -85,7 +96,7 @@ impl Growth {
             path: pins.set(number),
             source,
         })?;
-        *self = Growth::Preparing(receive);
+        *self = Growth::Preparing(Preparation(receive));
         Ok(true)
     }
 
@@ -99,9 +110,9 @@ impl Growth {
             }
             Growth::Preparing(ready) => {
                 let arrived = if whole {
-                    ready.recv().map_err(|_| TryRecvError::Disconnected)
+                    ready.0.recv().map_err(|_| TryRecvError::Disconnected)
                 } else {
-                    ready.try_recv()
+                    ready.0.try_recv()
                 };
                 match arrived {
                     Ok(Ok(set)) => {

@@ -14,6 +14,7 @@ use fail2xdp_common::{clock as ticking, map, program, report::ClockSample};
 
 use super::{
     clock::Ticks,
+    drops::Drops,
     fault::{EnforceError, Surroundings},
     link::Programs,
     sys,
@@ -23,13 +24,13 @@ use super::{
 /// Maps that two sets share while the daemon moves from one to the other, so that counts go on.
 const SHARED: [&str; 3] = [map::COUNTERS, map::EVENT_WINDOW, map::EVENTS];
 
-/// An object in the kernel.
+/// An object in the kernel, beside its maps.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    /// Its maps, new and empty or as they were pinned.
-    pub maps: Maps,
     /// Its programs, attached to nothing.
     pub programs: Programs,
+    /// What it says of single packets.
+    pub drops: Drops,
     /// Its clock.
     pub sampler: Sampler,
     /// What the programs take for time.
@@ -68,7 +69,7 @@ pub(super) fn load(
     folder: &Path,
     sizes: Sizes,
     before: Option<&Path>,
-) -> Result<Loaded, EnforceError> {
+) -> Result<(Maps, Loaded), EnforceError> {
     let surroundings = Surroundings::observe();
     surroundings.precheck()?;
     if surroundings.version() < (5, 11) {
@@ -76,14 +77,13 @@ pub(super) fn load(
         let unlimited = rustix::process::Rlimit { current: None, maximum: None };
         let _ = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited);
     }
-    let mut loaded = load_with(object, folder, sizes, before, ticking::JIFFIES)?;
+    let (maps, mut loaded) = load_with(object, folder, sizes, before, ticking::JIFFIES)?;
     loaded.ticks = Ticks::of(loaded.sampler.sample()?);
-    if loaded.ticks == Ticks::Coarse {
+    match loaded.ticks {
+        Ticks::Jiffies { .. } => Ok((maps, loaded)),
         // The pins of the first loading are taken over by the second.
-        loaded = load_with(object, folder, sizes, before, ticking::COARSE)?;
-        loaded.ticks = Ticks::Coarse;
+        Ticks::Coarse => load_with(object, folder, sizes, before, ticking::COARSE),
     }
-    Ok(loaded)
 }
 
 fn load_with(
@@ -92,7 +92,7 @@ fn load_with(
     sizes: Sizes,
     before: Option<&Path>,
     clock: u8,
-) -> Result<Loaded, EnforceError> {
+) -> Result<(Maps, Loaded), EnforceError> {
     let mut loader = EbpfLoader::new();
     loader.override_global(ticking::GLOBAL, &clock, true);
     for (name, entries) in sizes.entries() {
@@ -126,7 +126,9 @@ fn load_with(
     };
     let sampler = load_program(&mut ebpf, program::SAMPLE_CLOCK);
     let sampler = Sampler(sampler.map_err(|source| unverified(program::SAMPLE_CLOCK, &source))?);
-    Ok(Loaded { maps, programs: Programs { frags, plain }, sampler, ticks: Ticks::Coarse })
+    let drops = Drops::of(&mut ebpf, &maps)?;
+    let programs = Programs { frags, plain };
+    Ok((maps, Loaded { programs, drops, sampler, ticks: Ticks::Coarse }))
 }
 
 fn pin_fault(doing: &'static str, folder: &Path, name: &str, source: io::Error) -> EnforceError {

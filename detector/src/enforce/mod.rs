@@ -13,6 +13,7 @@
 mod attachments;
 mod btf;
 mod clock;
+mod drops;
 mod fault;
 mod growth;
 mod interfaces;
@@ -25,6 +26,7 @@ mod netlink;
 mod notice;
 mod pins;
 mod protect;
+mod salvage;
 mod sessions;
 mod set;
 mod start;
@@ -243,7 +245,8 @@ impl Enforcer {
     ///
     /// [`EnforceError::Pin`] names what could not be removed.
     pub fn detach(self) -> Result<Detached, EnforceError> {
-        let Enforcer { pins, .. } = self;
+        let Enforcer { pins, growth, .. } = self;
+        drop(growth);
         pins.remove_all().map(Detached::of)
     }
 

@@ -76,12 +76,11 @@ impl AllowList {
 
     /// The entry that covers the whole prefix: the widest, with its reason.
     pub fn covering(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
-        // A few dozen entries: own addresses, gateways, what is configured.
-        self.entries
-            .iter()
-            .filter(|(entry, _)| entry.contains(&prefix))
-            .map(|(&entry, &why)| (entry, why))
-            .min_by_key(|(entry, _)| entry.prefix_len())
+        // By length rather than by entry: a configured list may have thousands, and this is asked for every ban.
+        (0..=prefix.prefix_len()).find_map(|length| {
+            let wider = IpNet::new(prefix.addr(), length).ok()?.trunc();
+            self.entries.get(&wider).map(|&why| (wider, why))
+        })
     }
 
     /// Whether exactly this entry is on it.

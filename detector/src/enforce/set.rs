@@ -1,12 +1,14 @@
 //! One set: an object in the kernel, its maps pinned in one folder, and the table that writes them.
 use std::{path::PathBuf, time::Instant};
 
+use fail2xdp_common::map;
+
 use super::{
+    attachments::chain,
     btf,
-    clock::{Renewal, Ticks},
+    clock::Renewal,
     fault::EnforceError,
-    link::Programs,
-    load::{self, Loaded, Sampler},
+    load::{self, Loaded},
     pins::PinDir,
     protect::AllowList,
     tables::{Differences, Maps, Sizes, Tables},
@@ -44,10 +46,8 @@ pub(super) struct Set {
     pub folder: PathBuf,
     /// The writer of its maps.
     pub tables: Tables,
-    /// Its programs.
-    pub programs: Programs,
-    sampler: Sampler,
-    ticks: Ticks,
+    /// Its programs, its clock, its samples.
+    pub object: Loaded,
     renewal: Renewal,
 }
 
@@ -62,13 +62,10 @@ impl Set {
         sizes: Sizes,
         before: Option<PathBuf>,
     ) -> Result<Set, EnforceError> {
-        let Loaded { maps, programs, sampler, ticks } =
-            load::load(plan.object, &folder, sizes, before.as_deref())?;
+        let (maps, object) = load::load(plan.object, &folder, sizes, before.as_deref())?;
         let tables = Tables::fresh(maps)
             .map_err(|source| EnforceError::Table { doing: "prepare the maps", source })?;
-        let mut set = Set::with(number, folder, tables, programs, sampler, ticks, plan);
-        set.prepare(plan)?;
-        Ok(set)
+        Set::prepared(number, folder, tables, object, plan)
     }
 
     /// Takes over the maps pinned in `folder`, after comparing each one's shape, types and layout.
@@ -83,33 +80,31 @@ impl Set {
     ) -> Result<Result<(Set, Differences), String>, EnforceError> {
         let sizes = match Maps::open(&folder) {
             Ok(maps) => maps.sizes(),
-            Err(differs) => return Ok(Err(super::attachments::chain(&differs))),
+            Err(differs) => return Ok(Err(chain(&differs))),
         };
-        if let Some(differs) = btf::difference(plan.object, &folder)? {
+        if let Some(differs) = btf::difference(plan.object, &folder, &map::ALL)? {
             return Ok(Err(differs));
         }
-        let Loaded { maps, programs, sampler, ticks } =
-            load::load(plan.object, &folder, sizes, None)?;
+        let (maps, object) = load::load(plan.object, &folder, sizes, None)?;
         let (tables, mended) = match Tables::adopt(maps) {
             Ok(adopted) => adopted,
-            Err(differs) => return Ok(Err(super::attachments::chain(&differs))),
+            Err(differs) => return Ok(Err(chain(&differs))),
         };
-        let mut set = Set::with(number, folder, tables, programs, sampler, ticks, plan);
-        set.prepare(plan)?;
+        let set = Set::prepared(number, folder, tables, object, plan)?;
         Ok(Ok((set, mended)))
     }
 
-    fn with(
+    fn prepared(
         number: u32,
         folder: PathBuf,
         tables: Tables,
-        programs: Programs,
-        sampler: Sampler,
-        ticks: Ticks,
+        object: Loaded,
         plan: &Blueprint,
-    ) -> Set {
+    ) -> Result<Set, EnforceError> {
         let renewal = Renewal::done(Instant::now(), plan.wall());
-        Set { number, folder, tables, programs, sampler, ticks, renewal }
+        let mut set = Set { number, folder, tables, object, renewal };
+        set.prepare(plan)?;
+        Ok(set)
     }
 
     /// Clock, flags and allow list as this daemon wants them: before the first packet is judged by them.
@@ -129,8 +124,9 @@ impl Set {
     /// Makes the kernel's clock show `now`.
     pub fn set_clock(&mut self, now: Timestamp) -> Result<(), EnforceError> {
         let at = Instant::now();
-        let sample = self.sampler.sample()?;
-        self.tables.set_clock(self.ticks.scale(), self.ticks.offset(sample.ticks, now));
+        let sample = self.object.sampler.sample()?;
+        let ticks = self.object.ticks;
+        self.tables.set_clock(ticks.scale(), ticks.offset(sample.ticks, now));
         self.renewal = Renewal::done(at, now);
         Ok(())
     }
@@ -150,7 +146,7 @@ impl Set {
     /// Makes this the set in use, and its program the pinned one.
     pub fn install(&self, pins: &PinDir) -> Result<(), EnforceError> {
         pins.turn_to(self.number)?;
-        pins.pin_program(self.programs.first())
+        pins.pin_program(self.object.programs.first())
     }
 }
 

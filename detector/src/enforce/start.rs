@@ -12,9 +12,9 @@ use super::{
     notice::Notice,
     pins::PinDir,
     protect::AllowList,
-    sessions,
+    salvage, sessions,
     set::{Blueprint, Set},
-    tables::{self, Hold, Maps, Sizes, Tables},
+    tables::{self, Hold, Sizes},
     until,
     upkeep::Upkeep,
 };
@@ -62,11 +62,11 @@ impl Enforcer {
         let attached = started.and_then(|set| {
             set.install(&pins)?;
             let mut attachments = Attachments::new(&pins, options.interfaces.clone(), options.mode);
-            let mut told = attachments.adopt(&pins, &network, &set.programs)?;
-            told.extend(attachments.follow(&network, &set.programs));
+            let mut told = attachments.adopt(&pins, &network, &set.object.programs)?;
+            told.extend(attachments.follow(&network, &set.object.programs));
             while let Some(again) = attachments.again() {
                 std::thread::sleep(again.saturating_duration_since(Instant::now()));
-                told.extend(attachments.follow(&network, &set.programs));
+                told.extend(attachments.follow(&network, &set.object.programs));
             }
             match attachments.refusals() {
                 reasons if attachments.is_empty() && !reasons.is_empty() => {
@@ -137,22 +137,23 @@ fn first_set(
         }
         Err(why) => why,
     };
-    // Not of this version, and perhaps still readable: then no ban is lost.
-    let old = Maps::open(&folder).and_then(Tables::adopt).map(|(tables, _)| tables).ok();
-    let load = old.as_ref().map(Tables::load).unwrap_or_default();
+    let old = salvage::bans(plan.object, &folder);
+    let count = |v4: bool| old.iter().filter(|ban| ban.prefix.addr().is_ipv4() == v4).count();
     // Room for half as many more than there are, or it would have to grow at once.
-    let roomy = |bans: u32| room.max(bans.saturating_add(bans / 2));
+    let roomy =
+        |bans: usize| room.max(u32::try_from(bans.saturating_mul(3) / 2).unwrap_or(u32::MAX));
     let number = before + 1;
-    let sizes = Sizes::for_bans(roomy(load.v4.bans), roomy(load.v6.bans));
+    let sizes = Sizes::for_bans(roomy(count(true)), roomy(count(false)));
     let mut set = Set::make(plan, number, pins.make_set(number)?, sizes, None)?;
-    if let Some(old) = &old {
-        for prefix in old.prefixes() {
-            let carried = set.tables.carry(prefix, old);
-            carried.map_err(|source| EnforceError::Table { doing: "carry a ban over", source })?;
-            set.tables.credit(prefix, old.traffic(prefix).unwrap_or_default());
+    for ban in &old {
+        for hold in &ban.holds {
+            set.tables
+                .ban(ban.prefix, hold)
+                .map_err(|source| EnforceError::Table { doing: "carry a ban over", source })?;
         }
+        set.tables.credit(ban.prefix, ban.dropped);
     }
-    notices.push(Notice::Replaced { why, bans: set.tables.prefixes().count() });
+    notices.push(Notice::Replaced { why, bans: old.len() });
     Ok(set)
 }
 

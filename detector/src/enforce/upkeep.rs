@@ -23,7 +23,7 @@ const SETTLING: Duration = Duration::from_millis(10);
 /// Entries compared at once, and the pause for other work after it.
 const COMPARED: usize = 1000;
 const BREATH: Duration = Duration::from_millis(20);
-/// Counts are taken out of so many lines of each family so often.
+/// Samples are read, and counts taken out of so many lines of each family, so often.
 const HARVEST: Duration = Duration::from_secs(5);
 const HARVESTED: u32 = 16_384;
 /// Fewer packets in a minute say nothing of their kind.
@@ -88,7 +88,7 @@ impl Enforcer {
             self.grow(now, at, false);
         }
         if self.attachments.again().is_some_and(|due| due <= at) {
-            let told = self.attachments.follow(&self.network, &self.set.programs);
+            let told = self.attachments.follow(&self.network, &self.set.object.programs);
             self.notices.extend(told);
         }
         if self.upkeep.refused > 0 && self.upkeep.tell_refused <= at {
@@ -106,6 +106,7 @@ impl Enforcer {
         }
         if self.upkeep.harvest <= at {
             self.upkeep.harvest = at + HARVEST;
+            self.set.object.drops.tell(&self.network);
             self.set.tables.harvest(seconds(Until::At(now)), HARVESTED);
         }
         std::mem::take(&mut self.notices)
@@ -138,7 +139,7 @@ impl Enforcer {
             LinkChange::Network(network) => {
                 self.network = *network;
                 self.renew_allow_list();
-                let told = self.attachments.follow(&self.network, &self.set.programs);
+                let told = self.attachments.follow(&self.network, &self.set.object.programs);
                 self.notices.extend(told);
             }
         }
@@ -224,7 +225,7 @@ impl Enforcer {
                     return;
                 }
                 let old = std::mem::replace(&mut self.set, *set);
-                let told = self.attachments.update(&self.network, &self.set.programs);
+                let told = self.attachments.update(&self.network, &self.set.object.programs);
                 // That the program was swapped is no news, that it could not be is.
                 self.notices.extend(told.into_iter().filter(Notice::is_alarm));
                 let load = self.set.tables.load();
@@ -277,4 +278,40 @@ fn unjudged(before: &Counters, now: &Counters) -> Option<Notice> {
         not_ip,
         unreadable,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use fail2xdp_common::report::Counter;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(passed: u64, not_ip: u64, unreadable: u64, expect: Option<u8>) {
+        let row = |packets| Counter { packets, bytes: 60 * packets };
+        let before = Counters { passed: row(5000), not_ip: row(4000), ..Counters::default() };
+        let now = Counters {
+            passed: row(5000 + passed),
+            not_ip: row(4000 + not_ip),
+            unreadable: row(unreadable),
+            ..before
+        };
+        let alarm = unjudged(&before, &now);
+        let percent = alarm.as_ref().map(|notice| match notice {
+            Notice::Unjudged { percent, .. } => *percent,
+            other => panic!("{other}"),
+        });
+        assert_eq!(percent, expect, "{passed} passed, {not_ip} not IP, {unreadable} unreadable");
+        assert!(alarm.is_none_or(|notice| notice.is_alarm()));
+    }
+
+    #[test]
+    fn an_alarm_is_raised_when_over_a_tenth_of_a_minutes_packets_cannot_be_judged() {
+        check(9000, 500, 500, None);
+        check(8800, 600, 600, Some(12));
+        check(0, 0, 10_000, Some(100));
+        check(0, 0, 0, None);
+        // A quiet network says little: neighbour discovery is most of it.
+        check(10, 500, 0, None);
+    }
 }

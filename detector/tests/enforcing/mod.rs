@@ -3,7 +3,7 @@
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use fail2xdp::{
@@ -35,8 +35,7 @@ pub fn options(interfaces: &[&str]) -> Options {
 }
 
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    Timestamp::from_micros(i64::try_from(since.as_micros()).expect("before 292,000"))
+    fail2xdp::clock::now()
 }
 
 pub fn in_an_hour() -> Until {

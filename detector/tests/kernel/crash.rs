@@ -35,10 +35,16 @@ enum Operation {
 impl Operation {
     fn on_tables(&self, tables: &mut Tables) {
         match self {
-            Operation::Ban(prefix, hold) => drop(tables.ban(*prefix, &real(hold)).expect("room for a ban")),
-            Operation::Unban(prefix, jail) => drop(tables.unban(*prefix, jail).expect("a map that can be written")),
+            Operation::Ban(prefix, hold) => {
+                drop(tables.ban(*prefix, &real(hold)).expect("room for a ban"))
+            }
+            Operation::Unban(prefix, jail) => {
+                drop(tables.unban(*prefix, jail).expect("a map that can be written"))
+            }
             Operation::Allow(prefix) => tables.allow(*prefix).expect("room for an allow entry"),
-            Operation::Disallow(prefix) => tables.disallow(*prefix).expect("a map that can be written"),
+            Operation::Disallow(prefix) => {
+                tables.disallow(*prefix).expect("a map that can be written")
+            }
             Operation::Harvest => tables.harvest(NOW, u32::MAX),
         }
     }
@@ -47,7 +53,9 @@ impl Operation {
         match self {
             Operation::Ban(prefix, hold) => model.ban(*prefix, hold.clone()),
             Operation::Unban(prefix, jail) => drop(model.unban(*prefix, jail)),
-            Operation::Allow(prefix) if !model.allowed.contains(prefix) => model.allowed.push(*prefix),
+            Operation::Allow(prefix) if !model.allowed.contains(prefix) => {
+                model.allowed.push(*prefix)
+            }
             Operation::Disallow(prefix) => model.allowed.retain(|allowed| allowed != prefix),
             Operation::Allow(_) | Operation::Harvest => {}
         }
@@ -110,10 +118,14 @@ impl Scene {
                 for (packet, truth) in packets {
                     let action = self.lab.run(packet);
                     let fits = |model: &&&Model| {
-                        (model.verdict(truth, now).0 == Outcome::Dropped) == (action == Action::Drop)
+                        (model.verdict(truth, now).0 == Outcome::Dropped)
+                            == (action == Action::Drop)
                     };
                     let holds = || -> Vec<_> {
-                        models.iter().map(|model| (model.verdict(truth, now), Self::covering(model, truth))).collect()
+                        models
+                            .iter()
+                            .map(|model| (model.verdict(truth, now), Self::covering(model, truth)))
+                            .collect()
                     };
                     assert!(
                         models.iter().any(|model| fits(&model)),
@@ -131,16 +143,23 @@ impl Scene {
 
     fn covering(model: &Model, truth: &Truth) -> Vec<(IpNet, Vec<Hold>)> {
         let Truth::Ip { source, .. } = truth else { return Vec::new() };
-        model.prefixes().filter(|net| net.contains(source)).map(|net| (net, model.holds(net))).collect()
+        model
+            .prefixes()
+            .filter(|net| net.contains(source))
+            .map(|net| (net, model.holds(net)))
+            .collect()
     }
 
     /// A new daemon takes over; its bans are those of one of the models, whose number is returned.
     fn adopt(&mut self, models: &[&Model], when: &str) -> usize {
-        let (tables, _) = Tables::adopt(self.lab.maps()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
+        let (tables, _) =
+            Tables::adopt(self.lab.maps()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
         self.tables = tables;
-        let again = self.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
+        let again =
+            self.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
         assert!(again.is_none(), "{when}: adopted, yet {again}");
-        let mut found: Vec<_> = self.tables.bans().map(|(net, holds)| (net, model(holds))).collect();
+        let mut found: Vec<_> =
+            self.tables.bans().map(|(net, holds)| (net, model(holds))).collect();
         found.sort_by_key(|(net, _)| *net);
         let mut allowed: Vec<IpNet> = self.tables.allowed().collect();
         allowed.sort();
@@ -151,9 +170,12 @@ impl Scene {
             wanted == allowed && bans == found
         };
         models.iter().position(fits).unwrap_or_else(|| {
-            let of = |model: &&Model| -> Vec<_> { model.prefixes().map(|net| (net, model.holds(net))).collect() };
+            let of = |model: &&Model| -> Vec<_> {
+                model.prefixes().map(|net| (net, model.holds(net))).collect()
+            };
             let (before, after) = (of(&models[0]), of(models.last().expect("two models")));
-            let odd: Vec<_> = found.iter().filter(|ban| !before.contains(ban) || !after.contains(ban)).collect();
+            let odd: Vec<_> =
+                found.iter().filter(|ban| !before.contains(ban) || !after.contains(ban)).collect();
             panic!("{when}: the adopted bans are neither those of before nor of after: {odd:#?}")
         })
     }
@@ -186,7 +208,11 @@ impl Scene {
             self.tables.unban(prefix, &jail).expect("a map that can be written");
         }
         for jail in before.jails(prefix) {
-            let hold = before.holds(prefix).into_iter().find(|hold| hold.jail == jail).expect("its own hold");
+            let hold = before
+                .holds(prefix)
+                .into_iter()
+                .find(|hold| hold.jail == jail)
+                .expect("its own hold");
             self.tables.ban(prefix, &real(&hold)).expect("room for a ban");
         }
         if before.allowed.contains(&prefix) {
@@ -207,7 +233,9 @@ fn operation(random: &mut Random, model: &Model) -> Operation {
             let jails = model.jails(prefix);
             Operation::Unban(prefix, jails[random.below(jails.len())].clone())
         }
-        10 if !model.allowed.is_empty() && random.one_in(2) => Operation::Disallow(random.pick(&model.allowed)),
+        10 if !model.allowed.is_empty() && random.one_in(2) => {
+            Operation::Disallow(random.pick(&model.allowed))
+        }
         10 => Operation::Allow(random.prefix()),
         _ => Operation::Harvest,
     }
@@ -254,7 +282,9 @@ fn a_writer_that_dies_anywhere_leaves_before_or_after() {
 fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
     let mut random = Random::new();
     let mut scene = Scene::new();
-    let address = |nth: u32| IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + nth * 7919)));
+    let address = |nth: u32| {
+        IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + nth * 7919)))
+    };
     for nth in 0..1000 {
         scene.apply(&Operation::Ban(address(nth), random.hold(3)));
     }

@@ -81,7 +81,11 @@ impl Frame {
         let mut frame = Frame::from(BANNED_V4.into());
         for word in text.split_whitespace() {
             let (name, value) = word.split_once(['=', '+']).unwrap_or((word, ""));
-            let number = || value.parse::<u16>().unwrap_or_else(|_| panic!("`{word}` wants a number, in `{text}`"));
+            let number = || {
+                value
+                    .parse::<u16>()
+                    .unwrap_or_else(|_| panic!("`{word}` wants a number, in `{text}`"))
+            };
             let mut extension = |kind| {
                 let more = if value.is_empty() { 0 } else { number() };
                 frame.extensions.push(Extension { kind, more });
@@ -89,7 +93,10 @@ impl Frame {
             match name {
                 "vlan" => frame.tags.push(0x8100),
                 "qinq" => frame.tags.push(0x88a8),
-                "type" => frame.ether_type = Some(u16::from_str_radix(value, 16).expect("a hexadecimal EtherType")),
+                "type" => {
+                    frame.ether_type =
+                        Some(u16::from_str_radix(value, 16).expect("a hexadecimal EtherType"))
+                }
                 "v4" if value.is_empty() => frame.source = BANNED_V4.into(),
                 "v6" if value.is_empty() => frame.source = BANNED_V6.into(),
                 "v4" | "v6" => frame.source = value.parse().expect("an address"),
@@ -151,7 +158,8 @@ impl Frame {
                 later_fragment = self.fragment_offset & 0x1fff != 0;
             }
             IpAddr::V6(source) => {
-                let kinds: Vec<u8> = self.extensions.iter().map(|extension| extension.kind).collect();
+                let kinds: Vec<u8> =
+                    self.extensions.iter().map(|extension| extension.kind).collect();
                 let next = |nth: usize| kinds.get(nth).copied().unwrap_or(self.protocol);
                 bytes.extend([0x60, 0, 0, 0, 0, 40, next(0), 64]);
                 bytes.extend(source.octets());
@@ -192,12 +200,18 @@ impl Frame {
         } else if length < ip + if self.source.is_ipv4() { 16 } else { 24 } {
             Truth::Unreadable
         } else {
-            let followed = needed.iter().take_while(|(end, later)| length >= *end && !later).count();
+            let followed =
+                needed.iter().take_while(|(end, later)| length >= *end && !later).count();
             let known = followed == needed.len() && needed.len() <= MAX_EXTENSIONS;
-            let false_length = self.header_words.is_some_and(|words| words != 5 + self.option_words);
-            let has_port = known && matches!(self.protocol, 6 | 17) && !later_fragment && length >= l4 + 4;
+            let false_length =
+                self.header_words.is_some_and(|words| words != 5 + self.option_words);
+            let has_port =
+                known && matches!(self.protocol, 6 | 17) && !later_fragment && length >= l4 + 4;
             // A header shorter than any can be shows no port; one merely false shows whatever is there.
-            assert!(!false_length || self.header_words < Some(5), "a packet whose truth is not known: {self:?}");
+            assert!(
+                !false_length || self.header_words < Some(5),
+                "a packet whose truth is not known: {self:?}"
+            );
             Truth::Ip {
                 source: self.source,
                 protocol: known.then_some(self.protocol),

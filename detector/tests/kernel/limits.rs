@@ -38,7 +38,9 @@ fn packet(text: &str) -> Vec<u8> {
 fn when_no_scope_number_is_left_a_jail_is_enforced_on_every_port_of_its_protocol() {
     let (mut lab, mut tables) = small();
     for nth in 0..60 {
-        let banned = tables.ban(address(nth), &hold("jail", &format!("tcp:{}", 1000 + nth), NOW + 5)).expect("room");
+        let banned = tables
+            .ban(address(nth), &hold("jail", &format!("tcp:{}", 1000 + nth), NOW + 5))
+            .expect("room");
         assert_eq!(banned.widened, None, "scope {nth}");
     }
     let widened = tables.ban(banned(), &hold("jail", "tcp:22", NOW + 5)).expect("room").widened;
@@ -63,7 +65,8 @@ fn when_no_scope_number_is_left_a_jail_is_enforced_on_every_port_of_its_protocol
 fn a_ninth_jail_shares_a_slot_and_is_never_dropped() {
     let (mut lab, mut tables) = small();
     for nth in 0..8 {
-        let alone = tables.ban(banned(), &hold(&format!("jail {nth}"), &format!("tcp:{nth}"), NOW + 10 + nth));
+        let alone = tables
+            .ban(banned(), &hold(&format!("jail {nth}"), &format!("tcp:{nth}"), NOW + 10 + nth));
         assert!(!alone.expect("room").merged);
     }
     let ninth = tables.ban(banned(), &hold("ninth", "tcp:22", NOW + 13)).expect("room");
@@ -81,10 +84,19 @@ fn a_ninth_jail_shares_a_slot_and_is_never_dropped() {
 #[test]
 fn when_further_slots_are_full_a_second_jail_shares_the_first_ones() {
     let (mut lab, mut tables) = small();
-    let room = lab.maps().handle_to(map::MORE_SLOTS).expect("a map").info().expect("its description").max_entries();
+    let room = lab
+        .maps()
+        .handle_to(map::MORE_SLOTS)
+        .expect("a map")
+        .info()
+        .expect("its description")
+        .max_entries();
     for nth in 0..room {
         tables.ban(address(nth), &hold("one", "tcp:1", NOW + 5)).expect("room");
-        assert!(!tables.ban(address(nth), &hold("two", "tcp:2", NOW + 5)).expect("room").merged, "{nth} of {room}");
+        assert!(
+            !tables.ban(address(nth), &hold("two", "tcp:2", NOW + 5)).expect("room").merged,
+            "{nth} of {room}"
+        );
     }
     tables.ban(banned(), &hold("one", "tcp:22", NOW + 5)).expect("room");
     assert!(tables.ban(banned(), &hold("two", "tcp:23", NOW + 9)).expect("room").merged);
@@ -105,7 +117,9 @@ fn a_full_family_is_refused_by_name_and_the_other_goes_on() {
     assert_eq!((tables.load().v4.bans, tables.load().v4.capacity), (1024, 1024));
     // Those that are there can still change, and others come when one goes.
     tables.ban(address(3), &hold("jail", "tcp", NOW + 50)).expect("room for a change");
-    tables.ban("2001:db8::1/128".parse().expect("an address"), &hold("jail", "all", NOW + 5)).expect("room for IPv6");
+    tables
+        .ban("2001:db8::1/128".parse().expect("an address"), &hold("jail", "all", NOW + 5))
+        .expect("room for IPv6");
     tables.unban(address(4), "jail").expect("a map that can be written");
     tables.ban(banned(), &hold("jail", "all", NOW + 5)).expect("room again");
     assert_eq!(lab.run(&packet("v4 tcp=22")), Action::Drop);
@@ -137,12 +151,15 @@ fn a_comparison_in_small_steps_mends_what_was_tampered_with() {
     for nth in 0..50 {
         tables.ban(address(nth), &hold("jail", "tcp:22", NOW + 5)).expect("room");
     }
-    tables.ban("203.0.113.0/24".parse().expect("a network"), &hold("jail", "all", NOW + 5)).expect("room");
+    tables
+        .ban("203.0.113.0/24".parse().expect("a network"), &hold("jail", "all", NOW + 5))
+        .expect("room");
     // A second writer, which must not be: it knows none of these bans.
     other.ban(banned(), &hold("stranger", "all", NOW + 5)).expect("room");
     let strays = other.compare(usize::MAX).expect("maps that can be read").expect("all at once");
     assert_eq!(strays.bans_stray, 51, "{strays}");
-    let steps = (1..).find_map(|step| Some((step, tables.compare(8).expect("maps that can be read")?)));
+    let steps =
+        (1..).find_map(|step| Some((step, tables.compare(8).expect("maps that can be read")?)));
     let (steps, differences) = steps.expect("an end");
     assert!(steps > 10, "{steps} steps");
     assert_eq!((differences.bans_missing, differences.bans_stray), (51, 1), "{differences}");

@@ -1,8 +1,8 @@
 //! The program and its maps, run by the kernel itself (`BPF_PROG_TEST_RUN`): no interface, no traffic.
 //! Needs root (or CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON) and fails without.
-mod lab;
 mod crash;
 mod frame;
+mod lab;
 mod limits;
 mod model;
 mod object;

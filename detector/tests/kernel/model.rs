@@ -11,7 +11,9 @@ use crate::frame::Truth;
 pub fn in_scope(scope: &Scope, protocol: Option<u8>, port: Option<u16>) -> bool {
     let (Scope::Only(traffic), Some(protocol)) = (scope, protocol) else { return true };
     traffic.iter().filter(|share| share.protocol == protocol).any(|share| match port {
-        Some(port) if !share.ports.is_empty() => share.ports.iter().any(|&(from, to)| from <= port && port <= to),
+        Some(port) if !share.ports.is_empty() => {
+            share.ports.iter().any(|&(from, to)| from <= port && port <= to)
+        }
         _ => true,
     })
 }
@@ -132,8 +134,13 @@ impl Model {
 
     /// The holds on a prefix, sorted by jail.
     pub fn holds(&self, prefix: IpNet) -> Vec<Hold> {
-        let mut holds: Vec<Hold> =
-            self.bans.get(&prefix).into_iter().flatten().flat_map(|slot| slot.all().cloned()).collect();
+        let mut holds: Vec<Hold> = self
+            .bans
+            .get(&prefix)
+            .into_iter()
+            .flatten()
+            .flat_map(|slot| slot.all().cloned())
+            .collect();
         holds.sort_by(|one, other| one.jail.cmp(&other.jail));
         holds
     }
@@ -148,9 +155,10 @@ impl Model {
         let covers = |net: &&IpNet| net.contains(&source);
         let mut covering: Vec<&IpNet> = self.bans.keys().filter(covers).collect();
         covering.sort_by_key(|net| std::cmp::Reverse(net.prefix_len()));
-        let hit = covering.into_iter().take(MAX_DEPTH).find(|net| {
-            self.bans[*net].iter().any(|slot| slot.applies(now, protocol, port))
-        });
+        let hit = covering
+            .into_iter()
+            .take(MAX_DEPTH)
+            .find(|net| self.bans[*net].iter().any(|slot| slot.applies(now, protocol, port)));
         match hit {
             None => (Outcome::Passed, None),
             Some(_) if self.is_allowed(source) => (Outcome::Spared, None),

@@ -64,9 +64,13 @@ struct Pins(std::path::PathBuf);
 
 impl Pins {
     fn new(name: &str) -> Pins {
-        let path = Path::new("/sys/fs/bpf").join(format!("kernel-test-{name}-{}", std::process::id()));
+        let path =
+            Path::new("/sys/fs/bpf").join(format!("kernel-test-{name}-{}", std::process::id()));
         std::fs::create_dir(&path).unwrap_or_else(|error| {
-            panic!("cannot make {}: {error}; mount a BPF file system: mount -t bpf bpf /sys/fs/bpf", path.display())
+            panic!(
+                "cannot make {}: {error}; mount a BPF file system: mount -t bpf bpf /sys/fs/bpf",
+                path.display()
+            )
         });
         Pins(path)
     }
@@ -82,11 +86,16 @@ impl Drop for Pins {
 fn pinned_maps_outlive_their_writer_and_are_adopted_with_every_name() {
     let pins = Pins::new("adopt");
     let long = "x".repeat(500);
-    let odd_scope = "tcp:".to_owned() + &(0..200).map(|nth| (nth * 3).to_string()).collect::<Vec<_>>().join(",");
+    let odd_scope = "tcp:".to_owned()
+        + &(0..200).map(|nth| (nth * 3).to_string()).collect::<Vec<_>>().join(",");
     let mut lab = Lab::new(small());
     let mut tables = lab.tables();
     tables.maps().pin(&pins.0).expect("a folder to pin in");
-    let odd = Hold { jail: long.clone(), scope: odd_scope.parse().expect("a scope"), until: 1_900_000_000 };
+    let odd = Hold {
+        jail: long.clone(),
+        scope: odd_scope.parse().expect("a scope"),
+        until: 1_900_000_000,
+    };
     tables.ban(banned(), &odd).expect("room");
     tables.ban(banned(), &hold("sshd")).expect("room");
     tables.ban("203.0.113.0/24".parse().expect("a network"), &hold("")).expect("room");
@@ -100,7 +109,10 @@ fn pinned_maps_outlive_their_writer_and_are_adopted_with_every_name() {
     assert!(differences.is_none(), "{differences}");
     assert_eq!(tables.holds(banned()), [odd, hold("sshd")]);
     assert_eq!(tables.holds("203.0.113.0/24".parse().expect("a network")), [hold("")]);
-    assert_eq!(tables.allowed().map(|net| net.to_string()).collect::<Vec<_>>(), ["198.51.100.1/32"]);
+    assert_eq!(
+        tables.allowed().map(|net| net.to_string()).collect::<Vec<_>>(),
+        ["198.51.100.1/32"]
+    );
     assert_eq!(tables.traffic(banned()).map(|dropped| dropped.packets), Some(1));
     assert_eq!(tables.load().v4.bans, 2);
     // The numbers go on where they were: old bans keep their scopes beside new ones.
@@ -143,21 +155,33 @@ fn bpftool_takes_the_object_and_prints_named_fields() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), object::plain()).expect("room for the object");
     drop(object);
-    bpftool(&["prog", "loadall", &file.path().display().to_string(), &programs.display().to_string()]);
+    bpftool(&[
+        "prog",
+        "loadall",
+        &file.path().display().to_string(),
+        &programs.display().to_string(),
+    ]);
     for name in [program::BAN, program::BAN_FRAGS, program::SAMPLE_CLOCK] {
-        let shown = bpftool(&["prog", "show", "pinned", &programs.join(name).display().to_string()]);
+        let shown =
+            bpftool(&["prog", "show", "pinned", &programs.join(name).display().to_string()]);
         assert!(shown.contains(&format!("name {name} ")), "{shown}");
     }
     let lab = Lab::new(small());
     let mut tables = lab.tables();
     tables.ban(banned(), &hold("sshd")).expect("room");
     tables.maps().pin(&pins.0).expect("a folder to pin in");
-    let dump = |name: &str| bpftool(&["map", "dump", "pinned", &pins.0.join(name).display().to_string()]);
+    let dump =
+        |name: &str| bpftool(&["map", "dump", "pinned", &pins.0.join(name).display().to_string()]);
     let bans = dump(map::BANS_V4);
-    for field in ["\"prefix_len\": 32", "\"until\": 4294967295", "\"jail\"", "\"scope\"", "\"id\""] {
+    for field in ["\"prefix_len\": 32", "\"until\": 4294967295", "\"jail\"", "\"scope\"", "\"id\""]
+    {
         assert!(bans.contains(field), "{field} is not in {bans}");
     }
-    for (name, field) in [(map::CONFIG, "\"clock_offset\""), (map::NAMES, "\"length\""), (map::COUNTERS, "\"packets\"")] {
+    for (name, field) in [
+        (map::CONFIG, "\"clock_offset\""),
+        (map::NAMES, "\"length\""),
+        (map::COUNTERS, "\"packets\""),
+    ] {
         let dumped = dump(name);
         assert!(dumped.contains(field), "{field} is not in {dumped}");
     }

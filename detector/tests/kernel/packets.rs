@@ -12,11 +12,19 @@ use crate::{
 const TABLE: &str = include_str!("packets.txt");
 
 fn rows() -> impl Iterator<Item = (usize, [&'static str; 3])> {
-    TABLE.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')).map(|(nth, line)| {
-        let mut cells = line.split('|').map(str::trim);
-        let mut cell = || cells.next().unwrap_or_else(|| panic!("packets.txt:{}: three cells, please", nth + 1));
-        (nth + 1, [cell(), cell(), cell()])
-    })
+    TABLE
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+        .map(|(nth, line)| {
+            let mut cells = line.split('|').map(str::trim);
+            let mut cell = || {
+                cells
+                    .next()
+                    .unwrap_or_else(|| panic!("packets.txt:{}: three cells, please", nth + 1))
+            };
+            (nth + 1, [cell(), cell(), cell()])
+        })
 }
 
 /// The name of the one counter that went up, by one packet of these bytes.
@@ -31,7 +39,9 @@ fn moved(before: &Counters, after: &Counters, bytes: usize) -> &'static str {
         ("unreadable", before.unreadable, after.unreadable),
     ];
     let moved: Vec<_> = rows.into_iter().filter(|(_, before, after)| before != after).collect();
-    let [(name, before, after)] = moved[..] else { panic!("not one counter went up but these: {moved:?}") };
+    let [(name, before, after)] = moved[..] else {
+        panic!("not one counter went up but these: {moved:?}")
+    };
     assert_eq!((after.packets - before.packets, after.bytes - before.bytes), (1, bytes as u64));
     name
 }
@@ -53,12 +63,19 @@ fn ban_both(tables: &mut Tables, scope: &str) {
 
 fn lift_both(tables: &mut Tables) {
     for address in [IpAddr::from(BANNED_V4), BANNED_V6.into()] {
-        tables.unban(address.into(), "sshd").expect("a map that can be written").expect("it was banned");
+        tables
+            .unban(address.into(), "sshd")
+            .expect("a map that can be written")
+            .expect("it was banned");
     }
 }
 
 /// Runs the whole table; `settle` prepares the tables, `expect` says what a row's outcome becomes.
-fn run_table(mut lab: Lab, prepare: impl Fn(&mut Tables), expect: impl Fn(&'static str) -> &'static str) {
+fn run_table(
+    mut lab: Lab,
+    prepare: impl Fn(&mut Tables),
+    expect: impl Fn(&'static str) -> &'static str,
+) {
     let mut tables = lab.tables();
     prepare(&mut tables);
     let mut count = 0;
@@ -91,7 +108,9 @@ fn the_variant_for_frames_in_pieces_gives_the_same_verdicts() {
 
 #[test]
 fn without_an_accelerator_the_verdicts_are_the_same() {
-    for flags in [IGNORE_HINTS, IGNORE_LINES, IGNORE_NETS, IGNORE_HINTS | IGNORE_LINES | IGNORE_NETS] {
+    for flags in
+        [IGNORE_HINTS, IGNORE_LINES, IGNORE_NETS, IGNORE_HINTS | IGNORE_LINES | IGNORE_NETS]
+    {
         run_table(Lab::new(small()), |tables| tables.set_flag(flags, true), |wanted| wanted);
     }
 }

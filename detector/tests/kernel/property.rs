@@ -89,18 +89,28 @@ impl Pair {
             (Outcome::NotIp, counters.not_ip),
             (Outcome::Unreadable, counters.unreadable),
         ] {
-            assert_eq!(counter.packets, self.outcomes.get(&outcome).copied().unwrap_or(0), "{outcome:?}");
+            assert_eq!(
+                counter.packets,
+                self.outcomes.get(&outcome).copied().unwrap_or(0),
+                "{outcome:?}"
+            );
         }
         assert_eq!(self.dropped.len(), self.model.len());
         for (net, packets) in &self.dropped {
-            assert_eq!(self.tables.traffic(*net).map(|dropped| dropped.packets), Some(*packets), "{net}");
+            assert_eq!(
+                self.tables.traffic(*net).map(|dropped| dropped.packets),
+                Some(*packets),
+                "{net}"
+            );
         }
     }
 
     fn check_bans(&self) {
-        let mut found: Vec<(IpNet, Vec<Hold>)> = self.tables.bans().map(|(net, holds)| (net, model(holds))).collect();
+        let mut found: Vec<(IpNet, Vec<Hold>)> =
+            self.tables.bans().map(|(net, holds)| (net, model(holds))).collect();
         found.sort_by_key(|(net, _)| *net);
-        let wanted: Vec<_> = self.model.prefixes().map(|net| (net, self.model.holds(net))).collect();
+        let wanted: Vec<_> =
+            self.model.prefixes().map(|net| (net, self.model.holds(net))).collect();
         assert_eq!(found, wanted);
     }
 }
@@ -112,8 +122,10 @@ pub fn real(hold: &Hold) -> tables::Hold {
 
 /// As the model has it, sorted by jail.
 pub fn model(holds: Vec<tables::Hold>) -> Vec<Hold> {
-    let mut holds: Vec<Hold> =
-        holds.into_iter().map(|hold| Hold { jail: hold.jail, scope: hold.scope, until: hold.until }).collect();
+    let mut holds: Vec<Hold> = holds
+        .into_iter()
+        .map(|hold| Hold { jail: hold.jail, scope: hold.scope, until: hold.until })
+        .collect();
     holds.sort_by(|one, other| one.jail.cmp(&other.jail));
     holds
 }
@@ -160,7 +172,9 @@ fn change(pair: &mut Pair, random: &mut Random) {
             let address = random.address();
             let most = if address.is_ipv4() { 32 } else { 128 };
             for nth in 0..random.below(12) as u8 {
-                let prefix = IpNet::new(address, most - nth.min(most)).expect("a length of its family").trunc();
+                let prefix = IpNet::new(address, most - nth.min(most))
+                    .expect("a length of its family")
+                    .trunc();
                 pair.ban(prefix, random.hold(10));
             }
         }
@@ -195,7 +209,8 @@ fn every_verdict_and_count_equals_the_models() {
             }
         }
         pair.check_bans();
-        let differences = pair.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
+        let differences =
+            pair.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
         assert!(differences.is_none(), "{differences}");
         for (outcome, count) in pair.outcomes {
             *outcomes.entry(outcome).or_insert(0) += count;
@@ -203,8 +218,13 @@ fn every_verdict_and_count_equals_the_models() {
     }
     println!("{outcomes:?}");
     assert!(outcomes.values().sum::<u64>() >= 100_000);
-    for outcome in [Outcome::Passed, Outcome::Dropped, Outcome::Spared, Outcome::NotIp, Outcome::Unreadable] {
-        assert!(outcomes.get(&outcome).is_some_and(|count| *count > 300), "too few packets were {outcome:?}");
+    for outcome in
+        [Outcome::Passed, Outcome::Dropped, Outcome::Spared, Outcome::NotIp, Outcome::Unreadable]
+    {
+        assert!(
+            outcomes.get(&outcome).is_some_and(|count| *count > 300),
+            "too few packets were {outcome:?}"
+        );
     }
 }
 
@@ -230,9 +250,16 @@ fn full_lines_spill_and_every_ban_still_holds() {
         let length = if nth % 2 == 0 { 64 } else { 128 };
         pair.ban(IpNet::new(v6.into(), length).expect("128 at most").trunc(), hold);
     }
-    assert!(pair.tables.load().spilled_lines > 0, "{:?}: nothing spilled, so this proves nothing", pair.tables.load());
+    assert!(
+        pair.tables.load().spilled_lines > 0,
+        "{:?}: nothing spilled, so this proves nothing",
+        pair.tables.load()
+    );
     let one_more = pair.tables.ban("192.0.2.1/32".parse().unwrap(), &real(&random.hold(1)));
-    assert!(matches!(one_more, Err(tables::TableError::Full { map: "BANS_V4", entries: 1024 })), "{one_more:?}");
+    assert!(
+        matches!(one_more, Err(tables::TableError::Full { map: "BANS_V4", entries: 1024 })),
+        "{one_more:?}"
+    );
     for turn in 0..3 {
         let prefixes: Vec<IpNet> = pair.model.prefixes().collect();
         for prefix in &prefixes {
@@ -253,6 +280,7 @@ fn full_lines_spill_and_every_ban_still_holds() {
         rest(&mut pair.tables);
         gone.into_iter().for_each(|(prefix, hold)| pair.ban(prefix, hold));
     }
-    let differences = pair.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
+    let differences =
+        pair.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
     assert!(differences.is_none(), "{differences}");
 }

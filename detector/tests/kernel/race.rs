@@ -65,7 +65,12 @@ fn hold(jail: &str, scope: &str, until: u32) -> Hold {
 }
 
 /// Runs streams against `write` for a while; returns what was sent, after checking the sums.
-fn race(mut tables: Tables, lab: Lab, streams: Vec<Stream>, mut write: impl FnMut(&mut Tables, u64)) -> (Tables, Sent) {
+fn race(
+    mut tables: Tables,
+    lab: Lab,
+    streams: Vec<Stream>,
+    mut write: impl FnMut(&mut Tables, u64),
+) -> (Tables, Sent) {
     let _turn = TRACK.lock().unwrap_or_else(PoisonError::into_inner);
     let (streams, stop) = (Arc::new(streams), Arc::new(AtomicBool::new(false)));
     let sender = thread::spawn({
@@ -82,10 +87,18 @@ fn race(mut tables: Tables, lab: Lab, streams: Vec<Stream>, mut write: impl FnMu
     stop.store(true, SeqCst);
     let (_lab, sent) = sender.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause));
     let of = |action| -> u64 {
-        streams.iter().zip(&sent.packets).filter(|(stream, _)| stream.action == action).map(|(_, sent)| sent).sum()
+        streams
+            .iter()
+            .zip(&sent.packets)
+            .filter(|(stream, _)| stream.action == action)
+            .map(|(_, sent)| sent)
+            .sum()
     };
     let counters = tables.counters().expect("counters");
-    println!("{turns} turns of the writer, {} drops, {} passes", counters.dropped.packets, counters.passed.packets);
+    println!(
+        "{turns} turns of the writer, {} drops, {} passes",
+        counters.dropped.packets, counters.passed.packets
+    );
     assert_eq!(
         (counters.dropped.packets, counters.passed.packets),
         (of(Action::Drop), of(Action::Pass)),
@@ -101,7 +114,9 @@ fn neighbours(tables: &Tables, stable: IpNet, count: usize) -> Vec<IpNet> {
     let line = tables.line_of(stable).expect("an address");
     let address = |nth: u32| match stable.addr() {
         IpAddr::V4(_) => IpAddr::from(Ipv4Addr::from(0x0a00_0000 + nth)),
-        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::from(0x2001_0db8_00aa_u128 << 80 | u128::from(nth) << 64 | 1)),
+        IpAddr::V6(_) => {
+            IpAddr::from(Ipv6Addr::from(0x2001_0db8_00aa_u128 << 80 | u128::from(nth) << 64 | 1))
+        }
     };
     let same_line = |net: &IpNet| tables.line_of(*net).is_some_and(|found| found | 1 == line | 1);
     (0..).map(address).map(IpNet::from).filter(same_line).take(count).collect()
@@ -120,32 +135,56 @@ fn net(text: &str) -> IpNet {
 #[test]
 fn a_stable_ban_holds_while_its_lines_are_rewritten() {
     let (lab, mut tables) = small();
-    let stable = [net("192.0.2.1/32"), net("2001:db8:1::1/128"), net("2001:db8:2::/64"), net("198.51.100.0/24")];
+    let stable = [
+        net("192.0.2.1/32"),
+        net("2001:db8:1::1/128"),
+        net("2001:db8:2::/64"),
+        net("198.51.100.0/24"),
+    ];
     for prefix in stable {
         tables.ban(prefix, &hold("stable", "all", FOREVER)).expect("room");
     }
-    let crowd: Vec<IpNet> = stable[..3].iter().flat_map(|prefix| neighbours(&tables, *prefix, 12)).collect();
-    let streams = stable.iter().map(|prefix| stream("stable", *prefix, "tcp=22", Action::Drop)).collect();
+    let crowd: Vec<IpNet> =
+        stable[..3].iter().flat_map(|prefix| neighbours(&tables, *prefix, 12)).collect();
+    let streams =
+        stable.iter().map(|prefix| stream("stable", *prefix, "tcp=22", Action::Drop)).collect();
     let mut random = Random::new();
     let (tables, sent) = race(tables, lab, streams, |tables, _| {
         let prefix = random.pick(&crowd);
         if tables.holds(prefix).is_empty() {
             let until = random.pick(&[1, NOW - 1, NOW + 5, FOREVER]);
-            tables.ban(prefix, &hold("crowd", random.pick(&["all", "tcp:80", "udp"]), until)).expect("room");
+            tables
+                .ban(prefix, &hold("crowd", random.pick(&["all", "tcp:80", "udp"]), until))
+                .expect("room");
         } else {
-            let lifted = tables.unban(prefix, "crowd").expect("a map that can be written").expect("it was banned");
-            assert_eq!(lifted.packets, 0, "{prefix} never sent a packet: the count is another ban's");
+            let lifted = tables
+                .unban(prefix, "crowd")
+                .expect("a map that can be written")
+                .expect("it was banned");
+            assert_eq!(
+                lifted.packets, 0,
+                "{prefix} never sent a packet: the count is another ban's"
+            );
         }
     });
     for (prefix, sent) in stable.iter().zip(sent.packets) {
-        assert_eq!(tables.traffic(*prefix).map(|dropped| dropped.packets), Some(sent), "counts of {prefix} were lost");
+        assert_eq!(
+            tables.traffic(*prefix).map(|dropped| dropped.packets),
+            Some(sent),
+            "counts of {prefix} were lost"
+        );
     }
 }
 
 #[test]
 fn a_ban_that_changes_its_end_scope_and_jails_never_lets_a_packet_through() {
     let (lab, mut tables) = small();
-    let changing = [net("192.0.2.1/32"), net("2001:db8:1::1/128"), net("2001:db8:2::/64"), net("198.51.100.0/24")];
+    let changing = [
+        net("192.0.2.1/32"),
+        net("2001:db8:1::1/128"),
+        net("2001:db8:2::/64"),
+        net("198.51.100.0/24"),
+    ];
     for prefix in changing {
         tables.ban(prefix, &hold("first", "tcp", FOREVER)).expect("room");
     }
@@ -161,7 +200,8 @@ fn a_ban_that_changes_its_end_scope_and_jails_never_lets_a_packet_through() {
     let mut random = Random::new();
     let (tables, sent) = race(tables, lab, streams, |tables, _| {
         let prefix = random.pick(&changing);
-        let (jail, other) = random.pick(&[("first", "second"), ("second", "first"), ("third", "first")]);
+        let (jail, other) =
+            random.pick(&[("first", "second"), ("second", "first"), ("third", "first")]);
         if random.one_in(2) {
             // Every hold covers port 22 and lasts, or is over already.
             let scope = random.pick(&["tcp", "tcp:22", "tcp:1-1000", "tcp:22+udp:53"]);
@@ -194,8 +234,10 @@ fn a_source_never_meets_the_end_or_scope_of_another() {
         stream("in no slot of a shared prefix", shared, "proto=47", Action::Pass),
         stream("in the second slot of a shared prefix", shared, "udp=53", Action::Drop),
     ];
-    streams.extend(over.map(|prefix| stream("of a ban that is over", prefix, "tcp=22", Action::Pass)));
-    streams.extend(narrow.map(|prefix| stream("outside the scope", prefix, "tcp=80", Action::Pass)));
+    streams
+        .extend(over.map(|prefix| stream("of a ban that is over", prefix, "tcp=22", Action::Pass)));
+    streams
+        .extend(narrow.map(|prefix| stream("outside the scope", prefix, "tcp=80", Action::Pass)));
     streams.extend(narrow.map(|prefix| stream("inside the scope", prefix, "tcp=22", Action::Drop)));
     let mut random = Random::new();
     race(tables, lab, streams, |tables, turn| {

@@ -108,7 +108,8 @@ impl Random {
     pub fn frame(&mut self, source: IpAddr) -> Frame {
         let mut frame = Frame::from(source);
         let tags = self.pick(&[0, 0, 0, 0, 1, 2, 3]);
-        frame.tags = (0..tags).map(|nth| if nth == 0 && self.one_in(2) { 0x88a8 } else { 0x8100 }).collect();
+        frame.tags =
+            (0..tags).map(|nth| if nth == 0 && self.one_in(2) { 0x88a8 } else { 0x8100 }).collect();
         if self.one_in(100) {
             frame.ether_type = Some(0x0806);
         }
@@ -117,13 +118,18 @@ impl Random {
         if source.is_ipv4() {
             frame.option_words = if self.one_in(4) { self.rng.random_range(0..=10) } else { 0 };
             frame.more_fragments = self.one_in(8);
-            frame.fragment_offset = if self.one_in(8) { self.rng.random_range(1..0x1fff) } else { 0 };
+            frame.fragment_offset =
+                if self.one_in(8) { self.rng.random_range(1..0x1fff) } else { 0 };
         } else if self.one_in(3) {
             let count = self.below(9);
             frame.extensions = (0..count)
                 .map(|_| {
                     let kind = self.pick(&[0u8, 43, 44, 51, 60, 135, 139, 140]);
-                    let more = if kind == 44 { u16::from(self.one_in(4)) * 100 } else { self.below(4) as u16 };
+                    let more = if kind == 44 {
+                        u16::from(self.one_in(4)) * 100
+                    } else {
+                        self.below(4) as u16
+                    };
                     Extension { kind, more }
                 })
                 .collect();

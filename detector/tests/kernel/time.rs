@@ -13,7 +13,8 @@ use crate::{
 fn sample() -> ClockSample {
     let mut lab = Lab::of(object::plain(), program::SAMPLE_CLOCK, Sizes::for_bans(1024, 1024));
     let out = lab.transform(&[0; 64]);
-    let word = |nth: usize| u64::from_ne_bytes(out[nth * 8..nth * 8 + 8].try_into().expect("eight bytes"));
+    let word =
+        |nth: usize| u64::from_ne_bytes(out[nth * 8..nth * 8 + 8].try_into().expect("eight bytes"));
     ClockSample { jiffies: word(0), nanoseconds: word(1), ticks: word(2) }
 }
 
@@ -21,7 +22,8 @@ fn sample() -> ClockSample {
 fn ticks_a_second(sample: &ClockSample) -> u64 {
     let off = |hz: &u64| {
         let since_start = sample.jiffies.wrapping_sub((1 << 32) - 300 * hz) as i64;
-        (since_start - (u128::from(sample.nanoseconds) * u128::from(*hz) / 1_000_000_000) as i64).unsigned_abs()
+        (since_start - (u128::from(sample.nanoseconds) * u128::from(*hz) / 1_000_000_000) as i64)
+            .unsigned_abs()
     };
     [100, 250, 300, 1000].into_iter().min_by_key(off).expect("four of them")
 }
@@ -80,7 +82,11 @@ fn an_end_is_judged_by_the_second_whatever_the_offset() {
         ] {
             tables.set_clock(0, second << 32 | fraction);
             ban(&mut tables, until as u32);
-            assert_eq!(lab.run(&packet), action, "second {second}, fraction {fraction}, end {until}");
+            assert_eq!(
+                lab.run(&packet),
+                action,
+                "second {second}, fraction {fraction}, end {until}"
+            );
         }
     }
 }
@@ -91,8 +97,11 @@ fn the_clock_steps_by_one_store() {
     let mut tables = lab.tables();
     let (packet, _) = Frame::parse("v4 tcp=22").build();
     ban(&mut tables, 1_800_000_000);
-    for (now, action) in [(1_799_999_999u64, Action::Drop), (1_800_003_600, Action::Pass), (1_799_996_400, Action::Drop)]
-    {
+    for (now, action) in [
+        (1_799_999_999u64, Action::Drop),
+        (1_800_003_600, Action::Pass),
+        (1_799_996_400, Action::Drop),
+    ] {
         tables.set_clock(0, now << 32);
         assert_eq!(lab.run(&packet), action, "at {now}");
     }

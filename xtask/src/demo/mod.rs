@@ -120,11 +120,12 @@ impl Show {
     fn wait_until_ready(&mut self, stage: &Stage) -> Result<()> {
         loop {
             self.check_time("the daemon does not become ready")?;
-            for line in stage.daemon_says(TICK)? {
-                self.say(Tone::Faint, &format!("daemon: {line}"));
-                if line.contains("ready") {
-                    return Ok(());
-                }
+            let lines = stage.daemon_says(TICK)?;
+            for line in &lines {
+                self.say(Tone::Faint, &format!("daemon:   {line}"));
+            }
+            if lines.iter().any(|line| line.contains("ready")) {
+                return Ok(());
             }
         }
     }

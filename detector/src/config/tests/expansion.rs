@@ -133,7 +133,7 @@ fn a_filters_options_parameters_and_init_values_weave_into_one_another() {
     check_failregex(
         "filter = f[foo=\"%(__name__)s\", logtype=journal]",
         [filter, common],
-        &["filter.d/f.conf:8 ^j j <d> journal <HOST> definition"],
+        &["filter.d/f.conf:8 ^j j <d> journal <HOST> j"],
     );
     check_failregex(
         "filter = f\nbackend = systemd",
@@ -153,6 +153,41 @@ fn a_parameter_can_extend_the_value_it_replaces() {
         [filter],
         &["filter.d/f.conf:2 ^(?:x|a|b) <HOST>"],
     );
+}
+
+/// What `<form>` or `%(form)s` in a failregex becomes where `x` is set in `[Definition]`, `[Init]`, as a parameter and
+/// in `[DEFAULT]`, as the letters in `set` say; fail2ban 1.0.2 answered the same questions.
+#[track_caller]
+fn check_reach(form: &str, answers: &[(&str, &str)]) {
+    for (set, expect) in answers {
+        let put = |letter: char, text: &'static str| if set.contains(letter) { text } else { "" };
+        let filter = format!(
+            "{}[Definition]\n{}v = %(x)s\nw = <x>\nfailregex = ^{form} <HOST>\n[Init]\n{}[helper]\ny = 1\n",
+            put('F', "[DEFAULT]\nx = F\n"),
+            put('D', "x = D\n"),
+            put('I', "x = I\n"),
+        );
+        let section = format!("[j]\nenabled=1\nfilter=f{}\n", put('P', "[x=P]"));
+        let files = [("filter.d/f.conf", filter.as_str()), ("jail.conf", section.as_str())];
+        let regex = jail("j", files).filter.failregex.remove(0).value;
+        assert_eq!(regex, format!("^{expect} <HOST>"), "{form} with {set}");
+    }
+}
+
+#[test]
+fn parameters_come_before_init_before_definition_before_default() {
+    for form in ["%(x)s", "<x>", "<v>", "<w>", "%(v)s"] {
+        check_reach(
+            form,
+            &[("F", "F"), ("FD", "D"), ("FDI", "I"), ("FDIP", "P"), ("P", "P"), ("DP", "P")],
+        );
+    }
+    check_reach("<X>", &[("F", "F"), ("FD", "D"), ("DI", "D"), ("DIP", "P"), ("FP", "P")]);
+    check_reach("<known/x>", &[("FI", "I"), ("FDIP", "I"), ("D", "D"), ("FD", "D"), ("FP", "F")]);
+    check_reach("%(known/x)s", &[("FI", "I"), ("FDIP", "I"), ("F", "F")]);
+    check_reach("%(default/x)s", &[("FDIP", "F")]);
+    check_reach("<helper/x>", &[("FDIP", "F"), ("DIP", "<helper/x>")]);
+    check_reach("<nosuch/x>", &[("FDIP", "<nosuch/x>")]);
 }
 
 #[test]

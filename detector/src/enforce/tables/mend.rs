@@ -225,7 +225,8 @@ impl Tables {
         left: &mut usize,
     ) -> Option<Stage> {
         let (count, slots) = (self.maps.hosts(family).entries(), Slots::of(family));
-        let until = count.min(line.saturating_add(left.saturating_mul(CHEAP).min(count as usize) as u32));
+        let until =
+            count.min(line.saturating_add(left.saturating_mul(CHEAP).min(count as usize) as u32));
         *left = left.saturating_sub(((until - *line) as usize).div_ceil(CHEAP).max(1));
         while *line < until {
             for slot in *line * slots.in_line..(*line + 1) * slots.in_line {

@@ -26,8 +26,8 @@ const fn only_as_written(text: &'static str) -> Default {
 const EPOCH: &str = "EPOCH";
 const TAI64N: &str = "TAI64N";
 const TAI64N_PATTERN: &str = "(?P<tai>@[0-9a-f]{24})";
-const EPOCH_PATTERN: &str = r"(?P<epoch>\d{10,11}\b(?:\.\d{3,6})?)";
-const LONG_EPOCH_PATTERN: &str = r"(?P<epoch>\d{10,11}(?:\d{3}(?:\.\d{1,6}|\d{3})?)?)";
+const EPOCH_PATTERN: &str = r"(?P<epoch>[0-9]{10,11}\b(?:\.[0-9]{3,6})?)";
+const LONG_EPOCH_PATTERN: &str = r"(?P<epoch>[0-9]{10,11}(?:[0-9]{3}(?:\.[0-9]{1,6}|[0-9]{3})?)?)";
 
 /// In the order in which they are tried.
 const DEFAULTS: [Default; 17] = [

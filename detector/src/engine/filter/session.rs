@@ -22,6 +22,8 @@ use crate::engine::Timestamp;
 pub const MAX_SESSIONS: usize = 1000;
 /// How long a session is remembered from its first line: seconds.
 const LIFETIME: std::time::Duration = std::time::Duration::from_secs(300);
+/// Bytes of text in all sessions; beyond it the oldest go, too.
+const MAX_BYTES: usize = 4 << 20;
 /// Users told apart in one session; more than one is all that matters.
 const MAX_USERS: usize = 8;
 /// Bytes of an identifier that are kept; of the rest a hash.
@@ -32,6 +34,7 @@ const MAX_KEY: usize = 256;
 pub(super) struct Sessions {
     by_id: HashMap<Key, Session>,
     order: VecDeque<(Timestamp, Key)>,
+    bytes: usize,
 }
 
 /// A session's identifier, bounded whatever the log says.
@@ -83,6 +86,13 @@ impl Session {
             saved: Vec::new(),
         }
     }
+
+    /// Bytes of text in it.
+    fn size(&self) -> usize {
+        let fields = self.fields.iter().map(|(name, text)| name.len() + text.len());
+        let texts = self.users.iter().chain(&self.matches).chain(&self.saved);
+        fields.chain(texts.map(|text| text.len())).sum()
+    }
 }
 
 /// What a line did to its session.
@@ -115,6 +125,7 @@ impl Sessions {
 
         self.drop_old(now);
         let known = self.by_id.remove(&key);
+        self.bytes -= known.as_ref().map_or(0, Session::size);
         let was_known = known.is_some();
         let mut session = known.unwrap_or_else(|| Session::new(now));
         if was_known {
@@ -173,7 +184,11 @@ impl Sessions {
                 self.make_room();
                 self.order.push_back((now, key.clone()));
             }
+            self.bytes += session.size();
             self.by_id.insert(key, session);
+            while self.bytes > MAX_BYTES && self.by_id.len() > 1 {
+                self.drop_oldest();
+            }
         }
         merged
     }
@@ -194,10 +209,11 @@ impl Sessions {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((since, key)) = self.order.pop_front()
-            && self.by_id.get(&key).is_some_and(|session| session.since == since)
+        let Some((since, key)) = self.order.pop_front() else { return };
+        if self.by_id.get(&key).is_some_and(|session| session.since == since)
+            && let Some(session) = self.by_id.remove(&key)
         {
-            self.by_id.remove(&key);
+            self.bytes -= session.size();
         }
     }
 }
@@ -205,4 +221,45 @@ impl Sessions {
 /// Drops the first so that at most `most` remain.
 fn keep_last(lines: &mut Vec<Box<str>>, most: usize) {
     lines.drain(..lines.len().saturating_sub(most));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(id: usize, text: &str) -> Fields {
+        vec![
+            ("mlfid".into(), format!("{text}{id}").into()),
+            ("nofail".into(), "x".into()),
+            ("user".into(), text.into()),
+        ]
+    }
+
+    #[test]
+    fn long_texts_take_room_from_old_sessions() {
+        let mut sessions = Sessions::default();
+        let text = "x".repeat(4096);
+        for id in 0..3 * MAX_SESSIONS {
+            let now = Timestamp::from_micros(id as i64);
+            sessions.merge(open(id, &text), &[text.as_str().into()], 5, |_| true, now);
+            let bytes: usize = sessions.by_id.values().map(Session::size).sum();
+            assert_eq!(sessions.bytes, bytes);
+            assert!(bytes <= MAX_BYTES && sessions.by_id.len() <= MAX_SESSIONS);
+        }
+        assert!(sessions.by_id.len() > 100);
+        assert!(sessions.by_id.keys().all(|key| key.text.len() <= MAX_KEY));
+    }
+
+    #[test]
+    fn places_of_forgotten_sessions_do_not_pile_up() {
+        let mut sessions = Sessions::default();
+        for id in 0..20 * MAX_SESSIONS {
+            let mut fields = open(id, "x");
+            sessions.merge(fields.clone(), &[], 5, |_| true, Timestamp::from_seconds(0));
+            fields.push(("mlfforget".into(), "x".into()));
+            sessions.merge(fields, &[], 5, |_| true, Timestamp::from_seconds(0));
+        }
+        assert_eq!((sessions.by_id.len(), sessions.bytes), (0, 0));
+        assert!(sessions.order.len() <= 4 * MAX_SESSIONS);
+    }
 }

@@ -37,12 +37,14 @@ pub enum PatternError {
     #[error("is empty")]
     Empty,
     /// Not Python's notation.
-    #[error("has {fault} at character {at}")]
+    #[error("has {fault}, at character {at} of the expanded pattern, near `{near}`")]
     Syntax {
         /// What is wrong.
         fault: SyntaxFault,
         /// Where, in characters from 0 of the pattern after its tags were replaced.
         at: usize,
+        /// What stands there, a little before and behind.
+        near: String,
     },
     /// Counted repetitions multiplied.
     #[error("takes more than {limit} bytes once compiled: lower the numbers in its `{{m,n}}`")]

@@ -64,7 +64,8 @@ type Parsed<T> = Result<T, PatternError>;
 
 impl Parser {
     fn fault(&self, fault: SyntaxFault) -> PatternError {
-        PatternError::Syntax { fault, at: self.at }
+        let near = &self.chars[self.at.saturating_sub(20)..self.chars.len().min(self.at + 5)];
+        PatternError::Syntax { fault, at: self.at, near: near.iter().collect() }
     }
 
     fn peek(&self) -> Option<char> {
@@ -99,7 +100,7 @@ impl Parser {
 
     /// `(?i)` and the like, which Python takes only at the very start.
     fn global_flags(&mut self) -> Parsed<()> {
-        while self.chars.starts_with(&['(', '?']) {
+        while self.chars[self.at..].starts_with(&['(', '?']) {
             let start = self.at;
             self.at += 2;
             let letters =
@@ -112,8 +113,6 @@ impl Parser {
                 self.flag(true)?;
             }
             self.at += 1;
-            self.chars.drain(..self.at);
-            self.at = 0;
         }
         Ok(())
     }

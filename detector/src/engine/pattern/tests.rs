@@ -134,7 +134,7 @@ fn a_long_text_without_a_match_is_decided_by_the_relaxed_pattern() {
 #[test]
 fn a_mistake_is_named_with_its_place() {
     let fault = |pattern: &str| match Pattern::new(pattern, false) {
-        Err(PatternError::Syntax { fault, at }) => (fault, at),
+        Err(PatternError::Syntax { fault, at, .. }) => (fault, at),
         other => panic!("{pattern}: {other:?}"),
     };
     assert_eq!(fault("a)b"), (SyntaxFault::Unopened, 1));
@@ -154,6 +154,12 @@ fn a_mistake_is_named_with_its_place() {
     assert_eq!(fault(r"(a\1)").0, SyntaxFault::OpenGroup);
     assert_eq!(fault("(a)?(?(1)a|b|c)").0, SyntaxFault::Condition);
     assert_eq!(fault(&"(".repeat(5000)).0, SyntaxFault::TooDeep);
+    let error =
+        Pattern::new("(?i)user (?P<name>[a-z]+ from <HOST>$", false).err().expect("a fault");
+    assert_eq!(
+        error.to_string(),
+        "has a group that is not closed, at character 37 of the expanded pattern, near `>[a-z]+ from <HOST>$`"
+    );
     assert_eq!(Pattern::new("", false).err(), Some(PatternError::Empty));
 }
 
