@@ -43,7 +43,9 @@ pub fn verb(args: &Args) -> Result<()> {
     }
     let (machine, plan) = setup::ensure(Purpose::Test, None)?;
     build::object(&machine, plan.route)?;
-    // Library, daemon and tests in one go: built apart, dependencies that tests want with more
+    // Promises of speed are made of what operators run.
+    let daemon = build::daemon(true)?;
+    // Library and tests in one go: built apart, dependencies that tests want with more
     // features would be built twice.
     sh::run(packages(sh::cargo().arg("build")).arg("--all-targets"))?;
     if is_root() {
@@ -52,7 +54,7 @@ pub fn verb(args: &Args) -> Result<()> {
     let before = Host::look();
     let mut test = sh::cargo();
     packages(test.arg("test"));
-    test.args(["--no-fail-fast", "--config", &runner(args.full)?]);
+    test.args(["--no-fail-fast", "--config", &runner(args.full, &daemon)?]);
     // Without the command that failed: its runner fills a screen, and cargo has named the test.
     let passed = test.arg("--").args(&args.filters).status().context("cannot start cargo")?;
     let after = settled(&before);
@@ -80,7 +82,7 @@ fn settled(before: &Host) -> Host {
 }
 
 /// Cargo's setting that runs each test binary through `xtask limit`, as root.
-fn runner(full: bool) -> Result<String> {
+fn runner(full: bool, daemon: &Path) -> Result<String> {
     let rustc = sh::capture(Command::new("rustc").arg("-vV").current_dir(sh::root()))?;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.context("rustc does not say its host")?;
@@ -96,7 +98,7 @@ fn runner(full: bool) -> Result<String> {
     let place = |path: &Path| path.to_string_lossy().into_owned();
     for (name, value) in [
         ("PATH", path),
-        ("FAIL2XDP_BIN", place(&sh::target().join("debug/fail2xdp"))),
+        ("FAIL2XDP_BIN", place(daemon)),
         ("FAIL2XDP_OBJECT", place(&build::object_path())),
         ("FAIL2XDP_FAIL2BAN_TREE", place(&peer_dir("peers/fail2ban").join("etc/fail2ban"))),
         ("FAIL2XDP_GUEST_KERNEL", place(&peer_dir("guest-kernel"))),
