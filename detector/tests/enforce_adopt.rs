@@ -100,7 +100,7 @@ fn detaching_leaves_nothing_pinned_and_nothing_attached() {
         peer.connect("near", "far");
         let (mut enforcer, _) = start(&options(&["near"]));
         ban(&mut enforcer, "10.0.0.2");
-        assert!(!lab::reaches(&peer, "10.0.0.1".parse().unwrap()));
+        assert!(lab::is_cut_off(&peer, "10.0.0.1".parse().unwrap()));
         drop(enforcer);
         let detached = enforce::detach(&pins()).unwrap();
         assert_eq!(detached.to_string(), "no longer enforced on near; program and maps removed");
@@ -316,7 +316,7 @@ fn a_ban_ends_on_time_with_the_daemon_dead() {
         let end = Timestamp::from_seconds(now().seconds() + 2);
         ban_until(&mut enforcer, "10.0.0.2", Until::At(end));
         drop(enforcer);
-        assert!(!lab::reaches(&peer, "10.0.0.1".parse().unwrap()));
+        assert!(lab::is_cut_off(&peer, "10.0.0.1".parse().unwrap()));
         let rest = u64::try_from((end.micros() - now().micros()).max(0)).unwrap();
         std::thread::sleep(Duration::from_micros(rest) + Duration::from_millis(20));
         assert!(lab::reaches(&peer, "10.0.0.1".parse().unwrap()), "the ban holds past its end");

@@ -379,7 +379,7 @@ mod tests {
                 let attached = attach("near", AttachMode::Auto, DROP).unwrap();
                 assert_eq!((attached.mode, &attached.reason), (Mode::Native, &None));
                 assert!(
-                    !lab::reaches(&peer, address),
+                    lab::is_cut_off(&peer, address),
                     "a packet went past a native program that drops everything"
                 );
                 attached.detach().unwrap();

@@ -10,7 +10,7 @@ use std::{
     process::Command,
     sync::mpsc::{Sender, channel},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Where the laboratory's own BPF file system is mounted.
@@ -164,20 +164,36 @@ impl Peer {
     }
 }
 
-/// Whether a datagram from the peer arrives at this machine's `to`.
+/// Whether datagrams from the peer arrive at this machine's `to`; the first ones may wait for neighbour discovery.
 #[track_caller]
 pub fn reaches(from: &Peer, to: IpAddr) -> bool {
+    arrives(from, to, Duration::from_secs(10))
+}
+
+/// Whether no datagram from the peer arrives at this machine's `to`; to be asked when neighbours know each other.
+#[track_caller]
+pub fn is_cut_off(from: &Peer, to: IpAddr) -> bool {
+    !arrives(from, to, Duration::from_millis(300))
+}
+
+#[track_caller]
+fn arrives(from: &Peer, to: IpAddr, patience: Duration) -> bool {
     let socket = UdpSocket::bind((to, 0)).expect("the address is this machine's");
-    // Delivery over veth takes microseconds; the rest is for a busy machine.
-    socket.set_read_timeout(Some(Duration::from_millis(400))).expect("not zero");
+    socket.set_read_timeout(Some(Duration::from_millis(30))).expect("not zero");
     let target = socket.local_addr().expect("bound");
-    from.there(move || {
-        let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0u8; 16].into() };
-        let socket = UdpSocket::bind((any, 0)).expect("any address");
-        // Unreachable while neighbours are unknown: the receiver's silence is the answer.
-        let _ = socket.send_to(b"knock", target);
-    });
-    socket.recv(&mut [0; 8]).is_ok()
+    let until = Instant::now() + patience;
+    loop {
+        from.there(move || {
+            let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0u8; 16].into() };
+            let socket = UdpSocket::bind((any, 0)).expect("any address");
+            // Unreachable while neighbours are unknown: the receiver's silence is the answer.
+            let _ = socket.send_to(b"knock", target);
+        });
+        let arrived = socket.recv(&mut [0; 8]).is_ok();
+        if arrived || Instant::now() >= until {
+            return arrived;
+        }
+    }
 }
 
 impl Drop for Peer {
