@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Board, FileState, JournalState, Kit, Positions, Report,
+    FileState, JournalState, Kit, Positions, Report,
     files::{Codec, Files, Pattern, Wanted},
     group::{MAX_THREADS, group},
     jail::Jail,
