@@ -5,7 +5,7 @@
 
 /// Letters that no code has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`%{0}` means nothing in a date pattern: write `%%` for a percent sign")]
+#[error("has `%{0}`, which means nothing in a date pattern")]
 pub struct UnknownCode(pub String);
 
 const MONTHS: &str = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec";

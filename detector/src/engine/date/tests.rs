@@ -195,8 +195,8 @@ fn an_entry_that_cannot_be_used_leaves_the_others() {
     assert_eq!(
         faults,
         [
-            (0, "`%Q` means nothing in a date pattern: write `%%` for a percent sign".to_owned()),
-            (1, "has a group that is not closed, at character 16 of the expanded pattern, near `((?P<Y>[0-9]{4})`".to_owned()),
+            (0, "has `%Q`, which means nothing in a date pattern".to_owned()),
+            (1, "has a group that is not closed, at character 1 of the expanded pattern, near `((?P<Y>[0-9`".to_owned()),
             (3, "stands there twice".to_owned()),
         ]
     );

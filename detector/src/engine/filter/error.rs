@@ -9,7 +9,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// `prefregex` does not compile: the filter finds nothing.
-    #[error("`prefregex` {source}; the filter finds nothing until it is mended")]
+    #[error("`prefregex` {source}, so the filter finds nothing")]
     Prefix {
         /// Where it was written.
         place: Option<Place>,
@@ -27,7 +27,7 @@ pub enum FilterError {
         source: PatternError,
     },
     /// A failregex cannot say whom it is about.
-    #[error("failregex {} names nobody: add `<HOST>`, `<ADDR>`, `<F-ID>…</F-ID>` or `<F-MLFID>…</F-MLFID>`", .nth + 1)]
+    #[error("failregex {} names nobody and is left out", .nth + 1)]
     Nobody {
         /// Which, from 0.
         nth: usize,
@@ -35,7 +35,7 @@ pub enum FilterError {
         place: Option<Place>,
     },
     /// An ignoreregex does not compile.
-    #[error("ignoreregex {} {source}; what it should spare is counted until it is mended", .nth + 1)]
+    #[error("ignoreregex {} {source}, so what it should spare is counted", .nth + 1)]
     Ignore {
         /// Which, from 0.
         nth: usize,
@@ -45,7 +45,7 @@ pub enum FilterError {
         source: PatternError,
     },
     /// An entry of `datepattern` cannot be used.
-    #[error("datepattern {} {source}", .nth + 1)]
+    #[error("datepattern {} {source}; it is left out", .nth + 1)]
     Date {
         /// Which, from 0.
         nth: usize,
@@ -56,7 +56,7 @@ pub enum FilterError {
     },
     /// `logtimezone` names no zone.
     #[error(
-        "`logtimezone = {zone}` names no time zone; lines without a zone are read in this machine's: write `UTC`, an abbreviation such as `CET`, or an offset such as `UTC+0200`"
+        "`logtimezone = {zone}` names no time zone, so lines without a zone are read in this machine's"
     )]
     Zone {
         /// What was written.
@@ -79,6 +79,24 @@ impl FilterError {
         }
     }
 
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            FilterError::Prefix { source, .. }
+            | FilterError::Fail { source, .. }
+            | FilterError::Ignore { source, .. }
+            | FilterError::Date { source: DateFault::Pattern(source), .. } => source.remedy(),
+            FilterError::Nobody { .. } => {
+                "add `<HOST>`, `<ADDR>`, `<F-ID>…</F-ID>` or `<F-MLFID>…</F-MLFID>`"
+            }
+            FilterError::Date { source: DateFault::Code(_), .. } => "write `%%` for a percent sign",
+            FilterError::Date { source: DateFault::Twice, .. } => "remove one of the two",
+            FilterError::Zone { .. } => {
+                "write `UTC`, an abbreviation such as `CET`, or an offset such as `UTC+0200`"
+            }
+        }
+    }
+
     /// The same as a problem of this jail's configuration.
     pub fn problem(&self, jail: &JailName) -> Problem {
         Problem {
@@ -86,7 +104,7 @@ impl FilterError {
             jail: Some(jail.clone()),
             place: self.place().cloned(),
             what: self.to_string(),
-            remedy: String::new(),
+            remedy: self.remedy().to_owned(),
         }
     }
 }

@@ -47,7 +47,7 @@ pub enum PatternError {
         near: String,
     },
     /// Counted repetitions multiplied.
-    #[error("takes more than {limit} bytes once compiled: lower the numbers in its `{{m,n}}`")]
+    #[error("takes more than {limit} bytes once compiled")]
     TooLarge {
         /// The limit passed.
         limit: usize,
@@ -55,6 +55,31 @@ pub enum PatternError {
     /// The engine says no.
     #[error("is refused by the engine: {0}")]
     Engine(String),
+}
+
+impl PatternError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            PatternError::Empty => "remove it, or write a pattern",
+            PatternError::TooLarge { .. } => "lower the numbers in its `{m,n}`",
+            PatternError::Engine(_) => "write it in another way",
+            PatternError::Syntax { fault, .. } => match fault {
+                SyntaxFault::GlobalFlag => "write `(?i:…)` around what it is for",
+                SyntaxFault::NameTwice(_) => {
+                    "a pattern names an address, and every other thing, only once"
+                }
+                SyntaxFault::Unopened
+                | SyntaxFault::Unclosed
+                | SyntaxFault::UnclosedClass
+                | SyntaxFault::NothingToRepeat
+                | SyntaxFault::MultipleRepeat => {
+                    "complete it, or write a backslash before the character if it is meant as such"
+                }
+                _ => "correct it: patterns are written as for Python's `re`",
+            },
+        }
+    }
 }
 
 /// What is wrong in a pattern's notation.
@@ -88,7 +113,7 @@ pub enum SyntaxFault {
     #[error("an unknown flag")]
     Flag,
     /// `(?i)` elsewhere than first.
-    #[error("a flag for all of the pattern that does not stand first: write `(?i:…)`")]
+    #[error("a flag for all of the pattern that does not stand first")]
     GlobalFlag,
     /// `(?…` unknown.
     #[error("an unknown kind of group")]
@@ -100,7 +125,7 @@ pub enum SyntaxFault {
     #[error("a group name `{0}` that is no name")]
     Name(Box<str>),
     /// The same name twice.
-    #[error("the group `{0}` twice: a pattern can name an address only once")]
+    #[error("the group `{0}` twice")]
     NameTwice(Box<str>),
     /// `(?P=who)`.
     #[error("a reference to a group `{0}` that does not stand before it")]

@@ -64,7 +64,7 @@ type Parsed<T> = Result<T, PatternError>;
 
 impl Parser {
     fn fault(&self, fault: SyntaxFault) -> PatternError {
-        let near = &self.chars[self.at.saturating_sub(20)..self.chars.len().min(self.at + 5)];
+        let near = &self.chars[self.at.saturating_sub(15)..self.chars.len().min(self.at + 10)];
         PatternError::Syntax { fault, at: self.at, near: near.iter().collect() }
     }
 
@@ -301,10 +301,11 @@ impl Parser {
 
     /// The inside of a group up to its `)`, which is stepped over.
     fn inside(&mut self) -> Parsed<Node> {
-        let outer = self.flags;
+        let (outer, start) = (self.flags, self.at);
         let inner = self.choice()?;
         self.flags = outer;
         if !self.eat(")") {
+            self.at = start;
             return Err(self.fault(SyntaxFault::Unclosed));
         }
         Ok(inner)
@@ -481,10 +482,14 @@ impl Parser {
 
     /// After the `[`.
     fn class(&mut self) -> Parsed<Class> {
-        let flags = self.flags;
+        let (flags, start) = (self.flags, self.at);
         let negated = self.eat("^");
         let mut items = Vec::new();
         loop {
+            if self.peek().is_none() {
+                self.at = start;
+                return Err(self.fault(SyntaxFault::UnclosedClass));
+            }
             if !items.is_empty() && self.eat("]") {
                 break;
             }
