@@ -285,10 +285,15 @@ impl Daemon {
         let mut jails = Vec::new();
         for jail in &self.settings.jails {
             let (matcher, faults) = Matcher::new(jail, TimeZone::system());
-            self.problems.extend(faults.iter().map(|fault| fault.problem(&jail.name)));
+            for problem in faults.iter().map(|fault| fault.problem(&jail.name)) {
+                tracing::error!("{problem}");
+                self.problems.push(problem);
+            }
             if !matcher.is_armed() {
-                let what = "the jail finds nothing: it has no usable failregex";
-                tracing::error!("[{}] {what}", jail.name);
+                tracing::error!(
+                    "[{}] the jail finds nothing: it has no usable failregex",
+                    jail.name
+                );
             }
             jails.push((jail.clone(), matcher));
         }
