@@ -44,6 +44,15 @@ impl Files {
             }
         }
         self.watch.end_round();
+        let surplus = leave_off(&mut found, &self.follow.names, MAX_FILES);
+        if surplus > 0 && !self.crowded {
+            let what = format!(
+                "the globs of these jails match {surplus} files more than the {MAX_FILES} that are \
+                 followed: the rest is not read; make the globs narrower"
+            );
+            self.outbox.send(Report::Fault { source: "logpath".into(), what })?;
+        }
+        self.crowded = surplus > 0;
         let lost: Vec<PathBuf> =
             self.follow.names.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         for path in lost {
@@ -343,6 +352,47 @@ impl Files {
     }
 }
 
+/// Leaves off the names beyond `most`, those first that were not known before; answers how many.
+fn leave_off<T, K>(
+    found: &mut BTreeMap<PathBuf, T>,
+    known: &BTreeMap<PathBuf, K>,
+    most: usize,
+) -> usize {
+    let surplus = found.len().saturating_sub(most);
+    let mut left = surplus;
+    for only_new in [true, false] {
+        found.retain(|path, _| {
+            let stays = left == 0 || (only_new && known.contains_key(path));
+            left -= usize::from(!stays);
+            stays
+        });
+    }
+    surplus
+}
+
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(found: &str, known: &str, most: usize, expect: &str) {
+        let names = |text: &str| text.chars().map(|name| (name.to_string().into(), ())).collect();
+        let (mut found, known): (BTreeMap<PathBuf, ()>, _) = (names(found), names(known));
+        let surplus = found.len() - expect.len();
+        assert_eq!(leave_off(&mut found, &known, most), surplus);
+        assert_eq!(found, names(expect));
+    }
+
+    #[test]
+    fn files_that_are_followed_stay_when_there_are_too_many() {
+        check("abc", "", 3, "abc");
+        check("abcd", "abc", 3, "abc");
+        check("abcd", "bcd", 3, "bcd");
+        check("abcd", "d", 2, "cd");
+        check("abcd", "abcd", 2, "cd");
+    }
 }

@@ -92,6 +92,8 @@ pub(crate) struct Files {
     block: Vec<u8>,
     /// What the first look finds may have been there before us.
     first: bool,
+    /// There are more files than are followed, and that was told.
+    crowded: bool,
 }
 
 impl Files {
@@ -117,6 +119,7 @@ impl Files {
             clock,
             block: vec![0; BLOCK + ANCHOR],
             first,
+            crowded: false,
         }
     }
 
