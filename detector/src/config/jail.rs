@@ -11,7 +11,9 @@ use super::{
     expand::{Context, ExpandError},
     filter::FilterFiles,
     layers::{DEFAULT, Layers, Section},
-    options, span,
+    options,
+    source::Backend,
+    span,
     text::Text,
 };
 
@@ -193,26 +195,42 @@ impl Jail<'_, '_> {
         }
         let (name, section) = (self.name.clone(), self.section);
         self.reader.look_for_slips(section, Some(&name));
-        let backend = self.backend()?;
-        let filter = self.filter_files(backend.logtype())?;
-        let filter = filter.as_ref();
-        let journalmatch = self.overridden("journalmatch", filter)?;
-        let settings = JailSettings {
+        // All is read before anything is refused: whoever mends one mistake wants to know the next.
+        let backend = self.backend();
+        let logtype = backend.as_ref().map_or("file", Backend::logtype);
+        let files = self.filter_files(logtype);
+        let filter = files.as_ref().ok().and_then(Option::as_ref);
+        let max_retry = self.number("maxretry", filter, MAX_RETRY, 1..=u32::MAX);
+        let find_time = self.find_time(filter);
+        let ban_time = self.ban_time(filter);
+        let max_matches = self.number("maxmatches", filter, MAX_MATCHES, 0..=MOST_MATCHES);
+        let ignore = self.ignored(filter);
+        let ignore_self = self.text("ignoreself", filter);
+        let scope = self.scope(filter);
+        let ipv6_prefix = self.ipv6_prefix(filter);
+        let decided_here = self.decided_here(filter);
+        // Without its filter's files the rest would be a list of names that nobody knows.
+        if files.is_err() {
+            return Err(Refused);
+        }
+        let what = self.filter(filter);
+        let journalmatch = self.overridden("journalmatch", filter);
+        let source = self.source(backend?, journalmatch?, filter);
+        decided_here?;
+        Ok(Some(JailSettings {
             place: self.place(),
-            source: self.source(backend, journalmatch, filter)?,
-            max_retry: self.number("maxretry", filter, MAX_RETRY, 1..=u32::MAX)?,
-            find_time: self.find_time(filter)?,
-            ban_time: self.ban_time(filter)?,
-            max_matches: self.number("maxmatches", filter, MAX_MATCHES, 0..=MOST_MATCHES)?,
-            ignore: self.ignored(filter)?,
-            ignore_self: self.text("ignoreself", filter)?.is_none_or(|text| is_true(text.as_str())),
-            scope: self.scope(filter)?,
-            ipv6_prefix: self.ipv6_prefix(filter)?,
-            filter: self.filter(filter)?,
-            name: self.name.clone(),
-        };
-        self.decided_elsewhere(filter)?;
-        Ok(Some(settings))
+            filter: what?,
+            source: source?,
+            max_retry: max_retry?,
+            find_time: find_time?,
+            ban_time: ban_time?,
+            max_matches: max_matches?,
+            ignore: ignore?,
+            ignore_self: ignore_self?.is_none_or(|text| is_true(text.as_str())),
+            scope: scope?,
+            ipv6_prefix: ipv6_prefix?,
+            name: self.name,
+        }))
     }
 
     pub(super) fn tree(&self) -> &dyn Tree {
@@ -420,7 +438,7 @@ impl Jail<'_, '_> {
     }
 
     /// Options whose answer this version cannot give: where it would spare somebody, the jail must not run.
-    fn decided_elsewhere(&mut self, filter: Option<&FilterFiles>) -> Result<(), Refused> {
+    fn decided_here(&mut self, filter: Option<&FilterFiles>) -> Result<(), Refused> {
         if let Some(text) =
             self.text("ignorecommand", filter)?.filter(|text| !text.as_str().trim().is_empty())
         {

@@ -128,7 +128,6 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Enforcer {
     options: Options,
-    pins: PinDir,
     set: Set,
     growth: Growth,
     attachments: Attachments,
@@ -138,6 +137,8 @@ pub struct Enforcer {
     upkeep: Upkeep,
     notices: Vec<Notice>,
     refused: u64,
+    // Last: its lock is given back when nothing here works on pins any more.
+    pins: PinDir,
 }
 
 impl Enforcer {

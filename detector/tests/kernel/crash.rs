@@ -36,10 +36,10 @@ impl Operation {
     fn on_tables(&self, tables: &mut Tables) {
         match self {
             Operation::Ban(prefix, hold) => {
-                drop(tables.ban(*prefix, &real(hold)).expect("room for a ban"))
+                tables.ban(*prefix, &real(hold)).expect("room for a ban");
             }
             Operation::Unban(prefix, jail) => {
-                drop(tables.unban(*prefix, jail).expect("a map that can be written"))
+                tables.unban(*prefix, jail).expect("a map that can be written");
             }
             Operation::Allow(prefix) => tables.allow(*prefix).expect("room for an allow entry"),
             Operation::Disallow(prefix) => {
@@ -52,7 +52,7 @@ impl Operation {
     fn on_model(&self, model: &mut Model) {
         match self {
             Operation::Ban(prefix, hold) => model.ban(*prefix, hold.clone()),
-            Operation::Unban(prefix, jail) => drop(model.unban(*prefix, jail)),
+            Operation::Unban(prefix, jail) => _ = model.unban(*prefix, jail),
             Operation::Allow(prefix) if !model.allowed.contains(prefix) => {
                 model.allowed.push(*prefix)
             }
@@ -180,12 +180,16 @@ impl Scene {
         })
     }
 
-    /// Kills the writer before each write of the operation in turn, until it lives.
+    /// Kills the writer before each of the first twenty writes of the operation in turn, then ever fewer,
+    /// until it lives.
     fn die_everywhere(&mut self, operation: &Operation, packets: &[(Vec<u8>, Truth)]) {
         let before = self.model.clone();
         let mut after = before.clone();
         operation.on_model(&mut after);
-        for budget in 0.. {
+        // An allow entry as wide as the Internet writes thousands of words: after the first few, and at
+        // larger and larger steps, one death is as good as another.
+        let budgets = std::iter::successors(Some(0), |budget| Some(budget + 1 + budget / 20 * 4));
+        for budget in budgets {
             let when = format!("dead before write {} of {operation:?}", budget + 1);
             if attempt(&mut self.tables, operation, budget) {
                 break;
@@ -289,7 +293,7 @@ fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
         scene.apply(&Operation::Ban(address(nth), random.hold(3)));
     }
     assert!(scene.tables.load().spilled_lines > 0, "nothing spilled, so this proves nothing");
-    for nth in 0..12 {
+    for nth in 0..7 {
         let new = Operation::Ban(address(1000 + nth), random.hold(3));
         let near = packets_near(&mut random, new.prefix(), 12);
         scene.die_everywhere(&new, &near);
@@ -300,5 +304,5 @@ fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
             scene.die_everywhere(&Operation::Unban(prefix, jail), &near);
         }
     }
-    assert!(scene.deaths >= 60, "{} deaths", scene.deaths);
+    assert!(scene.deaths >= 40, "{} deaths", scene.deaths);
 }

@@ -31,7 +31,6 @@ const PORTS: [u16; 8] = [22, 22, 25, 53, 80, 443, 0, 65_535];
 /// A source of choices that can be had again.
 pub struct Random {
     pub rng: StdRng,
-    pub seed: u64,
 }
 
 impl Random {
@@ -42,7 +41,7 @@ impl Random {
             Err(_) => rand::random(),
         };
         println!("FAIL2XDP_SEED={seed}");
-        Random { rng: StdRng::seed_from_u64(seed), seed }
+        Random { rng: StdRng::seed_from_u64(seed) }
     }
 
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {

@@ -1,7 +1,10 @@
 //! Bans end by the kernel's own clock.
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use fail2xdp::enforce::tables::{Hold, Sizes, Tables, object};
+use fail2xdp::{
+    clock,
+    enforce::tables::{Hold, Sizes, Tables, object},
+};
 use fail2xdp_common::{program, report::ClockSample};
 use ipnet::IpNet;
 
@@ -29,7 +32,7 @@ fn ticks_a_second(sample: &ClockSample) -> u64 {
 }
 
 fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970")
+    Duration::from_micros(clock::now().micros().try_into().expect("a clock after 1970"))
 }
 
 /// Sets the tables' clock to the wall's; returns the sample it was set by.

@@ -89,6 +89,18 @@ fn ignoreip_that_every_jail_inherits_is_known_to_the_kernel() {
 }
 
 #[test]
+fn every_mistake_of_a_jail_is_told_at_once() {
+    let jail = "[j]\nenabled = 1\nfilter = nosuch\nbantime = x\nignoreip = 1.2.3\nport = 1\naction = xdp[port=nosuch]\n";
+    let lines: Vec<u32> = load_with([("jail.conf", jail)])
+        .expect("settings")
+        .problems
+        .iter()
+        .filter_map(|problem| problem.place.as_ref().map(|place| place.line))
+        .collect();
+    assert_eq!(lines, [3, 4, 5, 7, 7]);
+}
+
+#[test]
 fn slips_of_the_pen_are_told_where_nothing_uses_the_name() {
     check_problem(
         "maxretries = 2",

@@ -188,30 +188,54 @@ impl Bits {
     }
 
     fn raise(&mut self, maps: Option<&Maps>, field: Field, bit: u32) {
+        self.raise_all(maps, field, bit, 1);
+    }
+
+    fn lower(&mut self, maps: &Maps, field: Field, bit: u32) {
+        self.lower_all(maps, field, bit, 1);
+    }
+
+    /// Sets every second bit, `count` of them, with one write for each word of the map.
+    fn raise_all(&mut self, maps: Option<&Maps>, field: Field, first: u32, count: u32) {
         let counted = &mut self.fields[field.index()];
-        let (word, mask) = ((bit / 64) as usize, 1 << (bit % 64));
-        if counted.words[word] & mask != 0 {
-            *counted.more.entry(bit).or_insert(0) += 1;
-        } else {
-            counted.words[word] |= mask;
-            if let Some(maps) = maps {
-                maps.raise(field.map(maps).word64(word * 8), mask);
+        let mut bits = (0..count).map(|nth| first + nth * 2).peekable();
+        while let Some(&next) = bits.peek() {
+            let word = next / 64;
+            let mut new = 0;
+            while let Some(bit) = bits.next_if(|bit| bit / 64 == word) {
+                let mask = 1u64 << (bit % 64);
+                if (counted.words[word as usize] | new) & mask != 0 {
+                    *counted.more.entry(bit).or_insert(0) += 1;
+                } else {
+                    new |= mask;
+                }
+            }
+            counted.words[word as usize] |= new;
+            if let (Some(maps), 1..) = (maps, new) {
+                maps.raise(field.map(maps).word64(word as usize * 8), new);
             }
         }
     }
 
-    fn lower(&mut self, maps: &Maps, field: Field, bit: u32) {
+    /// Takes back what `raise_all` did once.
+    fn lower_all(&mut self, maps: &Maps, field: Field, first: u32, count: u32) {
         let counted = &mut self.fields[field.index()];
-        if let Some(more) = counted.more.get_mut(&bit) {
-            *more -= 1;
-            if *more == 0 {
-                counted.more.remove(&bit);
+        let mut bits = (0..count).map(|nth| first + nth * 2).peekable();
+        while let Some(&next) = bits.peek() {
+            let word = next / 64;
+            let mut gone = 0;
+            while let Some(bit) = bits.next_if(|bit| bit / 64 == word) {
+                match counted.more.get_mut(&bit) {
+                    Some(1) => drop(counted.more.remove(&bit)),
+                    Some(more) => *more -= 1,
+                    None => gone |= 1u64 << (bit % 64),
+                }
             }
-            return;
+            counted.words[word as usize] &= !gone;
+            if gone != 0 {
+                maps.lower(field.map(maps).word64(word as usize * 8), gone);
+            }
         }
-        let (word, mask) = ((bit / 64) as usize, 1 << (bit % 64));
-        counted.words[word] &= !mask;
-        maps.lower(field.map(maps).word64(word * 8), mask);
     }
 
     /// Brings the counts in `CONFIG` to what they are to be; how many were not.

@@ -293,8 +293,13 @@ impl Tables {
 
     /// Reads the bans from the tries, finds them in the lines, and mends the rest.
     pub(super) fn take_over(&mut self) -> Result<Differences, TableError> {
+        let mut found = Differences::default();
         for prefix in tries::prefixes(&self.maps)? {
             let Some((id, told)) = tries::read(&self.maps, &prefix)? else { continue };
+            if told.len() > 1 && self.maps.more_slots.get(&id)? != Some(tries::more_of(id, &told)) {
+                self.maps.put(&self.maps.more_slots, &id, &tries::more_of(id, &told))?;
+                found.slots += 1;
+            }
             told.iter().for_each(|slot| self.names.adopt_slot(&self.maps, slot));
             let entry = Entry::new(id, &told);
             self.names.hold(&told);
@@ -308,23 +313,24 @@ impl Tables {
             self.allowed.insert(prefix);
         }
         self.ids = Ids::adopt(self.bans.values().map(|entry| entry.id));
-        let mut found = Differences::default();
         for family in [Family::V4, Family::V6] {
             found.lines += self.find_in_lines(family);
         }
         found.lines += self.place_the_rest();
-        let mended = loop {
-            if let Some(mended) = self.compare(usize::MAX)? {
-                break mended;
+        // The tries were just read and need no comparison; what follows from them does.
+        self.comparison = Some(Comparison { stage: Stage::Lines(Family::V4, 0), found });
+        loop {
+            if let Some(found) = self.compare(usize::MAX)? {
+                return Ok(found);
             }
-        };
-        Ok(Differences { lines: found.lines + mended.lines, ..mended })
+        }
     }
 
-    /// Notes which bans the lines hold; clears entries of bans that are no more. How many those were.
+    /// Notes which bans the lines hold, as the tries have them; clears entries of bans that are no more.
+    /// How many entries that changed.
     fn find_in_lines(&mut self, family: Family) -> u64 {
         let slots = Slots::of(family);
-        let mut strays = 0;
+        let mut changed = 0;
         for slot in 0..self.maps.hosts(family).entries() * slots.in_line {
             let Some(prefix) = lines::occupant(&self.maps, family, slot) else { continue };
             let line = slots.line(slot);
@@ -332,16 +338,24 @@ impl Tables {
             match entry.filter(|_| self.layout.home(&prefix) | 1 == line | 1) {
                 Some(entry) => {
                     entry.place = Place::Line(slot);
+                    let told = entry.told();
                     self.lines.found(&self.layout, &prefix, slot);
+                    changed += u64::from(self.lines.rewrite(
+                        &self.maps,
+                        &prefix,
+                        slot,
+                        &told[0],
+                        told.len() > 1,
+                    ));
                 }
                 None => {
                     self.lines.clear(&self.maps, family, slot);
                     self.grace.wait_for(Waiting::Slot(family, slot));
-                    strays += 1;
+                    changed += 1;
                 }
             }
         }
-        strays
+        changed
     }
 
     /// Puts bans that no line holds into one, or says in their line that the trie has them.

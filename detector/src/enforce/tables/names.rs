@@ -2,7 +2,7 @@
 //!
 //! A number keeps its meaning while a ban uses it. A scope is a bit in every word of `SCOPES`; jails
 //! and scopes stand with their texts in `NAMES`, from which the next daemon reads them.
-use std::{collections::HashMap, ops::Range, sync::atomic::Ordering::SeqCst};
+use std::{collections::HashMap, iter, ops::Range, sync::atomic::Ordering::SeqCst};
 
 use fail2xdp_common::{
     capacity,
@@ -294,7 +294,7 @@ fn widened(scope: &Scope) -> u8 {
 /// The rows of `SCOPES` whose packets are in a scope. A protocol's row stands for packets that show no
 /// port: they are in every scope of the protocol.
 fn rows_of(scope: &Scope) -> Vec<Range<usize>> {
-    let Scope::Only(traffic) = scope else { return vec![0..capacity::SCOPES] };
+    let Scope::Only(traffic) = scope else { return iter::once(0..capacity::SCOPES).collect() };
     let mut rows = Vec::new();
     for share in traffic {
         let protocol = scope_row::PROTOCOL as usize + usize::from(share.protocol);

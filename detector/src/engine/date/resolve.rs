@@ -102,7 +102,7 @@ impl Home {
         let (date, no_day) = match (pieces.month, pieces.day) {
             (None, None) => match self.by_week_or_day(pieces, year)? {
                 Some(date) => (Ok(date), false),
-                None => (Ok(today), pieces.year.is_none()),
+                None => (Date::new(year, today.month(), today.day()), pieces.year.is_none()),
             },
             (month, day) => {
                 (Date::new(year, month.unwrap_or(today.month()), day.unwrap_or(1)), false)

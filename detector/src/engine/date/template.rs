@@ -91,7 +91,7 @@ impl Template {
         year: i16,
     ) -> Result<Template, DateFault> {
         let (text, named) = codes::expand(text, year)?;
-        let mut body = text.as_str();
+        let (flags, mut body) = flags_first(&text);
         let mut edges = Edges {
             start: bound && !["^", "(^", "(?:^", "**"].iter().any(|start| body.starts_with(start)),
             end: bound && !["$", "$)", r"\b", r"\s", "**"].iter().any(|end| body.ends_with(end)),
@@ -104,8 +104,9 @@ impl Template {
             body = inner;
             edges.end = false;
         }
-        let anchored = body.starts_with('^') || body.ends_with('$');
+        let anchored = body.starts_with('^') || before_end(body).is_some();
         let mut body = if has_plain_group(body) { body.to_owned() } else { whole_as_group(body) };
+        body.insert_str(0, flags);
         if named {
             body.insert_str(0, "(?i)");
         }
@@ -196,13 +197,33 @@ fn has_plain_group(text: &str) -> bool {
     false
 }
 
+/// Flags for all of a pattern, `(?i)`, and what follows them.
+fn flags_first(text: &str) -> (&str, &str) {
+    let letters = text
+        .strip_prefix("(?")
+        .map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_lowercase).count());
+    let end = "(?".len() + letters;
+    if letters > 0 && text.as_bytes().get(end) == Some(&b')') {
+        text.split_at(end + 1)
+    } else {
+        ("", text)
+    }
+}
+
+/// What stands before the `$` that a pattern ends with; `\$` is only a dollar sign.
+fn before_end(text: &str) -> Option<&str> {
+    let before = text.strip_suffix('$')?;
+    let escapes = before.bytes().rev().take_while(|b| *b == b'\\').count();
+    (escapes % 2 == 0).then_some(before)
+}
+
 /// Makes all of `text` the first group, but for what binds it to the line's ends.
 fn whole_as_group(text: &str) -> String {
     let (start, rest) = match text.strip_prefix(LINE_BEGIN) {
         Some(rest) => (LINE_BEGIN, rest),
         None => text.strip_prefix('^').map_or(("", text), |rest| ("^", rest)),
     };
-    let (rest, end) = rest.strip_suffix('$').map_or((rest, ""), |rest| (rest, "$"));
+    let (rest, end) = before_end(rest).map_or((rest, ""), |rest| (rest, "$"));
     format!("{start}({rest}){end}")
 }
 

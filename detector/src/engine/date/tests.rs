@@ -181,6 +181,10 @@ fn datepattern_has_forms_of_its_own() {
     check(&["{UNB}%Y%m%d"], "x20050123x", "2005-01-23 00:00:00", "xx");
     check(&["%Y%m%d"], "x20050123x", "none", "x20050123x");
     check(&["**%Y%m%d**"], "x20050123x", "2005-01-23 00:00:00", "xx");
+    check(&[r"\$%Y\$"], "a $2004$ x", "2004-08-14 00:00:00", "a  x");
+    check(&["%j"], "300 x", "2004-10-27 00:00:00", " x");
+    check(&["(?i)day %Y-%m-%d"], "Day 2005-01-23 x", "2005-01-23 00:00:00", " x");
+    check(&["%Y-%m-%d$"], "2005-01-23 2005-01-24", "2005-01-24 00:00:00", "2005-01-23 ");
     check(&["ISO8601"], "2005-01-23 21:59:59 x", "none", "2005-01-23 21:59:59 x");
 }
 
@@ -272,4 +276,18 @@ fn no_line_panics() {
         Ok(())
     });
     assert_eq!(outcome, Ok(()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn no_datepattern_panics(
+        entry in "(\\^|\\{\\^LN-BEG\\}|\\{UNB\\}|\\*\\*)?([ (){}*$\\\\é]|%Y|%d|%Ex|%b|\\{DATE\\}|\\{EPOCH\\}|EPOCH|LEPOCH|\\(\\)){0,4}",
+        line in "[0-9 é/-]{0,20}",
+    ) {
+        let (mut dates, _) = Detector::new(&[&entry], zone());
+        if let Some(Dated { cut, .. }) = dates.find(&line, NOW) {
+            prop_assert!(line.get(cut).is_some());
+        }
+    }
 }

@@ -188,6 +188,13 @@ impl Watch {
         }
     }
 
+    /// The same for a file that is not followed: only that it woke us will be seen.
+    pub(crate) fn growth(&mut self, file: &File) {
+        if let Ok(meta) = file.metadata() {
+            self.file(FileId::of(&meta), file);
+        }
+    }
+
     /// Watches a file no longer.
     pub(crate) fn forget(&mut self, id: FileId) {
         self.unwatched.remove(&id);

@@ -6,8 +6,10 @@ mod place;
 mod render;
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::BorrowedFd,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -39,6 +41,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// An open journal is looked at so often, in case its files lie where inotify does not reach.
 const RECHECK: Duration = Duration::from_secs(30);
+
+/// Where inotify does not serve it is looked at so often.
+const TICK: Duration = Duration::from_secs(1);
 
 /// journald tells its readers of new entries up to 250 ms late (`POST_CHANGE_TIMER_INTERVAL_USEC`), though they can be
 /// read at once. So while entries come we look for the next one ourselves, so often
@@ -145,6 +150,7 @@ impl Reader {
                 self.wait_for_files()?;
                 continue;
             }
+            let parts = self.place.parts();
             let mut journal = match self.open() {
                 Ok(journal) => journal,
                 Err(error) => {
@@ -155,7 +161,7 @@ impl Reader {
             };
             self.set_state(&JournalState::Following)?;
             let before = self.position.clone();
-            if let Err(error) = self.follow(&mut journal)? {
+            if let Err(error) = self.follow(&mut journal, &parts)? {
                 let what = format!("reading failed ({error}); opening it anew");
                 self.outbox.send(Report::Fault { source: self.place.to_string(), what })?;
                 if self.position == before {
@@ -230,8 +236,21 @@ impl Reader {
         Ok(journal)
     }
 
-    /// Reads and waits for more, until the journal fails.
-    fn follow(&mut self, journal: &mut Journal) -> Result<io::Result<()>, Stopped> {
+    /// Reads and waits for more, until the journal fails or must be opened anew because its `parts` have changed.
+    fn follow(
+        &mut self,
+        journal: &mut Journal,
+        parts: &BTreeSet<(PathBuf, u64)>,
+    ) -> Result<io::Result<()>, Stopped> {
+        let mut watch = (self.watch)();
+        watch.begin_round();
+        self.place.watch(&mut watch);
+        watch.end_round();
+        self.place.watch_growth(&mut watch);
+        if self.place.parts() != *parts {
+            return Ok(Ok(()));
+        }
+        let mut last_look = monotonic();
         loop {
             match self.read(journal)? {
                 Ok(()) => {}
@@ -248,10 +267,25 @@ impl Reader {
             };
             // SAFETY: the descriptor belongs to `journal`, which is neither closed nor moved during the sleep.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            let at_most = if lively { LIVELY_STEP } else { RECHECK };
-            self.outbox.stop().sleep(&[fd], Some(at_most));
+            let at_most = match (lively, watch.needs_ticks()) {
+                (true, _) => LIVELY_STEP,
+                (false, true) => TICK,
+                (false, false) => RECHECK,
+            };
+            let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().chain([fd]).collect();
+            self.outbox.stop().sleep(&fds, Some(at_most));
             if self.outbox.stop().is_ordered() {
                 return Err(Stopped);
+            }
+            let late = last_look.elapsed() >= RECHECK;
+            if (watch.take().names || late || (watch.needs_ticks() && !lively))
+                && self.place.parts() != *parts
+            {
+                // What was written last before that may be in files that will not be opened again.
+                return self.read(journal);
+            }
+            if late {
+                last_look = monotonic();
             }
             if let Err(error) = journal.process() {
                 return Ok(Err(error.into()));

@@ -1,8 +1,10 @@
 //! Which journal: the system's, a namespace's, a directory, or files.
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -79,7 +81,27 @@ impl Place {
         own.flat_map(|dir| journal_files(&dir)).collect()
     }
 
-    /// Watches for what could make it exist.
+    /// What must be opened anew when it changes, because the library does not notice: of files given by name which
+    /// they are, else which directories there are.
+    pub(crate) fn parts(&self) -> BTreeSet<(PathBuf, u64)> {
+        let files = self.found_files().into_iter();
+        let parts = files.map(|file| match file.parent() {
+            Some(dir) if self.files.is_empty() => dir.to_owned(),
+            _ => file,
+        });
+        parts.filter_map(|part| part.metadata().ok().map(|meta| (part, meta.ino()))).collect()
+    }
+
+    /// Watches the files themselves where the library does not.
+    pub(crate) fn watch_growth(&self, watch: &mut Watch) {
+        if !self.files.is_empty() {
+            for file in self.found_files().iter().filter_map(|path| File::open(path).ok()) {
+                watch.growth(&file);
+            }
+        }
+    }
+
+    /// Watches for what could make it exist, or change its parts.
     pub(crate) fn watch(&self, watch: &mut Watch) {
         let patterns: Vec<PathBuf> = if !self.files.is_empty() {
             self.files.iter().map(PathBuf::from).collect()

@@ -132,6 +132,25 @@ fn entries_older_than_findtime_are_not_read_and_later_ones_follow() {
 }
 
 #[test]
+fn journal_files_given_by_name_are_followed_through_rotation() {
+    let setup = Setup::new();
+    let file = setup.path("journal/system.journal");
+    log(&file, &["1699999999 MESSAGE=bad~1"]);
+    let journal = JournalSettings {
+        files: vec![setup.path("journal/sys*m.journal").to_string_lossy().into_owned()],
+        ..JournalSettings::default()
+    };
+    let mut bench = setup.start_jails(vec![jail("j", SourceSettings::Journal(journal))]);
+    bench.expect(&["j: bad 1"]);
+    log(&file, &["1700000001 MESSAGE=bad~2"]);
+    bench.expect(&["j: bad 2"]);
+    rename(&file, &setup.path("journal/system@0.journal"));
+    log(&file, &["1700000002 MESSAGE=bad~3"]);
+    bench.expect(&["j: bad 3"]);
+    bench.stop();
+}
+
+#[test]
 fn a_missing_journal_is_waited_for() {
     let setup = Setup::new();
     let mut bench = setup.start_journal(&[("j", "")]);
