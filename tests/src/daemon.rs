@@ -85,6 +85,15 @@ impl Daemon {
         self.said.0.lock().expect("listeners do not panic").lines.join("\n")
     }
 
+    /// How many lines from the `from`th on contain `part`, and how many there are by now.
+    ///
+    /// Whoever waits for many lines looks at each only once: the daemon waits while we look.
+    pub fn said_times(&self, part: &str, from: usize) -> (usize, usize) {
+        let said = self.said.0.lock().expect("listeners do not panic");
+        let times = said.lines[from..].iter().filter(|line| line.contains(part)).count();
+        (times, said.lines.len())
+    }
+
     /// `kill -9`: it has no time to tidy up.
     #[track_caller]
     pub fn kill(mut self) {
