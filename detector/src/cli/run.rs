@@ -89,6 +89,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         eprintln!("{hint}");
     }
     let _one_at_a_time = lock_state(&place.state)?;
+    allow_many_files();
     let no_kernel = place.mode.unwrap_or(loaded.settings.enforce.mode) == AttachMode::None;
     let options = app::Options {
         tree: chosen.tree,
@@ -173,6 +174,16 @@ fn log_to(log: Log, level: &str) {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(log)
         .init();
+}
+
+/// Every followed log holds a descriptor, and the usual soft limit of 1024 is there for select(2) alone.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
 }
 
 /// Log lines carry local time, as the logs they tell of.
