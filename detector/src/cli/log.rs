@@ -8,11 +8,13 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
 };
+
+use crate::clock;
 
 /// Lines that may wait: a second of a heavy attack.
 const WAITING: usize = 16_384;
@@ -55,11 +57,20 @@ impl Log {
 
     /// Waits until what was said so far is written, but not for ever.
     pub(super) fn flush(&self) {
+        let end = clock::monotonic() + LAST_LINES;
         let (answer, answered) = sync_channel(1);
-        if self.queue.try_send(Message::Flush(answer)).is_ok() {
-            // Whoever does not read by then does not want to know.
-            let _ = answered.recv_timeout(LAST_LINES);
+        let mut request = Message::Flush(answer);
+        loop {
+            match self.queue.try_send(request) {
+                Ok(()) => break,
+                Err(TrySendError::Full(refused)) if clock::monotonic() < end => request = refused,
+                // Whoever does not read by then does not want to know.
+                Err(_) => return,
+            }
+            thread::sleep(Duration::from_millis(5));
         }
+        // The same.
+        let _ = answered.recv_timeout(end.saturating_duration_since(clock::monotonic()));
     }
 }
 
