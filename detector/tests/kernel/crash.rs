@@ -286,9 +286,9 @@ fn a_writer_that_dies_anywhere_leaves_before_or_after() {
 fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
     let mut random = Random::new();
     let mut scene = Scene::new();
-    let address = |nth: u32| {
-        IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + nth * 7919)))
-    };
+    // By chance: addresses in steps would spread over the lines too well.
+    let addresses: Vec<IpNet> = random.distinct_v4(1010);
+    let address = |nth: usize| addresses[nth];
     for nth in 0..1000 {
         scene.apply(&Operation::Ban(address(nth), random.hold(3)));
     }
@@ -297,7 +297,7 @@ fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
         let new = Operation::Ban(address(1000 + nth), random.hold(3));
         let near = packets_near(&mut random, new.prefix(), 12);
         scene.die_everywhere(&new, &near);
-        let prefix = address(random.below(1000) as u32);
+        let prefix = address(random.below(1000));
         let jail = scene.model.jails(prefix).first().cloned();
         if let Some(jail) = jail {
             let near = packets_near(&mut random, Some(prefix), 12);
