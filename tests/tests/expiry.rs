@@ -53,7 +53,7 @@ fn line_to_drop(net: &Net, log: &mut Log, nth: u32, to: SocketAddr) -> Duration 
             return sent - begun;
         }
         // Room for the daemon: there are few processors.
-        thread::sleep(Duration::from_micros(200));
+        thread::sleep(Duration::from_micros(500));
         assert!(begun.elapsed() < Duration::from_secs(5), "{from} is not dropped");
     }
 }
@@ -120,10 +120,10 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
         scope.spawn(|| answer(&socket, &over));
         let end = Over(&over);
         let next = AtomicU32::new(0);
-        // Lines of fresh addresses from four sides at once, until `enough`.
+        // Lines of fresh addresses from two sides at once, until `enough`.
         let sample = |enough: &(dyn Fn() -> bool + Sync)| -> Vec<Duration> {
             thread::scope(|scope| {
-                let samplers = [(); 4].map(|()| {
+                let samplers = [(); 2].map(|()| {
                     scope.spawn(|| {
                         let (mut log, mut times) = (site.log("fresh.log"), Vec::new());
                         while !enough() {
@@ -166,7 +166,6 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
             let busy = sample(&|| all_gone.load(Ordering::Relaxed));
             (busy, watch.join().expect("it only looks"))
         });
-        assert!(lapsed < Duration::from_secs(3), "all are gone within 3 s, not {lapsed:?}");
         assert_eq!(site.json(&["status", "mass"])["currently_banned"], 0);
         let dump = run("bpftool", &["-j", "map", "dump", "pinned", &site.map("BANS_V4")]);
         let dump: serde_json::Value = serde_json::from_str(&dump).expect("bpftool prints JSON");
@@ -187,6 +186,7 @@ fn a_hundred_thousand_ends_in_one_second_keep_no_new_ban_waiting() {
             "{MASS} lines banned in {loaded:?}, all gone {lapsed:?} after their end; line to drop: \
              p99 idle {idle:?}, while they lapse {busy:?} ({count} lines)"
         );
+        assert!(lapsed < Duration::from_secs(3), "all are gone within 3 s, not {lapsed:?}");
         assert!(count >= 20, "too few lines to judge by: {count}");
         assert!(busy < Duration::from_millis(20), "p99 {busy:?}, idle {idle:?}");
     });

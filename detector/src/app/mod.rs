@@ -371,6 +371,9 @@ impl Daemon {
 
 async fn sleep_until(due: Option<Instant>) {
     match due {
+        // A sleep takes a millisecond at least, also one that is over: bans that end by the thousand
+        // cannot wait so long between two handfuls.
+        Some(due) if due <= clock::monotonic() => tokio::task::yield_now().await,
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
     }

@@ -3,6 +3,7 @@ mod ask;
 mod bans;
 mod check;
 mod detach;
+mod log;
 mod run;
 mod status;
 

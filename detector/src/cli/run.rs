@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::Place;
+use super::{
+    Place,
+    log::{LastLines, Log},
+};
 use crate::{
     app, clock,
     config::{self, AttachMode, Problem, Severity, Tree},
@@ -75,7 +78,9 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
             bail!("nothing of the configuration in {} can be used", chosen.name);
         }
     };
-    log_to_stderr(args.log.as_deref().unwrap_or(&loaded.settings.log_level));
+    let log = Log::start(std::io::stderr()).context("there is no thread for the log")?;
+    let _last_lines = LastLines(log.clone());
+    log_to(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
     report(&loaded.problems);
     for note in &loaded.notes {
         eprintln!("note: {note}");
@@ -149,7 +154,7 @@ fn report(problems: &[Problem]) {
     }
 }
 
-fn log_to_stderr(level: &str) {
+fn log_to(log: Log, level: &str) {
     // fail2ban's levels, in tracing's words.
     let level = match level.to_ascii_uppercase().as_str() {
         "CRITICAL" | "ERROR" => "error".to_owned(),
@@ -167,7 +172,7 @@ fn log_to_stderr(level: &str) {
         .with_timer(LocalTime(jiff::tz::TimeZone::system()))
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
+        .with_writer(log)
         .init();
 }
 

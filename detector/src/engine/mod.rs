@@ -26,7 +26,7 @@ pub use types::*;
 use crate::config::{Ignore, JailName, JailSettings};
 
 /// Bans lifted in one turn: a mass expiry goes on in the next, so that a new ban never waits for it.
-pub const LIFTED_AT_ONCE: usize = 256;
+pub const LIFTED_AT_ONCE: usize = 64;
 
 /// What can happen to the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
