@@ -89,6 +89,7 @@ pub(crate) struct Daemon {
     pub(crate) alarms: Vec<String>,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
+    detach_on_exit: bool,
     clock: Clock,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
@@ -154,6 +155,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         alarms: Vec::new(),
         tree: options.tree,
         kernel: options.kernel,
+        detach_on_exit: options.detach_on_exit,
         clock,
         reports: mpsc::channel(REPORTS),
         events: mpsc::unbounded_channel(),
@@ -182,8 +184,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
                 Next::GoOn => {}
                 Next::Stop { detach } => break detach,
             },
-            _ = interrupt.recv() => break false,
-            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break daemon.detach_on_exit,
+            _ = terminate.recv() => break daemon.detach_on_exit,
             _ = hangup.recv() => match daemon.reload().await {
                 Ok(_) => tracing::info!("configuration reloaded"),
                 Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
@@ -191,7 +193,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             () = sleep_until(due) => daemon.wake(),
         }
     };
-    let ended = daemon.finish(detach || options.detach_on_exit, &options.socket).await;
+    let ended = daemon.finish(detach, &options.socket).await;
     // Who asked for the end shall have the answer before the process is gone.
     drop(close);
     drop(asked);

@@ -39,7 +39,7 @@ impl Daemon {
             }),
             Request::Reload => self.reload().await.map(wire::Reply::Reloaded),
             Request::Stop | Request::Detach => {
-                let detached = asked.request == Request::Detach;
+                let detached = self.detach_on_exit || asked.request == Request::Detach;
                 next = Next::Stop { detach: detached };
                 let enforced =
                     if detached || self.enforcer.is_none() { 0 } else { self.engine.bans().len() };

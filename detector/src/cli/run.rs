@@ -90,11 +90,11 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     let _one_at_a_time = lock_state(&place.state)?;
     allow_many_files();
-    let no_kernel = place.mode.unwrap_or(loaded.settings.enforce.mode) == AttachMode::None;
     let options = app::Options {
         tree: chosen.tree,
         socket: place.socket.clone(),
-        socket_optional: no_kernel && !rustix::process::geteuid().is_root(),
+        // What an ordinary user lacks first is the right to load BPF: that is the error to show.
+        socket_optional: !rustix::process::geteuid().is_root(),
         kernel: kernel_options(place, args),
         detach_on_exit: args.detach_on_exit,
         loaded,

@@ -9,7 +9,7 @@ use fail2xdp::enforce::tables::{Sizes, Tables};
 use ipnet::IpNet;
 
 use crate::{
-    frame::Truth,
+    frame::{Frame, Truth},
     lab::{Action, Lab, NOW, stand_still},
     model::{Hold, Model, Outcome},
     property::{FLAGS, model, real},
@@ -286,9 +286,9 @@ fn a_writer_that_dies_anywhere_leaves_before_or_after() {
 fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
     let mut random = Random::new();
     let mut scene = Scene::new();
-    let address = |nth: u32| {
-        IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + nth * 7919)))
-    };
+    // By chance: addresses in steps would spread over the lines too well.
+    let addresses: Vec<IpNet> = random.distinct_v4(1010);
+    let address = |nth: usize| addresses[nth];
     for nth in 0..1000 {
         scene.apply(&Operation::Ban(address(nth), random.hold(3)));
     }
@@ -297,7 +297,7 @@ fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
         let new = Operation::Ban(address(1000 + nth), random.hold(3));
         let near = packets_near(&mut random, new.prefix(), 12);
         scene.die_everywhere(&new, &near);
-        let prefix = address(random.below(1000) as u32);
+        let prefix = address(random.below(1000));
         let jail = scene.model.jails(prefix).first().cloned();
         if let Some(jail) = jail {
             let near = packets_near(&mut random, Some(prefix), 12);
@@ -305,4 +305,40 @@ fn a_writer_that_dies_while_lines_are_full_leaves_before_or_after() {
         }
     }
     assert!(scene.deaths >= 40, "{} deaths", scene.deaths);
+}
+
+#[test]
+fn every_change_of_two_jails_on_an_address_is_whole_or_not_at_all() {
+    let mut scene = Scene::new();
+    let holds = |jail: &str| -> Vec<Hold> {
+        [NOW + 1, NOW + 50]
+            .into_iter()
+            .flat_map(|until| ["tcp:22", "udp:53"].map(|scope| (until, scope)))
+            .map(|(until, scope)| Hold {
+                jail: jail.into(),
+                scope: scope.parse().expect(scope),
+                until,
+            })
+            .collect()
+    };
+    for prefix in ["192.0.2.1/32", "2001:db8:1::/64"] {
+        let prefix: IpNet = prefix.parse().expect(prefix);
+        let packets: Vec<_> = [(6, 22), (17, 53), (47, 0)]
+            .into_iter()
+            .map(|(protocol, port)| Frame { protocol, port, ..Frame::from(prefix.addr()) }.build())
+            .collect();
+        for first in holds("first") {
+            for second in holds("second") {
+                scene.apply(&Operation::Ban(prefix, first.clone()));
+                scene.die_everywhere(&Operation::Ban(prefix, second.clone()), &packets);
+                for changed in holds("first") {
+                    scene.die_everywhere(&Operation::Ban(prefix, changed), &packets);
+                }
+                scene.apply(&Operation::Ban(prefix, first.clone()));
+                scene.die_everywhere(&Operation::Unban(prefix, "first".into()), &packets);
+                scene.die_everywhere(&Operation::Unban(prefix, "second".into()), &packets);
+            }
+        }
+    }
+    assert!(scene.deaths > 300, "{} deaths", scene.deaths);
 }

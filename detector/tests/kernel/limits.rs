@@ -196,12 +196,28 @@ fn drops_are_reported_within_the_budget_of_a_second() {
 }
 
 #[test]
-fn a_slot_and_a_number_are_used_again_only_after_their_rest() {
+fn a_slot_is_used_again_only_after_its_rest() {
     let (_lab, mut tables) = small();
+    let line = tables.line_of(banned());
+    let same_line: Vec<IpNet> =
+        (0..).map(address).filter(|net| tables.line_of(*net) == line).take(6).collect();
+    let ban = |tables: &mut Tables, net: IpNet| {
+        tables.ban(net, &hold("jail", "all", NOW + 5)).expect("room");
+        tables.load().spilled_lines
+    };
+    for net in &same_line[..4] {
+        assert_eq!(ban(&mut tables, *net), 0, "four fit a line");
+    }
     let started = Instant::now();
-    tables.ban(banned(), &hold("jail", "all", NOW + 5)).expect("room");
-    tables.unban(banned(), "jail").expect("a map that can be written").expect("it was banned");
+    tables.unban(same_line[0], "jail").expect("a map that can be written").expect("it was banned");
+    assert_eq!(
+        ban(&mut tables, same_line[4]),
+        1,
+        "the slot rests, so the pair line takes the next"
+    );
+    tables.unban(same_line[4], "jail").expect("a map that can be written").expect("it was banned");
     assert!(tables.settle(started).is_some(), "something rests");
     rest(&mut tables);
-    assert_eq!(tables.settle(started + Duration::from_secs(60)), None);
+    assert_eq!(tables.settle(started + Duration::from_secs(600)), None);
+    assert_eq!(ban(&mut tables, same_line[5]), 0, "the slot has rested");
 }

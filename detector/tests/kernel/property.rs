@@ -2,12 +2,14 @@
 //! accelerator on and off.
 use std::{
     collections::{BTreeMap, HashMap},
+    net::Ipv6Addr,
     time::{Duration, Instant},
 };
 
 use fail2xdp::enforce::tables::{self, Sizes, Tables};
 use fail2xdp_common::config::{IGNORE_HINTS, IGNORE_LINES, IGNORE_NETS};
 use ipnet::IpNet;
+use rand::Rng as _;
 
 use crate::{
     frame::Truth,
@@ -242,11 +244,12 @@ pub fn rest(tables: &mut Tables) {
 fn full_lines_spill_and_every_ban_still_holds() {
     let mut random = Random::new();
     let mut pair = Pair::new();
-    for nth in 0..1024u32 {
-        let v4 = std::net::Ipv4Addr::from(0x0a00_0000 + nth * 7919);
-        let v6 = std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(nth) << 64 | 7);
+    for (nth, v4) in random.distinct_v4(1024).into_iter().enumerate() {
+        // By chance, as the IPv4 ones: addresses in steps would spread over the lines too well.
+        let network = u128::from(random.rng.random::<u32>()) << 32 | nth as u128;
+        let v6 = Ipv6Addr::from(0x2001_u128 << 112 | network << 64 | 7);
         let hold = random.hold(10);
-        pair.ban(IpNet::from(std::net::IpAddr::from(v4)), hold.clone());
+        pair.ban(v4, hold.clone());
         let length = if nth % 2 == 0 { 64 } else { 128 };
         pair.ban(IpNet::new(v6.into(), length).expect("128 at most").trunc(), hold);
     }

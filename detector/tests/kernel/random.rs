@@ -1,5 +1,8 @@
 //! Random bans and packets that meet: few networks, many lengths, few ports.
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use fail2xdp_common::value::FOREVER;
 use ipnet::IpNet;
@@ -71,6 +74,15 @@ impl Random {
                 Ipv6Addr::new(first, 0xdb8, third, net, low, 0, 0, near).into()
             }
         }
+    }
+
+    /// Addresses from all over, each once.
+    pub fn distinct_v4(&mut self, count: usize) -> Vec<IpNet> {
+        let mut addresses = BTreeSet::new();
+        while addresses.len() < count {
+            addresses.insert(Ipv4Addr::from(self.rng.random::<u32>()));
+        }
+        addresses.into_iter().map(|address| IpAddr::from(address).into()).collect()
     }
 
     /// A prefix around one of them.
