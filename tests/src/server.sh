@@ -38,7 +38,8 @@ journal)
   # It looks a sender's control group up when it comes to the message: let it come before the sender ends.
   if chrt --fifo 1 true 2>/dev/null; then chrt --fifo 1 "$journald" & else "$journald" & fi
   # journald learns the unit from the sender's control group.
-  mount -t cgroup2 none /sys/fs/cgroup
+  # Where it is there already, as under systemd, the kernel refuses to mount it over itself.
+  if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then mount -t cgroup2 none /sys/fs/cgroup; fi
   mkdir -p "/sys/fs/cgroup/$3/ssh.service"
   ;;
 esac
