@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -106,6 +106,7 @@ pub fn ssh_continues(stream: &mut TcpStream) -> bool {
 #[derive(Debug)]
 pub struct Siege {
     stop: Arc<AtomicBool>,
+    tried: Arc<AtomicU32>,
     thread: thread::JoinHandle<Besieged>,
 }
 
@@ -124,15 +125,22 @@ impl Siege {
     pub fn begin(from: &Namespace, source: IpAddr, to: SocketAddr) -> Siege {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let tried = Arc::new(AtomicU32::new(0));
+        let tries = tried.clone();
         // Sockets belong to the namespace of the thread that makes them.
         let path = from.path();
         let thread = thread::spawn(move || {
             let namespace = std::fs::File::open(path).expect("the namespace outlives the siege");
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                 .expect("we are root");
-            besiege(source, to, &stopped)
+            besiege(source, to, &stopped, &tries)
         });
-        Siege { stop, thread }
+        Siege { stop, tried, thread }
+    }
+
+    /// Connections tried so far.
+    pub fn tried(&self) -> u32 {
+        self.tried.load(Ordering::Relaxed)
     }
 
     /// Ends it and says what it saw.
@@ -144,13 +152,14 @@ impl Siege {
 }
 
 /// Tries until told to stop.
-fn besiege(source: IpAddr, to: SocketAddr, stopped: &AtomicBool) -> Besieged {
+fn besiege(source: IpAddr, to: SocketAddr, stopped: &AtomicBool, tries: &AtomicU32) -> Besieged {
     let mut seen = Besieged::default();
     let mut pending: VecDeque<(Instant, OwnedFd)> = VecDeque::new();
     while !stopped.load(Ordering::Relaxed) {
         // The test that failed has taken its network away.
         let Ok(socket) = start_connecting(source, to) else { break };
         seen.tried += 1;
+        tries.store(seen.tried, Ordering::Relaxed);
         pending.push_back((Instant::now(), socket));
         thread::sleep(Duration::from_millis(5));
         pending.retain(|(begun, socket)| {

@@ -7,17 +7,15 @@ use std::{
     io::{self, Write},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread,
     time::Duration,
 };
 
-use crate::clock;
-
-/// Lines that may wait: a second of a heavy attack.
-const WAITING: usize = 16_384;
+/// Bytes of lines that may wait: some two hundred thousand, more than end or begin in one second.
+const WAITING: usize = 16 << 20;
 /// How long a line waits for others.
 const GATHER: Duration = Duration::from_millis(2);
 /// Bytes written in one call, about.
@@ -34,8 +32,18 @@ enum Message {
 /// Where log lines go. Clones share one queue.
 #[derive(Clone)]
 pub(super) struct Log {
-    queue: SyncSender<Message>,
-    lost: Arc<AtomicU64>,
+    queue: Sender<Message>,
+    room: usize,
+    load: Arc<Load>,
+}
+
+/// What is on its way.
+#[derive(Default)]
+struct Load {
+    /// Bytes that wait.
+    waiting: AtomicUsize,
+    /// Lines that found no room, not told yet.
+    lost: AtomicU64,
 }
 
 impl Log {
@@ -48,31 +56,22 @@ impl Log {
         Log::with_room(WAITING, out)
     }
 
-    fn with_room(lines: usize, out: impl Write + Send + 'static) -> io::Result<Log> {
-        let (queue, waiting) = sync_channel(lines);
-        let lost = Arc::new(AtomicU64::new(0));
-        let missing = Arc::clone(&lost);
-        let writer = thread::Builder::new().name("log".to_owned());
-        writer.spawn(move || write_all(&waiting, &missing, out))?;
-        Ok(Log { queue, lost })
+    fn with_room(room: usize, out: impl Write + Send + 'static) -> io::Result<Log> {
+        // Its length is bounded by the bytes in it: room set aside for as many lines would always be taken.
+        let (queue, lines) = channel();
+        let load = Arc::new(Load::default());
+        let (log, writer) = (Log { queue, room, load: Arc::clone(&load) }, thread::Builder::new());
+        writer.name("log".to_owned()).spawn(move || write_all(&lines, &load, out))?;
+        Ok(log)
     }
 
     /// Waits until what was said so far is written, but not for ever.
     pub(super) fn flush(&self) {
-        let end = clock::monotonic() + LAST_LINES;
         let (answer, answered) = sync_channel(1);
-        let mut request = Message::Flush(answer);
-        loop {
-            match self.queue.try_send(request) {
-                Ok(()) => break,
-                Err(TrySendError::Full(refused)) if clock::monotonic() < end => request = refused,
-                // Whoever does not read by then does not want to know.
-                Err(_) => return,
-            }
-            thread::sleep(Duration::from_millis(5));
+        // Without a writer there is nothing to wait for; who does not read does not want to know.
+        if self.queue.send(Message::Flush(answer)).is_ok() {
+            let _ = answered.recv_timeout(LAST_LINES);
         }
-        // The same.
-        let _ = answered.recv_timeout(end.saturating_duration_since(clock::monotonic()));
     }
 }
 
@@ -88,8 +87,12 @@ impl Drop for LastLines {
 impl Write for &Log {
     /// Never waits and never fails: one call is one line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.load.waiting.fetch_add(line.len(), Ordering::Relaxed);
+        if waiting + line.len() > self.room
+            || self.queue.send(Message::Line(line.to_vec())).is_err()
+        {
+            self.load.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+            self.load.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -107,9 +110,9 @@ impl<'log> tracing_subscriber::fmt::MakeWriter<'log> for Log {
     }
 }
 
-fn write_all(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write) {
+fn write_all(lines: &Receiver<Message>, load: &Load, mut out: impl Write) {
     let mut batch = Vec::with_capacity(BATCH);
-    while let Ok(first) = waiting.recv() {
+    while let Ok(first) = lines.recv() {
         // While we wait nobody has to wake us: a thousand lines then cost one wake-up, not a thousand.
         thread::sleep(GATHER);
         let mut flushed = Vec::new();
@@ -119,15 +122,17 @@ fn write_all(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write)
                 Message::Line(line) => batch.extend_from_slice(&line),
                 Message::Flush(answer) => flushed.push(answer),
             }
-            next = if batch.len() < BATCH { waiting.try_recv().ok() } else { None };
+            next = if batch.len() < BATCH { lines.try_recv().ok() } else { None };
         }
-        let missing = lost.swap(0, Ordering::Relaxed);
+        let written = batch.len();
+        let missing = load.lost.swap(0, Ordering::Relaxed);
         if missing > 0 {
             let told = "log lines are missing here: whoever reads the log is too slow";
             batch.extend_from_slice(format!("{missing} {told}\n").as_bytes());
         }
         // A log that cannot be written is no reason to stop protecting, and there is nobody to tell.
         let _ = out.write_all(&batch).and_then(|()| out.flush());
+        load.waiting.fetch_sub(written, Ordering::Relaxed);
         batch.clear();
         for answer in flushed {
             // Who asked may have stopped waiting.
@@ -138,13 +143,13 @@ fn write_all(waiting: &Receiver<Message>, lost: &AtomicU64, mut out: impl Write)
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, mpsc};
+    use std::sync::Mutex;
 
     use super::*;
 
     /// Writes only when it may.
     struct Held {
-        may: mpsc::Receiver<()>,
+        may: Receiver<()>,
         written: Arc<Mutex<String>>,
     }
 
@@ -162,9 +167,9 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_reader_and_what_is_lost_is_told() {
-        let (allow, may) = mpsc::channel();
+        let (allow, may) = channel();
         let written = Arc::default();
-        let log = Log::with_room(8, Held { may, written: Arc::clone(&written) }).unwrap();
+        let log = Log::with_room(64, Held { may, written: Arc::clone(&written) }).unwrap();
         for nth in 0..100 {
             (&log).write_all(format!("line {nth}\n").as_bytes()).unwrap();
         }
@@ -184,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_written_before_the_end() {
-        let (allow, may) = mpsc::channel();
+        let (allow, may) = channel();
         let written = Arc::default();
         let log = Log::start(Held { may, written: Arc::clone(&written) }).unwrap();
         for _ in 0..2 {
