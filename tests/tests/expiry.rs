@@ -145,10 +145,10 @@ fn lapse() -> Lapse {
         scope.spawn(|| answer(&socket, &over));
         let end = Over(&over);
         let next = AtomicU32::new(0);
-        // Lines of fresh addresses from two sides at once, until `enough`.
+        // Lines of fresh addresses from four sides at once, until `enough`.
         let sample = |enough: &(dyn Fn() -> bool + Sync)| -> Vec<Duration> {
             thread::scope(|scope| {
-                let samplers = [(); 2].map(|()| {
+                let samplers = [(); 4].map(|()| {
                     scope.spawn(|| {
                         let (mut log, mut times) = (site.log("fresh.log"), Vec::new());
                         while !enough() {
