@@ -8,10 +8,7 @@
 //!   half-way state decides every packet as before or after; while the two differ the flag "more slots"
 //!   stays on, which sends those that the entry does not hit to the trie, where the new state stands.
 //! - An end: `head` cleared, one store.
-use std::{
-    collections::{HashMap, HashSet},
-    sync::atomic::Ordering::SeqCst,
-};
+use std::{collections::HashMap, sync::atomic::Ordering::SeqCst};
 
 use fail2xdp_common::value::{
     LINE_ASK_TRIE, LINE_HAS_PAIR, META_JAIL_SHIFT, META_MORE, META_SCOPE, META_UNIT, Slot,
@@ -44,9 +41,11 @@ struct Spill {
 }
 
 /// What the writer knows of the lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
-    resting: [HashSet<u32>; 2],
+    /// A bit for each slot that is some ban's, or that was emptied and rests. Not asked of the memory:
+    /// a ban keeps its slot though another writer emptied it.
+    taken: [Vec<u64>; 2],
     spilled: HashMap<(Family, u32), Spill>,
     uses: u32,
 }
@@ -75,6 +74,23 @@ fn with_end(family: Family, head: u64, until: u32) -> u64 {
 }
 
 impl Lines {
+    /// Nothing is in them.
+    pub fn new(maps: &Maps) -> Lines {
+        let bits = |family| {
+            let slots = maps.hosts(family).entries() * Slots::of(family).in_line;
+            vec![0; slots.div_ceil(64) as usize]
+        };
+        Lines { taken: [bits(Family::V4), bits(Family::V6)], spilled: HashMap::new(), uses: 0 }
+    }
+
+    fn is_taken(&self, family: Family, slot: u32) -> bool {
+        self.taken[family as usize][slot as usize / 64] & 1 << (slot % 64) != 0
+    }
+
+    fn take(&mut self, family: Family, slot: u32) {
+        self.taken[family as usize][slot as usize / 64] |= 1 << (slot % 64);
+    }
+
     /// Puts a ban that no line holds into one: its own, else the pair, else none.
     pub fn place(
         &mut self,
@@ -105,6 +121,7 @@ impl Lines {
 
     /// Notes that maps which were found have a ban in this slot.
     pub fn found(&mut self, layout: &Layout, prefix: &Prefix, slot: u32) {
+        self.take(prefix.family(), slot);
         let home = layout.home(prefix);
         if Slots::of(prefix.family()).line(slot) != home {
             self.spill(prefix.family(), home, |spill| spill.in_pair += 1);
@@ -114,14 +131,14 @@ impl Lines {
     fn free_slot(&self, maps: &Maps, family: Family, line: u32) -> Option<u32> {
         let slots = Slots::of(family);
         let first = line * slots.in_line;
-        (first..first + slots.in_line).find(|slot| {
-            !self.resting[family as usize].contains(slot) && is_empty(maps, family, *slot)
-        })
+        (first..first + slots.in_line)
+            .find(|slot| !self.is_taken(family, *slot) && is_empty(maps, family, *slot))
     }
 
     fn write(&mut self, maps: &Maps, prefix: &Prefix, slot: u32, value: &Slot, more: bool) {
         let (family, memory) = (prefix.family(), maps.hosts(prefix.family()));
         let slots = Slots::of(family);
+        self.take(family, slot);
         let meta = memory.word32(slots.meta(slot));
         let flags = meta.load(SeqCst) & line_flags(slots, slot);
         maps.store32(meta, meta_of(prefix, value, more) | flags);
@@ -218,13 +235,13 @@ impl Lines {
             Family::V6 => with_end(family, head.load(SeqCst), 0),
         };
         maps.store64(head, empty);
-        self.resting[family as usize].insert(slot);
+        self.take(family, slot);
         memory.word32(slots.packets(slot)).load(SeqCst)
     }
 
     /// No program can hold any more what it read in this slot.
     pub fn rested(&mut self, family: Family, slot: u32) {
-        self.resting[family as usize].remove(&slot);
+        self.taken[family as usize][slot as usize / 64] &= !(1 << (slot % 64));
     }
 
     fn spill(&mut self, family: Family, home: u32, change: impl FnOnce(&mut Spill)) {
