@@ -6,7 +6,8 @@
 /// The end of a ban that does not end by itself.
 pub const FOREVER: u32 = u32::MAX;
 
-/// Prefixes the program tries for one source, longest first; the ban table keeps nesting within it.
+/// Prefixes the program tries for one source, longest first. What bans a shorter one stands in a longer
+/// one's slots too, marked [`INHERITED`].
 pub const MAX_DEPTH: usize = 8;
 
 /// Holds on one prefix: the one in its [`Ban`] and those in its [`MoreSlots`].
@@ -43,9 +44,12 @@ pub struct Slot {
     pub jail: u16,
     /// Scope, below 64.
     pub scope: u8,
-    /// Zero.
-    pub unused: u8,
+    /// [`INHERITED`] or 0. The program does not ask.
+    pub mark: u8,
 }
+
+/// Mark of a [`Slot`]: not this prefix's, but of shorter ones that the program might not come to.
+pub const INHERITED: u8 = 1;
 
 /// Slots two to eight of a prefix that several jails hold.
 #[repr(C)]

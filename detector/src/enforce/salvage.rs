@@ -10,7 +10,7 @@ use aya::{
 use fail2xdp_common::{
     map,
     name::{JAIL, NameKey, NamePiece, PIECE, SCOPE},
-    value::{BAN_HAS_MORE, Ban, MoreSlots, Slot},
+    value::{BAN_HAS_MORE, Ban, INHERITED, MoreSlots, Slot},
 };
 use ipnet::IpNet;
 
@@ -58,10 +58,13 @@ fn read(folder: &Path) -> Result<Vec<Salvaged>, MapError> {
     let more: aya::maps::HashMap<_, u32, MoreSlots> = (&more).try_into()?;
     let mut found = Vec::new();
     let mut keep = |prefix: Option<IpNet>, ban: Ban| {
-        let first = Slot { until: ban.until, jail: ban.jail, scope: ban.scope, unused: 0 };
+        let first = Slot { until: ban.until, jail: ban.jail, scope: ban.scope, mark: 0 };
         let further = if ban.flags & BAN_HAS_MORE == 0 { None } else { more.get(&ban.id, 0).ok() };
         let slots = [first].into_iter().chain(further.into_iter().flat_map(|more| more.slots));
-        let holds = slots.filter(|slot| slot.until != 0).map(|slot| names.hold(slot)).collect();
+        let holds = slots
+            .filter(|slot| slot.until != 0 && slot.mark & INHERITED == 0)
+            .map(|slot| names.hold(slot))
+            .collect();
         found.extend(prefix.map(|prefix| Salvaged { prefix, holds, dropped: Dropped::default() }));
     };
     each::<[u8; 4]>(open(map::BANS_V4)?, |key, ban| keep(net(key.prefix_len(), key.data()), ban))?;

@@ -7,6 +7,7 @@ use std::{
 
 use fail2xdp::enforce::tables::{Sizes, Tables};
 use ipnet::IpNet;
+use rand::seq::SliceRandom as _;
 
 use crate::{
     frame::{Frame, Truth},
@@ -264,6 +265,13 @@ fn a_writer_that_dies_anywhere_leaves_before_or_after() {
     let (mut deaths, mut packets) = (0, 0);
     for _ in 0..3 {
         let mut scene = Scene::new();
+        // Deeper than the program looks, and twice that.
+        for depth in [9, 17] {
+            let address = random.address();
+            for prefix in random.nest(address, depth) {
+                scene.apply(&Operation::Ban(prefix, random.hold(8)));
+            }
+        }
         for _ in 0..30 {
             let first = operation(&mut random, &scene.model);
             scene.apply(&first);
@@ -339,6 +347,39 @@ fn every_change_of_two_jails_on_an_address_is_whole_or_not_at_all() {
                 scene.die_everywhere(&Operation::Unban(prefix, "second".into()), &packets);
             }
         }
+    }
+    assert!(scene.deaths > 300, "{} deaths", scene.deaths);
+}
+
+#[test]
+fn the_outermost_ban_of_a_deep_nest_holds_while_those_within_come_and_go() {
+    let mut random = Random::new();
+    let mut scene = Scene::new();
+    let hold = |scope: &str, until| Hold {
+        jail: "jail".into(),
+        scope: scope.parse().expect(scope),
+        until,
+    };
+    for address in ["192.0.2.77", "2001:db8::77"] {
+        let address = address.parse().expect("an address");
+        let mut nest = random.nest(address, 17);
+        nest.sort_by_key(IpNet::prefix_len);
+        let packets: Vec<_> = [6, 17]
+            .map(|protocol| Frame { protocol, port: 22, ..Frame::from(address) }.build())
+            .into();
+        // Only this one drops these packets.
+        let outermost = nest.remove(0);
+        for prefix in &nest {
+            scene.apply(&Operation::Ban(*prefix, hold("udp:53", NOW + 50)));
+        }
+        scene.die_everywhere(&Operation::Ban(outermost, hold("tcp", NOW + 4001)), &packets);
+        nest.shuffle(&mut random.rng);
+        for prefix in &nest {
+            scene.die_everywhere(&Operation::Unban(*prefix, "jail".into()), &packets);
+            scene.die_everywhere(&Operation::Ban(*prefix, hold("udp:53", NOW + 50)), &packets);
+        }
+        scene.die_everywhere(&Operation::Ban(outermost, hold("udp", NOW + 50)), &packets);
+        scene.die_everywhere(&Operation::Unban(outermost, "jail".into()), &packets);
     }
     assert!(scene.deaths > 300, "{} deaths", scene.deaths);
 }

@@ -48,12 +48,26 @@ impl Slot {
         self.all().map(|hold| hold.until).max().unwrap_or(0)
     }
 
+    fn scope(&self) -> Scope {
+        let scopes = self.all().map(|hold| hold.scope.clone());
+        scopes.reduce(Scope::union).unwrap_or(Scope::NOTHING)
+    }
+
     fn all(&self) -> impl Iterator<Item = &Hold> {
         std::iter::once(&self.own).chain(&self.guests)
     }
 
     fn applies(&self, now: u32, protocol: Option<u8>, port: Option<u16>) -> bool {
         self.until() > now && self.all().any(|hold| in_scope(&hold.scope, protocol, port))
+    }
+}
+
+/// What a network tells of shorter ones.
+struct Inherited(Vec<(Scope, u32)>);
+
+impl Inherited {
+    fn applies(&self, now: u32, protocol: Option<u8>, port: Option<u16>) -> bool {
+        self.0.iter().any(|(scope, until)| *until > now && in_scope(scope, protocol, port))
     }
 }
 
@@ -155,15 +169,41 @@ impl Model {
         let covers = |net: &&IpNet| net.contains(&source);
         let mut covering: Vec<&IpNet> = self.bans.keys().filter(covers).collect();
         covering.sort_by_key(|net| std::cmp::Reverse(net.prefix_len()));
-        let hit = covering
-            .into_iter()
-            .take(MAX_DEPTH)
-            .find(|net| self.bans[*net].iter().any(|slot| slot.applies(now, protocol, port)));
+        let hit = covering.iter().enumerate().find(|&(nth, net)| {
+            let own = &self.bans[*net];
+            let from_outside = covering.len() - nth;
+            own.iter().any(|slot| slot.applies(now, protocol, port))
+                || from_outside.is_multiple_of(MAX_DEPTH - 1)
+                    && net.prefix_len() < net.max_prefix_len()
+                    && self.inherited(own, &covering[nth + 1..]).applies(now, protocol, port)
+        });
+        let hit = hit.map(|(_, net)| *net);
         match hit {
             None => (Outcome::Passed, None),
             Some(_) if self.is_allowed(source) => (Outcome::Spared, None),
             Some(net) => (Outcome::Dropped, Some(*net)),
         }
+    }
+
+    /// What every seventh network from outside tells of the shorter ones, beside its own slots.
+    fn inherited(&self, own: &[Slot], shorter: &[&IpNet]) -> Inherited {
+        // Of one scope only the one that ends last.
+        let mut slots: Vec<(Scope, u32)> = Vec::new();
+        for slot in shorter.iter().flat_map(|net| &self.bans[*net]) {
+            match slots.iter_mut().find(|(scope, _)| *scope == slot.scope()) {
+                Some((_, until)) => *until = slot.until().max(*until),
+                None => slots.push((slot.scope(), slot.until())),
+            }
+        }
+        if own.len() + slots.len() <= MAX_SLOTS || slots.is_empty() {
+            return Inherited(slots);
+        }
+        // All in one where they have no room: in the last of the own slots if these are eight.
+        let last = own.last().filter(|_| own.len() == MAX_SLOTS);
+        slots.extend(last.map(|slot| (slot.scope(), slot.until())));
+        let united =
+            slots.into_iter().reduce(|one, other| (one.0.union(other.0), one.1.max(other.1)));
+        Inherited(united.into_iter().collect())
     }
 
     fn is_allowed(&self, source: IpAddr) -> bool {

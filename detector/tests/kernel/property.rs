@@ -170,13 +170,9 @@ fn change(pair: &mut Pair, random: &mut Random) {
             pair.tables.disallow(prefix).expect("a map that can be written");
         }
         _ => {
-            // A deep nest around one address: to the limit of levels and beyond.
-            let address = random.address();
-            let most = if address.is_ipv4() { 32 } else { 128 };
-            for nth in 0..random.below(12) as u8 {
-                let prefix = IpNet::new(address, most - nth.min(most))
-                    .expect("a length of its family")
-                    .trunc();
+            // A deep nest around one address: to the limit of levels, beyond, and twice.
+            let (address, depth) = (random.address(), random.pick(&[4, 9, 12, 20]));
+            for prefix in random.nest(address, depth) {
                 pair.ban(prefix, random.hold(10));
             }
         }

@@ -6,7 +6,11 @@ use std::{
 
 use fail2xdp_common::value::FOREVER;
 use ipnet::IpNet;
-use rand::{Rng, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use rand::{
+    Rng, SeedableRng as _,
+    rngs::StdRng,
+    seq::{IndexedRandom as _, SliceRandom as _},
+};
 
 use crate::{
     frame::{Cut, Extension, Frame},
@@ -102,6 +106,15 @@ impl Random {
             },
         };
         IpNet::new(address, length).expect("a length of its family").trunc()
+    }
+
+    /// The prefixes of an address that are longest, in any order.
+    pub fn nest(&mut self, address: IpAddr, count: u8) -> Vec<IpNet> {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = |length| IpNet::new(address, length).expect("a length of its family").trunc();
+        let mut nest: Vec<IpNet> = (most + 1 - count..=most).map(prefix).collect();
+        nest.shuffle(&mut self.rng);
+        nest
     }
 
     /// An end: over, just over, nearly over, later, never.

@@ -3,9 +3,12 @@
 //! A prefix has up to eight slots, one for each jail that holds it. A ninth jail is a guest: it is
 //! merged into the slot with the nearest later end, whose scopes are united, so that it is never
 //! dropped though it may last longer. When a jail lets go its slot goes to a guest.
+//!
+//! What the prefix inherits ([`super::nesting`]) is told in the slots that are left: where they do not
+//! suffice, united in one.
 use std::ops::Deref;
 
-use fail2xdp_common::value::{MAX_SLOTS, Slot};
+use fail2xdp_common::value::{INHERITED, MAX_SLOTS, Slot};
 
 use super::lines::Place;
 
@@ -33,11 +36,19 @@ impl Deref for Told {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct More {
-    /// Slots two and on as told; only while there is no guest also what their jails asked for.
+    /// Slots two and on as told; what their jails asked for unless `asked` says otherwise.
     rest: Vec<Slot>,
-    /// While there are guests, what each slot's own jail asked for.
+    /// Where what is told is not just what was asked for.
+    asked: Option<Asked>,
+}
+
+/// What is to be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    /// What each slot's own jail asked for.
     own: Vec<Slot>,
     guests: Vec<Guest>,
+    inherited: Vec<Slot>,
 }
 
 /// A banned prefix.
@@ -53,11 +64,22 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A prefix with these slots, at least one.
+    /// A prefix that these jails hold, at least one.
     pub fn new(id: u32, slots: &[Slot]) -> Entry {
         let more = (slots.len() > 1)
             .then(|| Box::new(More { rest: slots[1..].to_vec(), ..More::default() }));
         Entry { id, place: Place::Trie, first: slots.first().copied().unwrap_or_default(), more }
+    }
+
+    /// A prefix of which the maps tell this.
+    pub fn adopted(id: u32, told: &[Slot]) -> Entry {
+        let (inherited, own): (Vec<_>, Vec<_>) =
+            told.iter().partition(|slot| slot.mark & INHERITED != 0);
+        let mut entry = Entry::new(id, told);
+        if let (Some(more), false) = (&mut entry.more, inherited.is_empty()) {
+            more.asked = Some(Asked { own, guests: Vec::new(), inherited });
+        }
+        entry
     }
 
     /// What the kernel is told.
@@ -71,59 +93,70 @@ impl Entry {
         told
     }
 
+    fn kept(&self) -> Option<&Asked> {
+        self.more.as_ref().and_then(|more| more.asked.as_ref())
+    }
+
+    fn asked(&self) -> Asked {
+        self.kept()
+            .cloned()
+            .unwrap_or_else(|| Asked { own: self.told().to_vec(), ..Asked::default() })
+    }
+
     /// What the jails asked for, guests last.
     pub fn holds(&self) -> Vec<Slot> {
-        match &self.more {
-            Some(more) if !more.guests.is_empty() => {
-                more.own.iter().copied().chain(more.guests.iter().map(|guest| guest.hold)).collect()
+        match self.kept() {
+            Some(asked) => {
+                let guests = asked.guests.iter().map(|guest| guest.hold);
+                asked.own.iter().copied().chain(guests).collect()
             }
-            _ => self.told().to_vec(),
+            None => self.told().to_vec(),
+        }
+    }
+
+    /// What is told on behalf of shorter prefixes.
+    pub fn inherited(&self) -> &[Slot] {
+        self.kept().map_or(&[], |asked| &asked.inherited)
+    }
+
+    /// What would be told if nothing were inherited.
+    pub fn slots(&self, unite: impl FnMut(u8, u8) -> u8) -> Vec<Slot> {
+        match self.kept() {
+            Some(asked) => tell(&asked.own, &asked.guests, unite),
+            None => self.told().to_vec(),
         }
     }
 
     /// Every jail and scope number in use here, as often as each.
     pub fn references(&self) -> Vec<Slot> {
-        match &self.more {
-            Some(more) if !more.guests.is_empty() => {
-                self.told().iter().copied().chain(self.holds()).collect()
-            }
-            _ => self.told().to_vec(),
+        let mut references = self.told().to_vec();
+        if self.kept().is_some() {
+            references.extend(self.holds());
+            references.extend(self.inherited());
         }
+        references
     }
 
     /// Whether `jail` is one of those merged into another's slot.
     #[cfg(test)]
     fn is_guest(&self, jail: u16) -> bool {
-        self.more
-            .as_ref()
-            .is_some_and(|more| more.guests.iter().any(|guest| guest.hold.jail == jail))
+        self.asked().guests.iter().any(|guest| guest.hold.jail == jail)
     }
 
-    fn parts(&self) -> (Vec<Slot>, Vec<Guest>) {
-        match &self.more {
-            Some(more) if !more.guests.is_empty() => (more.own.clone(), more.guests.clone()),
-            _ => (self.told().to_vec(), Vec::new()),
-        }
-    }
-
-    fn rebuilt(
-        &self,
-        own: Vec<Slot>,
-        guests: Vec<Guest>,
-        unite: impl FnMut(u8, u8) -> u8,
-    ) -> Entry {
-        let told = tell(&own, &guests, unite);
+    fn rebuilt(&self, asked: Asked, room: usize, mut unite: impl FnMut(u8, u8) -> u8) -> Entry {
+        let mut told = tell(&asked.own, &asked.guests, &mut unite);
+        inherit(&mut told, &asked.inherited, room, unite);
         let mut entry = Entry { place: self.place, ..Entry::new(self.id, &told) };
-        if !guests.is_empty() {
-            let more = entry.more.get_or_insert_default();
-            (more.own, more.guests) = (own, guests);
+        if !asked.guests.is_empty() || !asked.inherited.is_empty() {
+            entry.more.get_or_insert_default().asked = Some(asked);
         }
         entry
     }
 
     /// A jail's hold, new or changed, at most `room` slots. `unite` gives the scope of two.
-    pub fn with(&self, hold: Slot, room: usize, unite: impl FnMut(u8, u8) -> u8) -> Change {
-        let (mut own, mut guests) = self.parts();
+    pub fn with(&self, hold: Slot, room: usize, mut unite: impl FnMut(u8, u8) -> u8) -> Change {
+        let mut asked = self.asked();
+        let Asked { own, guests, .. } = &mut asked;
         let mut merged = false;
         let lead = if let Some(nth) = own.iter().position(|slot| slot.jail == hold.jail) {
             own[nth] = hold;
@@ -136,17 +169,23 @@ impl Entry {
             own.push(hold);
             own.len() - 1
         } else {
-            let host = host_for(&self.told(), hold.until);
+            let host = host_for(&tell(own, guests, &mut unite), hold.until);
             guests.push(Guest { hold, host });
             merged = true;
             host
         };
-        Change { entry: self.rebuilt(own, guests, unite), lead, merged }
+        Change { entry: self.rebuilt(asked, room, unite), lead, merged }
     }
 
     /// Without a jail's hold; `None` if it has none, a change to nothing if it was the last.
-    pub fn without(&self, jail: u16, unite: impl FnMut(u8, u8) -> u8) -> Option<Option<Change>> {
-        let (mut own, mut guests) = self.parts();
+    pub fn without(
+        &self,
+        jail: u16,
+        room: usize,
+        unite: impl FnMut(u8, u8) -> u8,
+    ) -> Option<Option<Change>> {
+        let mut asked = self.asked();
+        let Asked { own, guests, .. } = &mut asked;
         let lead = if let Some(nth) = guests.iter().position(|guest| guest.hold.jail == jail) {
             guests.remove(nth).host
         } else {
@@ -165,7 +204,18 @@ impl Entry {
         if own.is_empty() {
             return Some(None);
         }
-        Some(Some(Change { entry: self.rebuilt(own, guests, unite), lead, merged: false }))
+        Some(Some(Change { entry: self.rebuilt(asked, room, unite), lead, merged: false }))
+    }
+
+    /// With other inherited slots, at most `room` slots in all.
+    pub fn inheriting(
+        &self,
+        inherited: Vec<Slot>,
+        room: usize,
+        unite: impl FnMut(u8, u8) -> u8,
+    ) -> Change {
+        let asked = Asked { inherited, ..self.asked() };
+        Change { entry: self.rebuilt(asked, room, unite), lead: 0, merged: false }
     }
 }
 
@@ -192,13 +242,39 @@ fn host_for(told: &[Slot], until: u32) -> usize {
 fn tell(own: &[Slot], guests: &[Guest], mut unite: impl FnMut(u8, u8) -> u8) -> Vec<Slot> {
     let mut told = own.to_vec();
     for guest in guests {
-        let slot = &mut told[guest.host];
-        slot.until = slot.until.max(guest.hold.until);
-        if slot.scope != guest.hold.scope {
-            slot.scope = unite(slot.scope, guest.hold.scope);
-        }
+        merge(&mut told[guest.host], &guest.hold, &mut unite);
     }
     told
+}
+
+/// Tells what is inherited in the slots that are left. Where it does not fit it is united in one, which
+/// may drop more and last longer; where none is left, in the last.
+fn inherit(
+    told: &mut Vec<Slot>,
+    inherited: &[Slot],
+    room: usize,
+    mut unite: impl FnMut(u8, u8) -> u8,
+) {
+    let room = room.clamp(1, MAX_SLOTS);
+    if told.len() + inherited.len() <= room {
+        told.extend_from_slice(inherited);
+        return;
+    }
+    let mut inherited = inherited.iter().copied();
+    if told.len() < room {
+        told.extend(inherited.next());
+    }
+    if let Some(last) = told.last_mut() {
+        inherited.for_each(|slot| merge(last, &slot, &mut unite));
+    }
+}
+
+/// Makes a slot cover another one.
+fn merge(slot: &mut Slot, other: &Slot, mut unite: impl FnMut(u8, u8) -> u8) {
+    slot.until = slot.until.max(other.until);
+    if slot.scope != other.scope {
+        slot.scope = unite(slot.scope, other.scope);
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +282,7 @@ mod tests {
     use super::*;
 
     fn hold(jail: u16, until: u32) -> Slot {
-        Slot { until, jail, scope: jail as u8, unused: 0 }
+        Slot { until, jail, scope: jail as u8, mark: 0 }
     }
 
     /// Scopes unite to 100 and more, so that a merged slot shows.
@@ -234,10 +310,11 @@ mod tests {
         let change = entry.with(hold(1, 30), MAX_SLOTS, unite);
         check(&change.entry, &[(1, 30, 1), (2, 20, 2)]);
         assert_eq!(change.lead, 0);
-        let change = change.entry.without(1, unite).flatten().expect("jail 2 still holds it");
+        let change =
+            change.entry.without(1, MAX_SLOTS, unite).flatten().expect("jail 2 still holds it");
         check(&change.entry, &[(2, 20, 2)]);
-        assert_eq!(change.entry.without(3, unite), None);
-        assert_eq!(change.entry.without(2, unite), Some(None));
+        assert_eq!(change.entry.without(3, MAX_SLOTS, unite), None);
+        assert_eq!(change.entry.without(2, MAX_SLOTS, unite), Some(None));
     }
 
     #[test]
@@ -245,20 +322,20 @@ mod tests {
         let change = full().with(hold(9, 350), MAX_SLOTS, unite);
         assert!(change.merged && change.entry.is_guest(9));
         assert_eq!(change.lead, 3);
-        assert_eq!(change.entry.told()[3], Slot { until: 400, jail: 4, scope: 109, unused: 0 });
+        assert_eq!(change.entry.told()[3], Slot { until: 400, jail: 4, scope: 109, mark: 0 });
         assert_eq!(change.entry.holds().len(), 9);
     }
 
     #[test]
     fn a_ninth_jail_that_ends_last_prolongs_the_slot_it_shares() {
         let change = full().with(hold(9, 5000), MAX_SLOTS, unite);
-        assert_eq!(change.entry.told()[7], Slot { until: 5000, jail: 8, scope: 109, unused: 0 });
+        assert_eq!(change.entry.told()[7], Slot { until: 5000, jail: 8, scope: 109, mark: 0 });
     }
 
     #[test]
     fn a_guest_takes_the_slot_that_becomes_free() {
         let entry = full().with(hold(9, 350), MAX_SLOTS, unite).entry;
-        let change = entry.without(2, unite).flatten().expect("others hold it");
+        let change = entry.without(2, MAX_SLOTS, unite).flatten().expect("others hold it");
         assert_eq!(change.lead, 1);
         assert_eq!(change.entry.told()[1], hold(9, 350));
         assert_eq!(change.entry.told()[3], hold(4, 400));
@@ -268,7 +345,38 @@ mod tests {
     #[test]
     fn a_guest_that_lets_go_leaves_its_host_as_it_was() {
         let entry = full().with(hold(9, 350), MAX_SLOTS, unite).entry;
-        let change = entry.without(9, unite).flatten().expect("others hold it");
+        let change = entry.without(9, MAX_SLOTS, unite).flatten().expect("others hold it");
         assert_eq!(*change.entry.told(), *full().told());
+    }
+
+    fn inherited(jail: u16, until: u32) -> Slot {
+        Slot { mark: INHERITED, ..hold(jail, until) }
+    }
+
+    #[test]
+    fn what_is_inherited_takes_the_slots_that_are_left() {
+        let entry = Entry::new(1, &[hold(1, 10)]);
+        let heir = entry.inheriting(vec![inherited(7, 5), inherited(8, 20)], MAX_SLOTS, unite);
+        check(&heir.entry, &[(1, 10, 1), (7, 5, 7), (8, 20, 8)]);
+        assert_eq!(heir.entry.holds(), [hold(1, 10)]);
+        let adopted = Entry::adopted(1, &heir.entry.told());
+        assert_eq!(adopted, heir.entry);
+        let grown = adopted.with(hold(2, 30), MAX_SLOTS, unite).entry;
+        check(&grown, &[(1, 10, 1), (2, 30, 2), (7, 5, 7), (8, 20, 8)]);
+        let poor = grown.inheriting(Vec::new(), MAX_SLOTS, unite).entry;
+        check(&poor, &[(1, 10, 1), (2, 30, 2)]);
+    }
+
+    #[test]
+    fn what_is_inherited_beyond_the_slots_is_united() {
+        let heritage = || vec![inherited(20, 5), inherited(21, 900)];
+        let seven = full().without(8, MAX_SLOTS, unite).flatten().expect("seven hold it").entry;
+        let heir = seven.inheriting(heritage(), MAX_SLOTS, unite).entry;
+        assert_eq!(heir.told()[7], Slot { scope: 121, ..inherited(20, 900) });
+        let heir = full().inheriting(heritage(), MAX_SLOTS, unite).entry;
+        assert_eq!(heir.told()[7], Slot { scope: 120, ..hold(8, 900) });
+        let alone = Entry::new(1, &[hold(1, 10)]).inheriting(heritage(), 1, unite).entry;
+        check(&alone, &[(1, 900, 120)]);
+        assert_eq!(alone.holds(), [hold(1, 10)]);
     }
 }

@@ -293,7 +293,7 @@ impl Tables {
 
     /// Reads the bans from the tries, finds them in the lines, and mends the rest.
     pub(super) fn take_over(&mut self) -> Result<Differences, TableError> {
-        let mut found = Differences::default();
+        let (mut found, mut inherits) = (Differences::default(), false);
         for prefix in tries::prefixes(&self.maps)? {
             let Some((id, told)) = tries::read(&self.maps, &prefix)? else { continue };
             if told.len() > 1 && self.maps.more_slots.get(&id)? != Some(tries::more_of(id, &told)) {
@@ -301,11 +301,13 @@ impl Tables {
                 found.slots += 1;
             }
             told.iter().for_each(|slot| self.names.adopt_slot(&self.maps, slot));
-            let entry = Entry::new(id, &told);
-            self.names.hold(&told);
+            let entry = Entry::adopted(id, &told);
+            inherits |= !entry.inherited().is_empty();
+            self.names.hold(&entry.references());
             self.with_more += u32::from(told.len() > 1);
             self.bits.add_ban(None, &self.layout, &prefix);
             self.counts[prefix.family() as usize] += 1;
+            self.lengths.add(&prefix);
             self.bans.insert(prefix, entry);
         }
         for prefix in tries::allowed(&self.maps)? {
@@ -317,6 +319,12 @@ impl Tables {
             found.lines += self.find_in_lines(family);
         }
         found.lines += self.place_the_rest();
+        for family in [Family::V4, Family::V6] {
+            let everything = Prefix::everything(family);
+            if inherits || self.lengths.may_nest(&everything) {
+                found.slots += self.inherit_within(&everything)?;
+            }
+        }
         // The tries were just read and need no comparison; what follows from them does.
         self.comparison = Some(Comparison { stage: Stage::Lines(Family::V4, 0), found });
         loop {

@@ -21,6 +21,7 @@ mod maps;
 mod memory;
 mod mend;
 mod names;
+mod nesting;
 pub mod object;
 mod prefix;
 mod sizes;
@@ -29,7 +30,7 @@ mod traffic;
 mod tries;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem::offset_of,
     sync::atomic::Ordering::SeqCst,
     time::Instant,
@@ -51,6 +52,7 @@ use self::{
     lines::{Lines, Place},
     mend::Comparison,
     names::Names,
+    nesting::Lengths,
     prefix::{Family, Prefix},
 };
 pub use self::{
@@ -108,7 +110,8 @@ pub struct Load {
 pub struct Tables {
     maps: Maps,
     layout: Layout,
-    bans: HashMap<Prefix, Entry>,
+    bans: BTreeMap<Prefix, Entry>,
+    lengths: Lengths,
     counts: [u32; 2],
     allowed: BTreeSet<Prefix>,
     bits: Bits,
@@ -133,7 +136,8 @@ impl Tables {
             bits: Bits::new(&maps),
             lines: Lines::new(&maps),
             maps,
-            bans: HashMap::new(),
+            bans: BTreeMap::new(),
+            lengths: Lengths::NONE,
             counts: [0; 2],
             allowed: BTreeSet::new(),
             ids: Ids::default(),
@@ -189,23 +193,20 @@ impl Tables {
         let prefix = Prefix::from(prefix);
         let jail = self.names.jail(&self.maps, &hold.jail)?;
         let scope = self.names.scope(&self.maps, &hold.scope)?;
-        let slot = Slot { until: hold.until.max(1), jail, scope: scope.id, unused: 0 };
+        let slot = Slot { until: hold.until.max(1), jail, scope: scope.id, mark: 0 };
         let mut merged = false;
-        if let Some(entry) = self.bans.get(&prefix) {
-            let entry = entry.clone();
-            let room = self.room_of(&entry);
-            let change =
-                entry.with(slot, room, |one, other| unite(&mut self.names, &self.maps, one, other));
+        if let Some(entry) = self.bans.get(&prefix).cloned() {
+            let change = entry.with(slot, self.room_of(&entry), self.uniting());
             merged = change.merged;
-            self.change(&prefix, &entry, change)?;
+            self.change_nested(&prefix, &entry, change)?;
         } else {
-            self.place(&prefix, slot)?;
+            self.nested(&prefix, |_| vec![slot], |tables| tables.place(&prefix, slot))?;
         }
         Ok(Banned { widened: scope.widened, merged })
     }
 
     /// How many slots a prefix can have: one only where no further slots can be stored.
-    fn room_of(&self, entry: &Entry) -> usize {
+    pub(super) fn room_of(&self, entry: &Entry) -> usize {
         let stored = entry.told().len() > 1 || self.leaving.contains_key(&entry.id);
         if stored || self.with_more + (self.leaving.len() as u32) < self.maps.more_slots.entries() {
             MAX_SLOTS
@@ -236,6 +237,7 @@ impl Tables {
         entry.place = self.lines.place(&self.maps, &self.layout, prefix, &slot, false);
         self.names.hold(&[slot]);
         self.counts[family as usize] += 1;
+        self.lengths.add(prefix);
         self.bans.insert(*prefix, entry);
         Ok(())
     }
@@ -296,14 +298,36 @@ impl Tables {
             return Ok(None);
         };
         let entry = entry.clone();
-        match entry.without(jail, |one, other| unite(&mut self.names, &self.maps, one, other)) {
+        match entry.without(jail, self.room_of(&entry), self.uniting()) {
             None => Ok(None),
             Some(Some(change)) => {
-                self.change(&prefix, &entry, change)?;
+                self.change_nested(&prefix, &entry, change)?;
                 Ok(Some(self.dropped_by(&prefix, &entry)))
             }
-            Some(None) => self.lift(&prefix, &entry).map(Some),
+            Some(None) => self
+                .nested(&prefix, |_| Vec::new(), |tables| tables.lift(&prefix, &entry))
+                .map(Some),
         }
+    }
+
+    /// [`Tables::change`], and what the networks within inherit.
+    fn change_nested(
+        &mut self,
+        prefix: &Prefix,
+        old: &Entry,
+        change: Change,
+    ) -> Result<(), TableError> {
+        let after = change.entry.clone();
+        self.nested(
+            prefix,
+            |tables| after.slots(tables.uniting()),
+            |tables| tables.change(prefix, old, change),
+        )
+    }
+
+    /// Gives the scope of two.
+    fn uniting(&mut self) -> impl FnMut(u8, u8) -> u8 {
+        |one, other| unite(&mut self.names, &self.maps, one, other)
     }
 
     /// Takes a prefix out altogether.
@@ -317,6 +341,7 @@ impl Tables {
             self.grace.wait_for(Waiting::Slot(family, slot));
         }
         self.bans.remove(prefix);
+        self.lengths.remove(prefix);
         self.counts[family as usize] -= 1;
         self.names.let_go(&entry.references());
         tries::remove(&self.maps, prefix)?;

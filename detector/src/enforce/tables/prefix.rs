@@ -12,7 +12,7 @@ pub enum Family {
     V6,
 }
 
-/// A banned or allowed prefix: 18 bytes, where `IpNet` with its padding would double the table.
+/// A banned or allowed prefix; in order each comes right before those within it. 18 bytes, where `IpNet` with its padding would double the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Prefix {
     family: Family,
@@ -33,8 +33,12 @@ impl Prefix {
             IpAddr::V4(address) => (Family::V4, u128::from(address.to_bits()) << 96),
             IpAddr::V6(address) => (Family::V6, address.to_bits()),
         };
-        let kept = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-        Prefix { family, bytes: (bits & kept).to_be_bytes(), length }
+        Prefix { family, bytes: bits.to_be_bytes(), length }.cut(length)
+    }
+
+    /// The prefix of length 0, which covers its family.
+    pub fn everything(family: Family) -> Prefix {
+        Prefix { family, bytes: [0; 16], length: 0 }
     }
 
     /// Its family.
@@ -86,6 +90,17 @@ impl Prefix {
             Family::V4 => self.length == 32,
             Family::V6 => self.length == 128 || self.length == 64,
         }
+    }
+
+    /// Whether it is one address.
+    pub fn is_address(&self) -> bool {
+        self.length == if self.family == Family::V4 { 32 } else { 128 }
+    }
+
+    /// The prefix of this length that covers it; `length` is at most its own.
+    pub fn cut(&self, length: u8) -> Prefix {
+        let kept = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+        Prefix { bytes: (self.bits() & kept).to_be_bytes(), length, ..*self }
     }
 
     /// Whether every address of `other` is one of this prefix.

@@ -1,5 +1,5 @@
 //! The tries: every ban and every allow entry.
-use fail2xdp_common::value::{BAN_HAS_MORE, Ban, MAX_SLOTS, MoreSlots, Slot};
+use fail2xdp_common::value::{BAN_HAS_MORE, Ban, INHERITED, MAX_SLOTS, MoreSlots, Slot};
 
 use super::{
     TableError,
@@ -86,13 +86,13 @@ pub fn next(
 /// What the maps tell of a prefix: its number and slots.
 pub fn read(maps: &Maps, prefix: &Prefix) -> Result<Option<(u32, Vec<Slot>)>, TableError> {
     let Some(ban) = get(maps, prefix)? else { return Ok(None) };
-    let mut told = vec![Slot { until: ban.until, jail: ban.jail, scope: ban.scope, unused: 0 }];
+    let mut told = vec![Slot { until: ban.until, jail: ban.jail, scope: ban.scope, mark: 0 }];
     if ban.flags & BAN_HAS_MORE != 0
         && let Some(more) = maps.more_slots.get(&ban.id)?
     {
         for slot in more.slots.iter().filter(|slot| slot.until != 0) {
             // A writer that died while it moved the last slot into the first left it in both.
-            if told.iter().all(|known| known.jail != slot.jail) {
+            if slot.mark & INHERITED != 0 || told.iter().all(|known| known.jail != slot.jail) {
                 told.push(*slot);
             }
         }
