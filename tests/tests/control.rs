@@ -198,7 +198,10 @@ fn reloading_keeps_the_bans_and_survives_mistakes() {
     });
 
     site.jails(&(guard(&site) + &site.jail("added", "added.log", "maxretry = 1")));
-    assert_eq!(site.text(&["reload"]), "OK\n");
+    let reloaded = site.output(&["reload"]);
+    assert_eq!(String::from_utf8_lossy(&reloaded.stdout), "OK\n");
+    let said = String::from_utf8_lossy(&reloaded.stderr);
+    assert_eq!(said.lines().collect::<Vec<_>>(), ["[added] is new"]);
     site.wait_following("added");
     assert_eq!(site.bans_of("10.9.0.2"), std::slice::from_ref(&ban));
     added.wrong_password("192.0.2.9".parse().expect("it is an address"));

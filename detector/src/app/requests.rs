@@ -163,6 +163,10 @@ impl Daemon {
             );
         }
         settings.jails.extend(kept);
+        let changes = config::changes(&self.settings, &settings);
+        for change in &changes {
+            tracing::info!("reload: {change}");
+        }
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();
         for effect in self.engine.reconfigure(&settings.jails, &broken, (self.clock)()) {
@@ -179,6 +183,6 @@ impl Daemon {
         self.resolve_ignored().await;
         self.start_readers(positions);
         let problems = self.problems.iter().map(Problem::to_string).collect();
-        Ok(wire::Reloaded { jails: self.settings.jails.len(), problems })
+        Ok(wire::Reloaded { jails: self.settings.jails.len(), changes, problems })
     }
 }

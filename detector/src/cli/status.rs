@@ -24,8 +24,9 @@ pub(super) fn ping(place: &Place) -> anyhow::Result<ExitCode> {
 
 pub(super) fn reload(place: &Place) -> anyhow::Result<ExitCode> {
     let done = ask::post::<wire::Reloaded>(place, "/v1/reload", &())?;
-    for problem in &done.read.problems {
-        eprintln!("{problem}");
+    // Beside the answer: scripts expect `OK` alone, as fail2ban's client prints it.
+    for line in done.read.changes.iter().chain(&done.read.problems) {
+        eprintln!("{line}");
     }
     ask::print(place, &done, |_| "OK".into());
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@
 //! Everything is bounded: the length of a file and of an expanded value, the depth of includes, the number of
 //! substitutions.
 mod action;
+mod changes;
 mod definition;
 mod expand;
 mod filter;
@@ -39,6 +40,7 @@ use std::{
     sync::Arc,
 };
 
+pub use changes::changes;
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};

@@ -235,6 +235,8 @@ pub struct BansLifted {
 pub struct Reloaded {
     /// Jails now running.
     pub jails: usize,
+    /// What differs from before, one option a line.
+    pub changes: Vec<String>,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
 }

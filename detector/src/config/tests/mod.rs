@@ -3,6 +3,7 @@ mod actions;
 mod expansion;
 mod files;
 mod jails;
+mod reload;
 mod server;
 mod shipped;
 mod sources;

@@ -1,0 +1,183 @@
+//! What differs between two configurations, in an operator's words.
+use std::time::Duration;
+
+use super::{
+    BanTime, EnforceSettings, FilterSettings, Ignore, JailSettings, JournalSettings, Located,
+    LogPath, Settings, SourceSettings,
+};
+
+/// An option: its name, and its values as shown.
+type Shown = (&'static str, Vec<String>);
+
+/// Values longer than this are counted instead of shown, in characters.
+const LONG: usize = 60;
+
+/// Options that a running daemon does not take over.
+const AT_START: [&str; 4] = ["mode", "allow_sessions", "initial_bans", "loglevel"];
+
+/// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
+pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut said = Vec::new();
+    for jail in &old.jails {
+        match new.jails.iter().find(|now| now.name == jail.name) {
+            None => said.push(format!("[{}] is removed, its bans are lifted", jail.name)),
+            Some(now) => {
+                let of = format!("[{}] ", jail.name);
+                differences(&of, &of_jail(jail), &of_jail(now), &mut said);
+            }
+        }
+    }
+    let added =
+        new.jails.iter().filter(|jail| old.jails.iter().all(|known| known.name != jail.name));
+    said.extend(added.map(|jail| format!("[{}] is new", jail.name)));
+    differences("", &of_server(old), &of_server(new), &mut said);
+    said
+}
+
+fn differences(of: &str, old: &[Shown], new: &[Shown], said: &mut Vec<String>) {
+    for ((option, was), (_, is)) in old.iter().zip(new).filter(|(old, new)| old != new) {
+        let when = if AT_START.contains(option) { " (from the next start on)" } else { "" };
+        let short =
+            |values: &[String]| values.len() <= 1 && values.iter().all(|it| it.len() <= LONG);
+        if short(was) && short(is) {
+            let text = |values: &[String]| values.first().map_or("none", String::as_str).to_owned();
+            said.push(format!("{of}{option}: {} -> {}{when}", text(was), text(is)));
+            continue;
+        }
+        let gone = was.iter().filter(|value| !is.contains(value)).count();
+        let come = is.iter().filter(|value| !was.contains(value)).count();
+        said.push(match (come, gone) {
+            (0, 0) => format!("{of}{option}: another order"),
+            _ => format!("{of}{option}: {come} added, {gone} removed"),
+        });
+    }
+}
+
+fn of_jail(jail: &JailSettings) -> Vec<Shown> {
+    let JailSettings {
+        name: _,
+        place: _,
+        filter,
+        source,
+        max_retry,
+        find_time,
+        ban_time,
+        max_matches,
+        ignore,
+        ignore_self,
+        scope,
+        ipv6_prefix,
+    } = jail;
+    let mut shown = vec![
+        ("maxretry", vec![max_retry.to_string()]),
+        ("findtime", vec![seconds(*find_time)]),
+        ("bantime", vec![ban_time_of(*ban_time)]),
+        ("maxmatches", vec![max_matches.to_string()]),
+        ("ignoreip", ignore.iter().map(ignored).collect()),
+        ("ignoreself", vec![ignore_self.to_string()]),
+        ("scope", vec![scope.to_string()]),
+        ("ipv6_prefix", vec![ipv6_prefix.to_string()]),
+    ];
+    shown.extend(of_filter(filter));
+    shown.extend(of_source(source));
+    shown
+}
+
+fn of_filter(filter: &FilterSettings) -> Vec<Shown> {
+    let FilterSettings {
+        name,
+        prefregex,
+        failregex,
+        ignoreregex,
+        max_lines,
+        date_patterns,
+        use_dns,
+        time_zone,
+    } = filter;
+    vec![
+        ("filter", vec![name.clone()]),
+        ("prefregex", values(prefregex)),
+        ("failregex", values(failregex)),
+        ("ignoreregex", values(ignoreregex)),
+        ("maxlines", vec![max_lines.to_string()]),
+        ("datepattern", values(date_patterns)),
+        ("usedns", vec![format!("{use_dns:?}").to_lowercase()]),
+        ("logtimezone", values(time_zone)),
+    ]
+}
+
+/// Whatever the source, the same options, so that another source shows as changes of these.
+fn of_source(source: &SourceSettings) -> Vec<Shown> {
+    let (backend, paths, encoding, journal) = match source {
+        SourceSettings::Files { paths, encoding } => ("files", &paths[..], Some(encoding), None),
+        SourceSettings::Journal(journal) => ("journal", &[][..], None, Some(journal)),
+        SourceSettings::Auto { paths, encoding, journal } => {
+            ("auto", &paths[..], Some(encoding), Some(journal))
+        }
+        SourceSettings::Nothing => ("none", &[][..], None, None),
+    };
+    let path = |LogPath { pattern, tail, place: _ }: &LogPath| {
+        if *tail { format!("{pattern} tail") } else { pattern.clone() }
+    };
+    let nothing = JournalSettings::default();
+    let JournalSettings { matches, directory, files, flags, namespace } =
+        journal.unwrap_or(&nothing);
+    vec![
+        ("backend", vec![backend.to_owned()]),
+        ("logpath", paths.iter().map(path).collect()),
+        ("logencoding", encoding.into_iter().cloned().collect()),
+        ("journalmatch", matches.iter().map(|terms| terms.join(" ")).collect()),
+        ("journalpath", directory.iter().map(|path| path.display().to_string()).collect()),
+        ("journalfiles", files.clone()),
+        ("journalflags", flags.iter().map(i32::to_string).collect()),
+        ("namespace", namespace.iter().cloned().collect()),
+    ]
+}
+
+fn of_server(settings: &Settings) -> Vec<Shown> {
+    let Settings { jails: _, enforce, default_ban_time, log_level, fail2ban_tree: _ } = settings;
+    let EnforceSettings {
+        interfaces,
+        mode,
+        observe,
+        allow,
+        allow_sessions,
+        max_bans,
+        initial_bans,
+        events_per_second,
+    } = enforce;
+    vec![
+        ("interfaces", interfaces.clone()),
+        ("mode", vec![format!("{mode:?}").to_lowercase()]),
+        ("observe", vec![observe.to_string()]),
+        ("allow", allow.iter().map(ToString::to_string).collect()),
+        ("allow_sessions", vec![allow_sessions.to_string()]),
+        ("max_bans", vec![max_bans.to_string()]),
+        ("initial_bans", vec![initial_bans.to_string()]),
+        ("events_per_second", vec![events_per_second.to_string()]),
+        ("bantime of [DEFAULT]", vec![ban_time_of(*default_ban_time)]),
+        ("loglevel", vec![log_level.clone()]),
+    ]
+}
+
+fn values<'a>(located: impl IntoIterator<Item = &'a Located<String>>) -> Vec<String> {
+    located.into_iter().map(|located| located.value.clone()).collect()
+}
+
+fn ban_time_of(ban_time: BanTime) -> String {
+    match ban_time {
+        BanTime::Permanent => "-1".into(),
+        BanTime::Seconds(seconds) => format!("{seconds}s"),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs())
+}
+
+fn ignored(ignore: &Ignore) -> String {
+    match ignore {
+        Ignore::Net(net) => net.to_string(),
+        Ignore::Name(name) => name.clone(),
+    }
+}
