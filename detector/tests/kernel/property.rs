@@ -174,6 +174,8 @@ fn change(pair: &mut Pair, random: &mut Random) {
             let (address, depth) = (random.address(), random.pick(&[4, 9, 12, 20]));
             for prefix in random.nest(address, depth) {
                 pair.ban(prefix, random.hold(10));
+                // Each may unite scopes anew, and there are 60 numbers for them.
+                rest(&mut pair.tables);
             }
         }
     }

@@ -120,7 +120,7 @@ impl Entry {
     }
 
     /// What would be told if nothing were inherited.
-    pub fn slots(&self, unite: impl FnMut(u8, u8) -> u8) -> Vec<Slot> {
+    pub fn slots(&self, unite: impl FnMut(&[u8]) -> u8) -> Vec<Slot> {
         match self.kept() {
             Some(asked) => tell(&asked.own, &asked.guests, unite),
             None => self.told().to_vec(),
@@ -143,7 +143,7 @@ impl Entry {
         self.asked().guests.iter().any(|guest| guest.hold.jail == jail)
     }
 
-    fn rebuilt(&self, asked: Asked, room: usize, mut unite: impl FnMut(u8, u8) -> u8) -> Entry {
+    fn rebuilt(&self, asked: Asked, room: usize, mut unite: impl FnMut(&[u8]) -> u8) -> Entry {
         let mut told = tell(&asked.own, &asked.guests, &mut unite);
         inherit(&mut told, &asked.inherited, room, unite);
         let mut entry = Entry { place: self.place, ..Entry::new(self.id, &told) };
@@ -153,8 +153,8 @@ impl Entry {
         entry
     }
 
-    /// A jail's hold, new or changed, at most `room` slots. `unite` gives the scope of two.
-    pub fn with(&self, hold: Slot, room: usize, mut unite: impl FnMut(u8, u8) -> u8) -> Change {
+    /// A jail's hold, new or changed, at most `room` slots. `unite` gives the scope of several.
+    pub fn with(&self, hold: Slot, room: usize, mut unite: impl FnMut(&[u8]) -> u8) -> Change {
         let mut asked = self.asked();
         let Asked { own, guests, .. } = &mut asked;
         let mut merged = false;
@@ -182,7 +182,7 @@ impl Entry {
         &self,
         jail: u16,
         room: usize,
-        unite: impl FnMut(u8, u8) -> u8,
+        unite: impl FnMut(&[u8]) -> u8,
     ) -> Option<Option<Change>> {
         let mut asked = self.asked();
         let Asked { own, guests, .. } = &mut asked;
@@ -212,7 +212,7 @@ impl Entry {
         &self,
         inherited: Vec<Slot>,
         room: usize,
-        unite: impl FnMut(u8, u8) -> u8,
+        unite: impl FnMut(&[u8]) -> u8,
     ) -> Change {
         let asked = Asked { inherited, ..self.asked() };
         Change { entry: self.rebuilt(asked, room, unite), lead: 0, merged: false }
@@ -239,41 +239,47 @@ fn host_for(told: &[Slot], until: u32) -> usize {
     nearest.or_else(last).map_or(0, |(nth, _)| nth)
 }
 
-fn tell(own: &[Slot], guests: &[Guest], mut unite: impl FnMut(u8, u8) -> u8) -> Vec<Slot> {
+fn tell(own: &[Slot], guests: &[Guest], mut unite: impl FnMut(&[u8]) -> u8) -> Vec<Slot> {
     let mut told = own.to_vec();
-    for guest in guests {
-        merge(&mut told[guest.host], &guest.hold, &mut unite);
+    for (nth, slot) in told.iter_mut().enumerate() {
+        let merged = guests.iter().filter(|guest| guest.host == nth).map(|guest| &guest.hold);
+        cover(slot, merged, &mut unite);
     }
     told
 }
 
 /// Tells what is inherited in the slots that are left. Where it does not fit it is united in one, which
 /// may drop more and last longer; where none is left, in the last.
-fn inherit(
-    told: &mut Vec<Slot>,
-    inherited: &[Slot],
-    room: usize,
-    mut unite: impl FnMut(u8, u8) -> u8,
-) {
+fn inherit(told: &mut Vec<Slot>, inherited: &[Slot], room: usize, unite: impl FnMut(&[u8]) -> u8) {
     let room = room.clamp(1, MAX_SLOTS);
     if told.len() + inherited.len() <= room {
         told.extend_from_slice(inherited);
         return;
     }
-    let mut inherited = inherited.iter().copied();
+    let mut inherited = inherited.iter();
     if told.len() < room {
         told.extend(inherited.next());
     }
     if let Some(last) = told.last_mut() {
-        inherited.for_each(|slot| merge(last, &slot, &mut unite));
+        cover(last, inherited, unite);
     }
 }
 
-/// Makes a slot cover another one.
-fn merge(slot: &mut Slot, other: &Slot, mut unite: impl FnMut(u8, u8) -> u8) {
-    slot.until = slot.until.max(other.until);
-    if slot.scope != other.scope {
-        slot.scope = unite(slot.scope, other.scope);
+/// Makes a slot cover others too. Scopes are united in one go: each step would take a number of its own.
+fn cover<'a>(
+    slot: &mut Slot,
+    others: impl Iterator<Item = &'a Slot>,
+    mut unite: impl FnMut(&[u8]) -> u8,
+) {
+    let mut scopes = vec![slot.scope];
+    for other in others {
+        slot.until = slot.until.max(other.until);
+        if !scopes.contains(&other.scope) {
+            scopes.push(other.scope);
+        }
+    }
+    if scopes.len() > 1 {
+        slot.scope = unite(&scopes);
     }
 }
 
@@ -286,8 +292,8 @@ mod tests {
     }
 
     /// Scopes unite to 100 and more, so that a merged slot shows.
-    fn unite(a: u8, b: u8) -> u8 {
-        100 + a.max(b) % 100
+    fn unite(scopes: &[u8]) -> u8 {
+        100 + scopes.iter().max().expect("two at least")
     }
 
     fn full() -> Entry {
@@ -374,9 +380,9 @@ mod tests {
         let heir = seven.inheriting(heritage(), MAX_SLOTS, unite).entry;
         assert_eq!(heir.told()[7], Slot { scope: 121, ..inherited(20, 900) });
         let heir = full().inheriting(heritage(), MAX_SLOTS, unite).entry;
-        assert_eq!(heir.told()[7], Slot { scope: 120, ..hold(8, 900) });
+        assert_eq!(heir.told()[7], Slot { scope: 121, ..hold(8, 900) });
         let alone = Entry::new(1, &[hold(1, 10)]).inheriting(heritage(), 1, unite).entry;
-        check(&alone, &[(1, 900, 120)]);
+        check(&alone, &[(1, 900, 121)]);
         assert_eq!(alone.holds(), [hold(1, 10)]);
     }
 }

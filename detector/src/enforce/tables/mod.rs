@@ -325,9 +325,9 @@ impl Tables {
         )
     }
 
-    /// Gives the scope of two.
-    fn uniting(&mut self) -> impl FnMut(u8, u8) -> u8 {
-        |one, other| unite(&mut self.names, &self.maps, one, other)
+    /// Gives the scope of several.
+    fn uniting(&mut self) -> impl FnMut(&[u8]) -> u8 {
+        |scopes| unite(&mut self.names, &self.maps, scopes)
     }
 
     /// Takes a prefix out altogether.
@@ -507,9 +507,9 @@ impl Tables {
     }
 }
 
-/// The scope of two; every packet where the maps cannot be told of it.
-fn unite(names: &mut Names, maps: &Maps, one: u8, other: u8) -> u8 {
-    names.unite(maps, one, other).unwrap_or(scope_id::EVERY_PACKET)
+/// The scope of several; every packet where the maps cannot be told of it.
+fn unite(names: &mut Names, maps: &Maps, scopes: &[u8]) -> u8 {
+    names.unite(maps, scopes).unwrap_or(scope_id::EVERY_PACKET)
 }
 
 /// A ban that never ends by itself has this end.

@@ -210,17 +210,13 @@ impl Names {
         Ok(ScopeNumber { id, widened: None })
     }
 
-    /// The number of what is in either scope.
+    /// The number of what is in any of these scopes.
     ///
     /// # Errors
     /// [`TableError::Full`] or [`TableError::Call`].
-    pub fn unite(&mut self, maps: &Maps, one: u8, other: u8) -> Result<u8, TableError> {
-        let united = match (self.scope_of(one), self.scope_of(other)) {
-            (Some(Scope::Only(one)), Some(Scope::Only(other))) => {
-                Scope::only(one.iter().chain(other).cloned())
-            }
-            _ => Scope::EveryPacket,
-        };
+    pub fn unite(&mut self, maps: &Maps, scopes: &[u8]) -> Result<u8, TableError> {
+        let known = |id: &u8| self.scope_of(*id).cloned().unwrap_or(Scope::EveryPacket);
+        let united = scopes.iter().map(known).fold(Scope::NOTHING, Scope::union);
         Ok(self.scope(maps, &united)?.id)
     }
 

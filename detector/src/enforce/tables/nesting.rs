@@ -100,7 +100,7 @@ impl Tables {
     /// Its own slots; none if it is not banned.
     fn slots_of(&mut self, prefix: &Prefix) -> Vec<Slot> {
         let Tables { bans, names, maps, .. } = self;
-        let slots = |entry: &Entry| entry.slots(|one, other| unite(names, maps, one, other));
+        let slots = |entry: &Entry| entry.slots(|scopes| unite(names, maps, scopes));
         bans.get(prefix).map(slots).unwrap_or_default()
     }
 
