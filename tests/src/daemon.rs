@@ -2,7 +2,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -24,6 +24,11 @@ pub struct Daemon {
     child: Child,
     said: Arc<(Mutex<Said>, Condvar)>,
     ended: Option<ExitStatus>,
+}
+
+/// Also when a test failed while it held the lock: what was said is to be shown then.
+fn lock(said: &Mutex<Said>) -> MutexGuard<'_, Said> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Daemon {
@@ -60,7 +65,7 @@ impl Daemon {
     pub fn wait_for_line(&mut self, part: &str, limit: Duration) -> String {
         let end = Instant::now() + limit;
         let (said, changed) = &*self.said;
-        let mut said = said.lock().expect("listeners do not panic");
+        let mut said = lock(said);
         loop {
             if let Some(line) = said.lines.iter().find(|line| line.contains(part)) {
                 return line.clone();
@@ -76,20 +81,20 @@ impl Daemon {
                 "not within {limit:?}: a line with `{part}`; said {:#?}",
                 said.lines
             );
-            said = changed.wait_timeout(said, left).expect("listeners do not panic").0;
+            said = changed.wait_timeout(said, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Everything it said, stdout and stderr as they came.
     pub fn said(&self) -> String {
-        self.said.0.lock().expect("listeners do not panic").lines.join("\n")
+        lock(&self.said.0).lines.join("\n")
     }
 
     /// How many lines from the `from`th on contain `part`, and how many there are by now.
     ///
     /// Whoever waits for many lines looks at each only once: the daemon waits while we look.
     pub fn said_times(&self, part: &str, from: usize) -> (usize, usize) {
-        let said = self.said.0.lock().expect("listeners do not panic");
+        let said = lock(&self.said.0);
         let times = said.lines[from..].iter().filter(|line| line.contains(part)).count();
         (times, said.lines.len())
     }
@@ -143,11 +148,11 @@ fn listen(stream: impl Read + Send + 'static, said: Arc<(Mutex<Said>, Condvar)>)
     thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
             let Ok(line) = line else { break };
-            let mut heard = said.0.lock().expect("listeners do not panic");
+            let mut heard = lock(&said.0);
             heard.lines.push(String::from_utf8_lossy(&line).into_owned());
             said.1.notify_all();
         }
-        said.0.lock().expect("listeners do not panic").open_streams -= 1;
+        lock(&said.0).open_streams -= 1;
         said.1.notify_all();
     });
 }
