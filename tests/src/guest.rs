@@ -9,27 +9,55 @@ use tempfile::TempDir;
 
 use crate::run::{binary, output, repository, require, run, target, tool};
 
-/// A Linux machine of Debian's cloud kernel, busybox, `ip` and the daemon, emulated by qemu.
+/// Which kernel a machine has, and what runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Debian's cloud kernel, emulated by qemu.
+    Cloud,
+    /// Debian's User Mode Linux, a process of this machine. It has BPF, but neither BTF nor a JIT.
+    UserMode,
+}
+
+impl Kernel {
+    /// Where setup unpacks its package.
+    fn unpacked(self) -> PathBuf {
+        let (variable, name) = match self {
+            Kernel::Cloud => ("FAIL2XDP_GUEST_KERNEL", "guest-kernel"),
+            Kernel::UserMode => ("FAIL2XDP_USER_MODE_LINUX", "user-mode-linux"),
+        };
+        std::env::var_os(variable).map_or_else(|| target().join(name), PathBuf::from)
+    }
+
+    /// The beginning of its file's name.
+    fn file(self) -> &'static str {
+        match self {
+            Kernel::Cloud => "vmlinuz",
+            Kernel::UserMode => "linux.uml",
+        }
+    }
+}
+
+/// A Linux machine of busybox, `ip` and the daemon.
 ///
-/// It has no disk and no network but what its script makes. Emulation needs no hardware support and
+/// It has no disk and no network but what its script makes. It needs no hardware support and
 /// boots in about three seconds. Its shell prefers its own `ip`; the whole one is `/bin/ip`.
 #[derive(Debug)]
 pub struct Guest {
     directory: TempDir,
+    kind: Kernel,
     kernel: PathBuf,
 }
 
 impl Guest {
     /// Puts the machine together; its configuration is the shipped one with this `jail.local`.
     #[track_caller]
-    pub fn new(jails: &str) -> Guest {
-        require(&["qemu-system-x86_64", "busybox", "cpio", "gzip", "ip", "ldd", "strip", "sh"]);
+    pub fn new(kind: Kernel, jails: &str) -> Guest {
+        require(&["busybox", "cpio", "gzip", "ip", "ldd", "strip", "sh"]);
         let prefix = format!("f2x-{}-", std::process::id());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir();
         let directory = directory.expect("a temporary directory can be made");
-        let unpacked = std::env::var_os("FAIL2XDP_GUEST_KERNEL")
-            .map_or_else(|| target().join("guest-kernel"), PathBuf::from);
-        let guest = Guest { kernel: find(&unpacked, "vmlinuz"), directory };
+        let unpacked = kind.unpacked();
+        let guest = Guest { kernel: find(&unpacked, kind.file()), kind, directory };
         for directory in ["bin", "dev", "etc/fail2xdp", "proc", "run", "sys", "tmp", "var/lib"] {
             fs::create_dir_all(guest.path(directory)).expect("the directory is new");
         }
@@ -66,26 +94,7 @@ impl Guest {
             "cd \"$0\" && chmod +x init && find . | cpio -o -H newc --quiet | gzip -1 >\"$1\"",
             &[&self.path(""), &image],
         );
-        // Whichever of the two ends first, the emulator ends too, also when we are killed.
-        let mut qemu = Command::new(tool("setpriv"));
-        qemu.args(["--pdeathsig", "KILL"]).arg(tool("timeout")).args(["--signal=KILL", "120"]);
-        qemu.arg(tool("setpriv")).args(["--pdeathsig", "KILL"]).arg(tool("qemu-system-x86_64"));
-        qemu.args([
-            "-accel",
-            "tcg",
-            "-cpu",
-            "max",
-            "-smp",
-            "1",
-            "-m",
-            "768",
-            "-nographic",
-            "-no-reboot",
-            "-nic",
-            "none",
-        ]);
-        qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&image);
-        let output = output(qemu.args(["-append", "console=ttyS0 quiet panic=-1"]));
+        let output = output(&mut self.machine(&image));
         let console = String::from_utf8_lossy(&output.stdout).replace('\r', "");
         let begun = console.split_once("GUEST BEGINS\n").map(|(_, said)| said);
         let whole = begun.and_then(|said| said.split_once("GUEST ENDS").map(|(said, _)| said));
@@ -93,6 +102,32 @@ impl Guest {
         whole
             .unwrap_or_else(|| panic!("the guest did not come to its end: {console}{errors}"))
             .to_owned()
+    }
+
+    /// What boots the kernel with this image and gives its console on standard output.
+    #[track_caller]
+    fn machine(&self, image: &Path) -> Command {
+        // Whichever of the two ends first, the machine ends too, also when we are killed.
+        let mut command = Command::new(tool("setpriv"));
+        command.args(["--pdeathsig", "KILL"]).arg(tool("timeout")).args(["--signal=KILL", "120"]);
+        match self.kind {
+            Kernel::Cloud => {
+                command.arg(tool("setpriv")).args(["--pdeathsig", "KILL"]);
+                command.arg(tool("qemu-system-x86_64"));
+                command.args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "768"]);
+                command.args(["-nographic", "-no-reboot", "-nic", "none"]);
+                command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(image);
+                command.args(["-append", "console=ttyS0 quiet panic=-1"]);
+            }
+            Kernel::UserMode => {
+                // Its processes are processes here too, and end with their own process namespace.
+                command.arg(tool("unshare")).args(["--pid", "--fork", "--kill-child=KILL"]);
+                command.arg(&self.kernel).args(["mem=512M", "con=null", "con0=null,fd:1", "quiet"]);
+                command.arg(format!("initrd={}", image.display()));
+                command.arg(format!("uml_dir={}/", self.directory.path().display()));
+            }
+        }
+        command
     }
 
     /// A path in the guest's root.

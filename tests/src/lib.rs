@@ -21,7 +21,7 @@ mod wait;
 pub use clock::{now, syslog_now};
 pub use daemon::Daemon;
 pub use guess::{Login, flood, guess, hold_session};
-pub use guest::Guest;
+pub use guest::{Guest, Kernel};
 pub use log::Log;
 pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host, unit};
 pub use probe::{Besieged, Echo, Siege, connect, is_dropped, reaches, ssh_continues, ssh_opened};

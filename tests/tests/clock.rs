@@ -1,5 +1,5 @@
 //! Promise: a ban ends when its wall-clock end says, also when somebody sets the clock meanwhile.
-use fail2xdp_tests::Guest;
+use fail2xdp_tests::{Guest, Kernel};
 
 /// What every scenario begins with: two machines, an echo on port 2222, the daemon, and some words.
 const STAGE: &str = r#"
@@ -24,6 +24,7 @@ look "at first"
 #[track_caller]
 fn check(scenario: &str, expect: &[&str]) {
     let guest = Guest::new(
+        Kernel::Cloud,
         "[sshd]\nenabled = false\n[guard]\nenabled = true\nfilter = sshd\nport = 2222\nlogpath = /tmp/log\n",
     );
     let said = guest.boot(&format!("{STAGE}\n{scenario}\n"));

@@ -2,8 +2,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
-    ATTACKER, BYSTANDER, Echo, FRIEND, Guest, LogTo, Login, Net, SERVER, Siege, Site, Sshd, flood,
-    guess, hold_session, is_dropped, reaches, run, ssh_continues, ssh_opened, until,
+    ATTACKER, BYSTANDER, Echo, FRIEND, Guest, Kernel, LogTo, Login, Net, SERVER, Siege, Site, Sshd,
+    flood, guess, hold_session, is_dropped, reaches, run, ssh_continues, ssh_opened, until,
 };
 
 #[test]
@@ -92,7 +92,7 @@ fn a_server_logs_guesses_to_a_journal_as_its_unit() {
 
 #[test]
 fn a_guest_has_a_clock_of_its_own() {
-    let said = Guest::new("")
+    let said = Guest::new(Kernel::Cloud, "")
         .boot("/bin/ip link add v0 type veth peer v1 && date -s @1800000000 && date +%s");
     assert!(said.ends_with("1800000000\n"), "{said}");
 }

@@ -102,6 +102,7 @@ fn runner(full: bool, daemon: &Path) -> Result<String> {
         ("FAIL2XDP_OBJECT", place(&build::object_path())),
         ("FAIL2XDP_FAIL2BAN_TREE", place(&peer_dir("peers/fail2ban").join("etc/fail2ban"))),
         ("FAIL2XDP_GUEST_KERNEL", place(&peer_dir("guest-kernel"))),
+        ("FAIL2XDP_USER_MODE_LINUX", place(&peer_dir("user-mode-linux"))),
     ] {
         words.push(format!("--set={name}={value}"));
     }

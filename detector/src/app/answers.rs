@@ -94,10 +94,10 @@ fn shown_jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         .collect();
     let (journal_matches, journal) = match journal {
         None => (Vec::new(), None),
-        Some(JournalStatus { matches, state: JournalState::Following }) => {
+        Some(JournalStatus { matches, state: JournalState::Following, .. }) => {
             (matches, Some("following".into()))
         }
-        Some(JournalStatus { matches, state: JournalState::Unavailable(why) }) => {
+        Some(JournalStatus { matches, state: JournalState::Unavailable(why), .. }) => {
             (matches, Some(why))
         }
     };

@@ -8,17 +8,31 @@ use std::{io, path::PathBuf};
 pub enum EnforceError {
     /// The kernel lacks what the program needs.
     #[error(
-        "kernel {release} is too old: enforcement needs Linux 5.10 or later; `--mode none` detects and reports without it"
+        "kernel {release} is too old{}: boot Linux 5.10 or later to enforce; `--mode none` detects and reports without it", lacks(*version)
     )]
     OldKernel {
         /// What `uname -r` says.
         release: String,
+        /// Its major and minor number.
+        version: (u32, u32),
     },
-    /// The kernel knows no BTF, which the maps and subprograms carry.
+    /// The kernel was built without the `bpf` system call.
     #[error(
-        "this kernel was built without BTF (`CONFIG_DEBUG_INFO_BTF`): use the distribution's kernel, or `--mode none` to detect and report only"
+        "kernel {release} was built without BPF (`CONFIG_BPF_SYSCALL`): boot the distribution's kernel to enforce; `--mode none` detects and reports without it"
     )]
-    NoBtf,
+    NoBpf {
+        /// What `uname -r` says.
+        release: String,
+    },
+    /// The kernel was built without a description of its own types. The verifier looks the argument of global
+    /// functions up there (`btf_get_prog_ctx_type` in `kernel/bpf/btf.c`).
+    #[error(
+        "kernel {release} was built without BTF (`CONFIG_DEBUG_INFO_BTF`; there is no `/sys/kernel/btf/vmlinux`): boot the distribution's kernel to enforce; `--mode none` detects and reports without it"
+    )]
+    NoBtf {
+        /// What `uname -r` says.
+        release: String,
+    },
     /// The process may not load BPF programs.
     #[error(
         "not allowed to load the XDP program: {missing} missing; run as root, or give the service `AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON`; `--mode none` detects and reports without any of them"
@@ -181,6 +195,25 @@ pub enum EnforceError {
     Clock(#[source] io::Error),
 }
 
+/// The first release that enforcement is tried on.
+const OLDEST: (u32, u32) = (5, 10);
+
+/// What enforcement is built on, and the release of Linux that brought it.
+const NEEDS: [((u32, u32), &str); 4] = [
+    ((5, 5), "maps in memory that processes share"),
+    ((5, 6), "global functions in BPF programs"),
+    ((5, 8), "the BPF ring buffer"),
+    ((5, 9), "links that hold an XDP program"),
+];
+
+/// What a kernel of this version does not have, as an aside.
+fn lacks(version: (u32, u32)) -> String {
+    let missing = NEEDS.iter().filter(|(since, _)| version < *since);
+    let missing: Vec<String> =
+        missing.map(|((major, minor), what)| format!("{what} (Linux {major}.{minor})")).collect();
+    if missing.is_empty() { String::new() } else { format!(" (it lacks {})", missing.join(", ")) }
+}
+
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
@@ -198,6 +231,10 @@ pub(super) struct Surroundings {
     pub seccomp: bool,
     /// The locked-memory limit in bytes; `None`: unlimited.
     pub locked_memory: Option<u64>,
+    /// Whether the kernel has the BPF file system, which it has exactly when it has the system call.
+    pub bpf: bool,
+    /// Whether the kernel describes its own types.
+    pub btf: bool,
 }
 
 /// Bits of `CapEff`, from `include/uapi/linux/capability.h`.
@@ -224,6 +261,8 @@ impl Surroundings {
             lockdown: std::fs::read_to_string("/sys/kernel/security/lockdown").ok(),
             seccomp: field("Seccomp:").is_some_and(|mode| mode != "0"),
             locked_memory: rustix::process::getrlimit(rustix::process::Resource::Memlock).current,
+            bpf: knows_bpf(std::fs::read_to_string("/proc/filesystems").ok().as_deref()),
+            btf: std::path::Path::new("/sys/kernel/btf/vmlinux").exists(),
         }
     }
 
@@ -249,10 +288,14 @@ impl Surroundings {
         !self.missing().is_empty()
     }
 
-    /// What can be said before anything is tried: a kernel that is too old.
+    /// What can be said before anything is tried: a kernel that is too old, or has no BPF.
     pub fn precheck(&self) -> Result<(), EnforceError> {
-        if self.version() < (5, 10) {
-            return Err(EnforceError::OldKernel { release: self.release.clone() });
+        let (release, version) = (self.release.clone(), self.version());
+        if version < OLDEST {
+            return Err(EnforceError::OldKernel { release, version });
+        }
+        if !self.bpf {
+            return Err(EnforceError::NoBpf { release });
         }
         Ok(())
     }
@@ -284,6 +327,11 @@ impl Surroundings {
     }
 }
 
+/// Whether `/proc/filesystems` names `bpf`. What cannot be read proves nothing.
+fn knows_bpf(filesystems: Option<&str>) -> bool {
+    filesystems.is_none_or(|list| list.lines().any(|line| line.split('\t').nth(1) == Some("bpf")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +343,8 @@ mod tests {
             lockdown: None,
             seccomp: false,
             locked_memory: Some(65_536),
+            bpf: true,
+            btf: true,
         }
     }
 
@@ -328,8 +378,21 @@ mod tests {
     #[test]
     fn an_old_kernel_is_named_before_anything_is_tried() {
         check(&surroundings(&[21, 12], "4.19.0-27-amd64"), "kernel 4.19.0-27-amd64 is too old");
-        check(&surroundings(&[21, 12], "5.9.16"), "Linux 5.10");
+        check(
+            &surroundings(&[21, 12], "5.7.19"),
+            "5.7.19 is too old (it lacks the BPF ring buffer (Linux 5.8), links that hold an XDP program (Linux 5.9)): boot Linux 5.10",
+        );
+        check(&surroundings(&[21, 12], "5.9.16"), "5.9.16 is too old: boot Linux 5.10 or later");
         assert!(surroundings(&[], "5.10.0").precheck().is_ok());
         assert!(surroundings(&[], "6.18.44-fc-v669").precheck().is_ok());
+    }
+
+    #[test]
+    fn a_kernel_without_bpf_is_named_and_an_unreadable_list_is_no_proof() {
+        let without =
+            Surroundings { bpf: knows_bpf(Some("nodev\tsysfs\n")), ..surroundings(&[], "6.1.0") };
+        check(&without, "kernel 6.1.0 was built without BPF (`CONFIG_BPF_SYSCALL`)");
+        assert!(knows_bpf(Some("nodev\tsysfs\nnodev\tbpf\n\text4\n")));
+        assert!(knows_bpf(None));
     }
 }

@@ -70,9 +70,7 @@ pub(super) fn load(
     sizes: Sizes,
     before: Option<&Path>,
 ) -> Result<(Maps, Loaded), EnforceError> {
-    let surroundings = Surroundings::observe();
-    surroundings.precheck()?;
-    if surroundings.version() < (5, 11) {
+    if Surroundings::observe().version() < (5, 11) {
         // Maps count against it there. Where it may not be raised, making a map says so.
         let unlimited = rustix::process::Rlimit { current: None, maximum: None };
         let _ = rustix::process::setrlimit(rustix::process::Resource::Memlock, unlimited);
@@ -153,6 +151,9 @@ fn unverified(program: &str, error: &ProgramError) -> EnforceError {
         (_, Some(libc::EPERM)) => surroundings.refusal(),
         // The verifier's word for what it allows with CAP_PERFMON alone, and for a program that is wrong.
         (_, Some(libc::EACCES)) if surroundings.lacks_capabilities() => surroundings.refusal(),
+        (ProgramError::LoadError { .. }, _) if !surroundings.btf => {
+            EnforceError::NoBtf { release: surroundings.release }
+        }
         (ProgramError::LoadError { io_error, verifier_log }, _) => EnforceError::Verifier {
             program: program.to_owned(),
             words: last_words(&verifier_log.to_string(), io_error),
@@ -163,21 +164,25 @@ fn unverified(program: &str, error: &ProgramError) -> EnforceError {
     }
 }
 
+/// What the verifier's closing statistics begin with.
+const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+
 /// The verifier's verdict: it stands before the closing statistics of a log that may have thousands of lines.
 fn last_words(log: &str, error: &io::Error) -> String {
-    let said =
-        log.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("processed "));
+    let counts = |line: &str| STATISTICS.iter().any(|begins| line.starts_with(begins));
+    let said = log.lines().rev().find(|line| !line.trim().is_empty() && !counts(line));
     said.map_or_else(|| error.to_string(), |line| format!("{} ({error})", line.trim()))
 }
 
 /// What is behind an error of the loader.
 fn diagnose(error: EbpfError) -> EnforceError {
     let refused = matches!(root_errno(&error), Some(libc::EPERM | libc::EACCES));
+    let surroundings = Surroundings::observe();
     if refused {
-        return Surroundings::observe().refusal();
+        return surroundings.refusal();
     }
     if aya::features().btf().is_none() {
-        return EnforceError::NoBtf;
+        return EnforceError::NoBtf { release: surroundings.release };
     }
     match error {
         EbpfError::ParseError(fault) => EnforceError::Object { what: fault.to_string() },
@@ -205,13 +210,19 @@ mod tests {
         let refused = io::Error::from_raw_os_error(libc::EPERM);
         let outer = EnforceError::Netlink { what: "the routes", source: refused };
         assert_eq!(root_errno(&outer), Some(libc::EPERM));
-        assert_eq!(root_errno(&EnforceError::NoBtf), None);
+        assert_eq!(
+            root_errno(&EnforceError::UnknownInterface {
+                name: String::new(),
+                known: String::new()
+            }),
+            None
+        );
     }
 
     #[test]
     fn the_verifiers_verdict_is_found_in_its_log() {
         let error = io::Error::from_raw_os_error(libc::EACCES);
-        let log = "0: R1=ctx()\n7: (61) r2 = *(u32 *)(r1 +0)\ninvalid access to packet\nprocessed 12 insns (limit 1000000)\n\n";
+        let log = "0: R1=ctx()\n7: (61) r2 = *(u32 *)(r1 +0)\ninvalid access to packet\nverification time 398 usec\nstack depth 0+0\nprocessed 12 insns (limit 1000000)\n\n";
         assert!(last_words(log, &error).starts_with("invalid access to packet (Permission denied"));
         assert!(last_words("", &error).starts_with("Permission denied"));
     }

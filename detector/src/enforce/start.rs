@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::{
     Adopted, Enforcer, Options,
     attachments::{Attachments, chain},
-    fault::EnforceError,
+    fault::{EnforceError, Surroundings},
     growth::Growth,
     interfaces::Network,
     notice::Notice,
@@ -39,6 +39,8 @@ impl Enforcer {
         now: Timestamp,
     ) -> Result<(Enforcer, Vec<Adopted>), EnforceError> {
         let at = Instant::now();
+        // Before the pins: a kernel without BPF has no BPF file system, and mounting one is no cure.
+        Surroundings::observe().precheck()?;
         let network = Network::observe()?;
         if let Some(name) = options.interfaces.first()
             && options.interfaces.iter().all(|name| network.by_name(name).is_none())

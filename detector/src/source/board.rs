@@ -2,10 +2,14 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use super::{FileState, JournalState};
-use crate::config::{JailName, JailSettings, SourceSettings};
+use crate::{
+    config::{JailName, JailSettings, SourceSettings},
+    engine::Timestamp,
+};
 
 /// Where a jail's lines come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,48 @@ pub struct JournalStatus {
     pub matches: Vec<String>,
     /// How it is doing.
     pub state: JournalState,
+    /// How far it is.
+    pub progress: JournalProgress,
+}
+
+/// How far a journal is read. What concerns the whole journal is the same for all jails that read it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct JournalProgress {
+    /// When the last entry was received that this jail wants; `None`: there was none since the start.
+    pub last_entry: Option<Timestamp>,
+    /// When the entry was received that is being read now; `None`: every entry is read.
+    pub reading: Option<Timestamp>,
+    /// Files that cannot be read, each with the reason; at most [`JournalProgress::SHOWN`].
+    pub unreadable: Vec<(PathBuf, String)>,
+    /// What was not as it should be, since the start.
+    pub counts: JournalCounts,
+}
+
+impl JournalProgress {
+    /// Unreadable files that are listed by name.
+    pub const SHOWN: usize = 16;
+
+    /// How old the entry is that is being read; nothing when every entry is read.
+    pub fn behind(&self, now: Timestamp) -> Duration {
+        let behind =
+            self.reading.map_or(0, |reading| now.micros().saturating_sub(reading.micros()));
+        Duration::from_micros(u64::try_from(behind).unwrap_or(0))
+    }
+}
+
+/// Things that happened to entries of a journal, since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct JournalCounts {
+    /// Entries of which a field was longer than what is read of it.
+    pub cut: u64,
+    /// Entries whose fields could not all be read, because the file is damaged.
+    pub damaged: u64,
+    /// Entries that may have been passed over, because a file is damaged: at most so many.
+    pub passed_over: u64,
+    /// Entries that were removed before they were read: at most so many.
+    pub removed: u64,
+    /// Entries that stood in two files, as after a flush to disk, and were read once.
+    pub copies: u64,
 }
 
 /// A journal's state before anybody has looked for it.
@@ -46,6 +92,7 @@ impl Board {
                     Some(JournalStatus {
                         matches: journal.matches.iter().map(|terms| terms.join(" ")).collect(),
                         state: JournalState::Unavailable(NOT_YET.into()),
+                        progress: JournalProgress::default(),
                     })
                 }
                 SourceSettings::Files { .. } | SourceSettings::Nothing => None,
@@ -95,6 +142,15 @@ impl Board {
         news
     }
 
+    /// Changes what is said of the journal's progress.
+    pub(crate) fn progress(&self, jail: &JailName, change: impl FnOnce(&mut JournalProgress)) {
+        self.change(jail, |status| {
+            if let Some(journal) = &mut status.journal {
+                change(&mut journal.progress);
+            }
+        });
+    }
+
     /// The jail reads files.
     pub(crate) fn no_journal(&self, jail: &JailName) {
         self.change(jail, |status| status.journal = None);
@@ -112,7 +168,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<SourceStatus>> {
-        // Every change is a single assignment, so what a panicking thread left is whole.
+        // Every change is a few assignments that cannot panic, so what a panicking thread left is whole.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

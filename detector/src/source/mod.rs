@@ -25,10 +25,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
-pub use board::{JournalStatus, SourceStatus};
+pub use board::{JournalCounts, JournalProgress, JournalStatus, SourceStatus};
 pub use files::{FilePosition, FilePositions, FileState, Mark, Rotation, Spot};
 pub use jail::LineMatcher;
-pub use journal::{JournalPosition, JournalState};
+pub use journal::{JournalPosition, JournalSpot, JournalState};
 
 use self::{
     board::Board,

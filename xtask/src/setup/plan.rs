@@ -105,6 +105,9 @@ pub struct Peer {
 pub const PEERS: &[Peer] = &[
     Peer { name: "peers/fail2ban", packages: &["fail2ban"] },
     Peer { name: "guest-kernel", packages: KERNELS },
+    // Made for no other.
+    #[cfg(target_arch = "x86_64")]
+    Peer { name: "user-mode-linux", packages: &["user-mode-linux"] },
 ];
 
 /// Small kernels for virtual machines: Debian's, then Ubuntu's.

@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) use decode::Codec;
 pub(crate) use pattern::Pattern;
 pub use position::{FilePosition, FilePositions, Mark, Spot};
+pub(crate) use tail::FileId;
 pub(crate) use watch::Watch;
 
 use self::{
     follow::{Follow, Followed, Reader},
     position::{ANCHOR, find_sibling},
-    tail::{BLOCK, FileId, Read, Tail},
+    tail::{BLOCK, Read, Tail},
 };
 use super::{
     Board, Kit, Report,

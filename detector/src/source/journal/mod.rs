@@ -1,26 +1,33 @@
 //! The systemd journal: one thread for all jails that read the same one.
 //!
-//! The library is given the matches of all jails at once; what it yields is shared out by the fields of each entry.
+//! Its files are sorted into chains ([`stream`]); of all chains the entry that was received first comes first. The
+//! library is given the matches of all jails at once; what it yields is shared out by the fields of each entry.
+mod header;
+mod look;
 mod matches;
 mod place;
 mod render;
+mod stream;
 
 use std::{
-    collections::BTreeSet,
-    io,
+    collections::{BTreeMap, BTreeSet},
     os::fd::BorrowedFd,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
-use systemd::Journal;
 
 pub(crate) use self::place::Place;
-use self::{matches::Matches, render::Entry};
+pub use self::stream::Spot as JournalSpot;
+use self::{
+    look::Faults,
+    matches::Matches,
+    render::{Entry, MAX_MESSAGE},
+    stream::{Spot, Stream},
+};
 use super::{
-    Board, Kit, Report,
-    files::Watch,
+    Board, JournalCounts, Kit, Report,
+    files::{FileId, Watch},
     jail::Jail,
     outbox::{Outbox, Stopped},
 };
@@ -30,13 +37,10 @@ use crate::{
     engine::Timestamp,
 };
 
-/// Bytes of a field that are read, as of a line in a file.
-const MAX_FIELD: usize = 1 << 20;
-
-/// How often a journal that is missing is looked for, beside being watched for.
+/// How often a journal that is missing, or files that cannot be read, are tried again, beside being watched for.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// How long to wait after an error before the journal is opened anew.
+/// How long to wait after an error before a file is opened anew.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// An open journal is looked at so often, in case its files lie where inotify does not reach.
@@ -52,6 +56,12 @@ const LIVELY_STEP: Duration = Duration::from_millis(5);
 /// and for so long after the last.
 const LIVELY: Duration = Duration::from_millis(500);
 
+/// Entries between two looks at the order to stop.
+const TURN: u64 = 64;
+
+/// Chains of which the position is kept, those that are there now apart.
+const MAX_SPOTS: usize = 1024;
+
 /// Why a journal is waited for.
 pub(crate) const NO_JOURNAL: &str = "there are no journal files yet";
 
@@ -65,12 +75,11 @@ pub enum JournalState {
 }
 
 /// How far a journal was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JournalPosition {
-    /// The library's name for the last entry that was read.
-    pub cursor: String,
-    /// When journald received that entry, in microseconds since the Unix epoch.
-    pub micros: i64,
+    /// Each chain of files, by its directory and the id under which its entries are numbered.
+    pub chains: BTreeMap<String, JournalSpot>,
     /// The jails that had read so far; another one starts `findtime` ago.
     pub jails: Vec<String>,
 }
@@ -79,16 +88,22 @@ pub struct JournalPosition {
 pub(crate) struct Reader {
     place: Place,
     jails: Vec<Jail>,
+    /// Whether the stored position does not hold for the jail.
+    is_new: Vec<bool>,
     matches: Matches,
-    position: Option<JournalPosition>,
-    /// What the stored position does not hold for, entry by entry: until then the jail has read.
-    read_until: Vec<Option<Timestamp>>,
-    /// The journal stands on an entry that was not read yet.
-    on_unread: bool,
+    spots: BTreeMap<String, Spot>,
+    /// Chains that were opened since the start.
+    opened: BTreeSet<String>,
+    faults: Faults,
+    counts: JournalCounts,
+    /// What was said of the counts, and when.
+    said: (JournalCounts, Option<Instant>),
     caught_up: bool,
     started: Timestamp,
     entry: Entry,
     last_entry: Option<Instant>,
+    /// When the last entry that each jail wants was received.
+    newest: Vec<Option<Timestamp>>,
     outbox: Outbox,
     board: Board,
     clock: Clock,
@@ -115,13 +130,21 @@ impl Reader {
             );
             own.push(jail);
         }
+        let JournalPosition { chains: spots, jails: known } = position.unwrap_or_default();
         let reader = Reader {
             place,
-            read_until: vec![None; own.len()],
+            is_new: own
+                .iter()
+                .map(|jail| !known.iter().any(|it| it == jail.name.as_str()))
+                .collect(),
+            newest: vec![None; own.len()],
             jails: own,
             matches,
-            position,
-            on_unread: false,
+            spots,
+            opened: BTreeSet::new(),
+            faults: Faults::default(),
+            counts: JournalCounts::default(),
+            said: (JournalCounts::default(), None),
             caught_up: false,
             started: clock(),
             entry: Entry::default(),
@@ -136,69 +159,173 @@ impl Reader {
 
     /// Reads until it is told to stop; answers how far it came.
     pub(crate) fn run(mut self) -> Option<JournalPosition> {
-        let (Ok(()) | Err(Stopped)) = self.work();
-        self.position
+        let mut streams = Vec::new();
+        let (Ok(()) | Err(Stopped)) = self.work(&mut streams);
+        let present: BTreeSet<&str> = streams.iter().map(|stream| stream.key.as_str()).collect();
+        let mut gone: Vec<(i64, String)> = self
+            .spots
+            .iter()
+            .filter(|(key, _)| !present.contains(key.as_str()))
+            .map(|(key, spot)| (spot.micros, key.clone()))
+            .collect();
+        gone.sort();
+        for (_, key) in gone.into_iter().rev().skip(MAX_SPOTS) {
+            self.spots.remove(&key);
+        }
+        self.spots.extend(streams.into_iter().map(|stream| (stream.key, stream.spot)));
+        let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
+        (!self.spots.is_empty()).then_some(JournalPosition { chains: self.spots, jails })
     }
 
-    fn work(&mut self) -> Result<(), Stopped> {
+    fn work(&mut self, streams: &mut Vec<Stream>) -> Result<(), Stopped> {
         if self.matches.are_empty() {
             let why = "no journalmatch that can match".to_owned();
             return self.set_state(&JournalState::Unavailable(why));
         }
+        let mut watch = (self.watch)();
+        let mut watched = BTreeSet::new();
         while !self.outbox.stop().is_ordered() {
-            if !self.place.exists() {
-                self.wait_for_files()?;
-                continue;
-            }
-            let parts = self.place.parts();
-            let mut journal = match self.open() {
-                Ok(journal) => journal,
-                Err(error) => {
-                    self.set_state(&JournalState::Unavailable(error.to_string()))?;
-                    self.outbox.stop().sleep(&[], Some(PAUSE));
-                    continue;
-                }
-            };
-            self.set_state(&JournalState::Following)?;
-            let before = self.position.clone();
-            if let Err(error) = self.follow(&mut journal, &parts)? {
-                let what = format!("reading failed ({error}); opening it anew");
-                self.outbox.send(Report::Fault { source: self.place.to_string(), what })?;
-                if self.position == before {
-                    self.skip_damage();
-                }
-                self.outbox.stop().sleep(&[], Some(PAUSE));
-            }
+            self.look(streams, &mut watch)?;
+            watch_growth(streams, &mut watch, &mut watched);
+            self.follow(streams, &mut watch)?;
         }
         Ok(())
     }
 
-    /// Nothing could be read from here: goes on with what comes from now on, rather than fail here for ever.
-    fn skip_damage(&mut self) {
-        let now = (self.clock)();
-        self.read_until = vec![Some(now); self.jails.len()];
-        self.position = None;
-    }
-
-    fn wait_for_files(&mut self) -> Result<(), Stopped> {
-        self.set_state(&JournalState::Unavailable(NO_JOURNAL.to_owned()))?;
-        let mut watch = (self.watch)();
-        while !self.outbox.stop().is_ordered() {
-            watch.begin_round();
-            self.place.watch(&mut watch);
-            watch.end_round();
-            // Looked for once more now that nothing can happen unseen.
-            if self.place.exists() {
+    /// Reads and waits for more, until the files must be looked at anew.
+    fn follow(&mut self, streams: &mut [Stream], watch: &mut Watch) -> Result<(), Stopped> {
+        let looked = monotonic();
+        loop {
+            let whole = self.read(streams)?;
+            if !self.caught_up && !streams.is_empty() {
+                self.caught_up = true;
+                self.outbox.send(Report::CaughtUp { source: self.place.to_string() })?;
+            }
+            let lively = self.last_entry.is_some_and(|last| last.elapsed() < LIVELY);
+            let due = if !whole || self.faults.are_suspected() {
+                PAUSE
+            } else if watch.needs_ticks() {
+                TICK
+            } else if streams.is_empty() || self.faults.are_there() {
+                RETRY
+            } else {
+                RECHECK
+            };
+            let left = due.saturating_sub(looked.elapsed());
+            let at_most = if lively { left.min(LIVELY_STEP) } else { left };
+            let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().collect();
+            self.outbox.stop().sleep(&fds, Some(at_most));
+            if self.outbox.stop().is_ordered() {
+                return Err(Stopped);
+            }
+            let woken = watch.take();
+            if woken.names || woken.anything || looked.elapsed() >= due {
                 return Ok(());
             }
-            let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().collect();
-            self.outbox.stop().sleep(&fds, Some(RETRY));
-            watch.take();
         }
+    }
+
+    /// Reads every chain to its end; answers whether nothing was wrong with any.
+    fn read(&mut self, streams: &mut [Stream]) -> Result<bool, Stopped> {
+        streams.iter_mut().for_each(Stream::begin_pass);
+        let mut count = 0u64;
+        loop {
+            let mut next: Option<(Timestamp, usize)> = None;
+            for (number, stream) in streams.iter_mut().enumerate() {
+                match stream.peek() {
+                    Ok(Some(at)) if next.is_none_or(|(first, _)| at < first) => {
+                        next = Some((at, number));
+                    }
+                    Ok(_) => {}
+                    Err(trouble) => self.face(stream, trouble)?,
+                }
+            }
+            let Some((received, number)) = next else { break };
+            if count.is_multiple_of(TURN) {
+                if self.outbox.stop().is_ordered() {
+                    return Err(Stopped);
+                }
+                self.show(Some(received));
+            }
+            self.take(streams, number, received)?;
+            count += 1;
+        }
+        streams.iter_mut().for_each(Stream::finish_pass);
+        if count > 0 {
+            self.last_entry = Some(monotonic());
+        }
+        if count > 0 || self.counts != self.said.0 {
+            self.show(None);
+            self.say_counts()?;
+        }
+        Ok(streams.iter().all(|stream| !stream.is_hurt()))
+    }
+
+    /// Matches the entry that a chain stands on. Where it is not handed over it counts as not read.
+    fn take(
+        &mut self,
+        streams: &mut [Stream],
+        number: usize,
+        received: Timestamp,
+    ) -> Result<(), Stopped> {
+        if self.is_copy(streams, number) {
+            self.counts.copies += 1;
+            streams[number].advance(true);
+            return Ok(());
+        }
+        let stream = &mut streams[number];
+        let is_known = stream.is_known();
+        self.matches.begin();
+        self.entry.begin();
+        let journal = stream.entry();
+        journal.restart_data();
+        loop {
+            match journal.enumerate_data() {
+                Ok(Some(field)) => {
+                    self.matches.see(field.data());
+                    self.entry.see(field.data());
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.counts.damaged += 1;
+                    break;
+                }
+            }
+        }
+        self.counts.cut += u64::from(self.entry.is_cut());
+        let time = self.entry.source_time().unwrap_or(received);
+        let caught_up = self.caught_up || time >= self.started;
+        let now = (self.clock)();
+        let line = self.entry.line(|| stream.monotonic().map(|(_, micros)| micros));
+        for (number, jail) in self.jails.iter_mut().enumerate() {
+            if (!is_known || self.is_new[number]) && self.matches.wants(number) {
+                jail.line(line, Some(time), now, caught_up, &self.outbox)?;
+                self.newest[number] = Some(received);
+            }
+        }
+        stream.advance(false);
         Ok(())
     }
 
-    fn set_state(&self, state: &JournalState) -> Result<(), Stopped> {
+    /// Whether the entry was read from another chain: journald copies what it kept in memory when it begins to write to
+    /// disk, with new numbers.
+    fn is_copy(&self, streams: &mut [Stream], number: usize) -> bool {
+        let twins = std::mem::take(&mut streams[number].twins);
+        let is_copy = !twins.is_empty() && {
+            let at = streams[number].monotonic();
+            at.map(|(boot, micros)| (boot.to_owned(), micros)).is_some_and(|(boot, micros)| {
+                twins.iter().any(|twin| {
+                    let open = streams.iter().find(|stream| stream.key == *twin);
+                    let spot = open.map(|stream| &stream.spot).or_else(|| self.spots.get(twin));
+                    spot.is_some_and(|spot| spot.covers(&boot, micros))
+                })
+            })
+        };
+        streams[number].twins = twins;
+        is_copy
+    }
+
+    fn set_state(&mut self, state: &JournalState) -> Result<(), Stopped> {
         let mut news = false;
         for jail in &self.jails {
             news |= self.board.journal(&jail.name, state);
@@ -210,156 +337,51 @@ impl Reader {
         self.outbox.send(Report::Journal { journal, state })
     }
 
-    /// Opens the journal and goes to where reading begins.
-    fn open(&mut self) -> io::Result<Journal> {
-        let mut journal = self.place.open()?;
-        // Asked for first: what happens after this is told through it.
-        journal.fd()?;
-        journal.set_data_threshold(MAX_FIELD)?;
-        self.matches.apply(&mut journal)?;
-        self.on_unread = false;
-        let now = (self.clock)();
-        let since = self.jails.iter().map(|jail| jail.since(now)).min().unwrap_or(now);
-        if let Some(position) = &self.position {
-            let read = Timestamp::from_micros(position.micros);
-            let knows = |jail: &Jail| position.jails.iter().any(|name| name == jail.name.as_str());
-            if read >= since && self.jails.iter().all(knows) {
-                journal.seek_cursor(position.cursor.as_str())?;
-                // Now on the entry that was read last if it is still there, else on the next one.
-                self.on_unread =
-                    journal.next()? == 1 && !journal.test_cursor(position.cursor.as_str())?;
-                return Ok(journal);
-            }
-            self.read_until = self.jails.iter().map(|jail| knows(jail).then_some(read)).collect();
-        }
-        journal.seek_realtime_usec(u64::try_from(since.micros()).unwrap_or(0))?;
-        Ok(journal)
-    }
-
-    /// Reads and waits for more, until the journal fails or must be opened anew because its `parts` have changed.
-    fn follow(
-        &mut self,
-        journal: &mut Journal,
-        parts: &BTreeSet<(PathBuf, u64)>,
-    ) -> Result<io::Result<()>, Stopped> {
-        let mut watch = (self.watch)();
-        watch.begin_round();
-        self.place.watch(&mut watch);
-        watch.end_round();
-        self.place.watch_growth(&mut watch);
-        if self.place.parts() != *parts {
-            return Ok(Ok(()));
-        }
-        let mut last_look = monotonic();
-        loop {
-            match self.read(journal)? {
-                Ok(()) => {}
-                Err(error) => return Ok(Err(error)),
-            }
-            if !self.caught_up {
-                self.caught_up = true;
-                self.outbox.send(Report::CaughtUp { source: self.place.to_string() })?;
-            }
-            let lively = self.last_entry.is_some_and(|last| last.elapsed() < LIVELY);
-            let fd = match journal.fd() {
-                Ok(fd) => fd,
-                Err(error) => return Ok(Err(error.into())),
-            };
-            // SAFETY: the descriptor belongs to `journal`, which is neither closed nor moved during the sleep.
-            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-            let at_most = match (lively, watch.needs_ticks()) {
-                (true, _) => LIVELY_STEP,
-                (false, true) => TICK,
-                (false, false) => RECHECK,
-            };
-            let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().chain([fd]).collect();
-            self.outbox.stop().sleep(&fds, Some(at_most));
-            if self.outbox.stop().is_ordered() {
-                return Err(Stopped);
-            }
-            let late = last_look.elapsed() >= RECHECK;
-            if (watch.take().names || late || (watch.needs_ticks() && !lively))
-                && self.place.parts() != *parts
-            {
-                // What was written last before that may be in files that will not be opened again.
-                return self.read(journal);
-            }
-            if late {
-                last_look = monotonic();
-            }
-            if let Err(error) = journal.process() {
-                return Ok(Err(error.into()));
-            }
+    /// Puts up how far each jail is.
+    fn show(&self, reading: Option<Timestamp>) {
+        for (jail, newest) in self.jails.iter().zip(&self.newest) {
+            self.board.progress(&jail.name, |progress| {
+                progress.reading = reading;
+                progress.last_entry = newest.or(progress.last_entry);
+                progress.counts = self.counts;
+            });
         }
     }
 
-    /// Reads to the end.
-    fn read(&mut self, journal: &mut Journal) -> Result<io::Result<()>, Stopped> {
-        let mut count = 0u32;
-        loop {
-            if !std::mem::take(&mut self.on_unread) {
-                match journal.next() {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) => return Ok(Err(error.into())),
-                }
-            }
-            let handed_over = match self.take(journal) {
-                Ok(handed_over) => handed_over,
-                Err(error) => return Ok(Err(error)),
-            };
-            if handed_over.is_err() {
-                // This entry counts as not read.
-                if journal.previous().is_ok_and(|moved| moved == 1) {
-                    self.note_position(journal);
-                }
-                return Err(Stopped);
-            }
-            count += 1;
-            if count.is_multiple_of(64) && self.outbox.stop().is_ordered() {
-                self.note_position(journal);
-                return Err(Stopped);
-            }
+    /// Says what costs entries, at most so often.
+    fn say_counts(&mut self) -> Result<(), Stopped> {
+        let (said, at) = &self.said;
+        if at.is_some_and(|at| at.elapsed() < RECHECK) {
+            return Ok(());
         }
-        if count > 0 {
-            self.last_entry = Some(monotonic());
-            self.note_position(journal);
+        let (cut, damaged) = (self.counts.cut - said.cut, self.counts.damaged - said.damaged);
+        self.said.0 = self.counts;
+        let mut words = Vec::new();
+        if cut > 0 {
+            words.push(format!("cut {cut} entries: of a message {MAX_MESSAGE} bytes are read"));
         }
-        Ok(Ok(()))
+        if damaged > 0 {
+            words.push(format!("{damaged} entries are damaged: what can be read of them is used"));
+        }
+        for what in words {
+            self.said.1 = Some(monotonic());
+            self.fault(what)?;
+        }
+        Ok(())
     }
 
-    fn note_position(&mut self, journal: &Journal) {
-        let (Ok(cursor), Ok(micros)) = (journal.cursor(), journal.timestamp_usec()) else { return };
-        let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-        let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
-        self.position = Some(JournalPosition { cursor, micros, jails });
+    fn fault(&self, what: String) -> Result<(), Stopped> {
+        self.outbox.send(Report::Fault { source: self.place.to_string(), what })
     }
+}
 
-    /// Matches the current entry.
-    fn take(&mut self, journal: &mut Journal) -> io::Result<Result<(), Stopped>> {
-        self.matches.begin();
-        self.entry.begin();
-        journal.restart_data();
-        while let Some(field) = journal.enumerate_data()? {
-            self.matches.see(field.data());
-            self.entry.see(field.data());
-        }
-        let received = journal.timestamp_usec()?;
-        let received = Timestamp::from_micros(i64::try_from(received).unwrap_or(i64::MAX));
-        let time = self.entry.source_time().unwrap_or(received);
-        let caught_up = self.caught_up || time >= self.started;
-        let now = (self.clock)();
-        let monotonic = || journal.monotonic_timestamp().ok().map(|(micros, _)| micros);
-        let line = self.entry.line(monotonic);
-        for (number, jail) in self.jails.iter_mut().enumerate() {
-            let unread = self.read_until[number].is_none_or(|until| received > until);
-            if unread
-                && self.matches.wants(number)
-                && let Err(stopped) = jail.line(line, Some(time), now, caught_up, &self.outbox)
-            {
-                return Ok(Err(stopped));
-            }
-        }
-        Ok(Ok(()))
+/// Watches the files that may grow, and no others any more.
+fn watch_growth(streams: &[Stream], watch: &mut Watch, watched: &mut BTreeSet<FileId>) {
+    let grows = || streams.iter().flat_map(|stream| &stream.parts).filter(|part| part.may_grow());
+    let wanted: BTreeSet<FileId> = grows().map(|part| part.id).collect();
+    watched.difference(&wanted).for_each(|id| watch.forget(*id));
+    for part in grows().filter(|part| !watched.contains(&part.id)) {
+        watch.growth(&part.file);
     }
+    *watched = wanted;
 }

@@ -4,29 +4,33 @@ use std::{
     fmt,
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use systemd::{
-    Journal,
-    journal::{OpenDirectoryOptions, OpenFilesOptions, OpenOptions},
-};
-
+use super::header::Header;
 use crate::{
     config::JournalSettings,
-    source::files::{Pattern, Watch},
+    source::files::{FileId, Pattern, Watch},
 };
 
 /// Where journald keeps its files: kept over a reboot, and not.
-const ROOTS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
+const ROOTS: [&str; 2] = ["var/log/journal", "run/log/journal"];
 
-/// `SD_JOURNAL_SYSTEM` of sd_journal_open(3): what services and the kernel wrote, not what users' own processes did,
-/// who may call themselves what they like.
+/// Flags of sd_journal_open(3). Files written on this machine; no effect with a directory.
+const LOCAL_ONLY: i32 = 1 << 0;
+/// Files that do not outlive a reboot; no effect with a directory.
+const RUNTIME_ONLY: i32 = 1 << 1;
+/// What services and the kernel wrote, not what users' own processes did, who may call themselves what they like.
 const SYSTEM: i32 = 1 << 2;
+/// What our own user's processes wrote.
+const CURRENT_USER: i32 = 1 << 3;
+/// The directory is the root of a system.
+const OS_ROOT: i32 = 1 << 4;
+/// Every namespace.
+const ALL_NAMESPACES: i32 = 1 << 5;
 
-/// What sd_journal_open_directory(3) accepts: `SD_JOURNAL_SYSTEM`, `SD_JOURNAL_CURRENT_USER`, `SD_JOURNAL_OS_ROOT`.
-const DIRECTORY_FLAGS: i32 = 1 << 2 | 1 << 3 | 1 << 4;
+/// Files of one journal that are looked at; what is beyond is left out, and said.
+pub(super) const MAX_FILES: usize = 4096;
 
 /// One journal, read by one thread whatever the number of its jails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,46 @@ pub(crate) struct Place {
     files: Vec<String>,
     flags: Option<i32>,
     namespace: Option<String>,
+}
+
+/// A journal file that is there.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Where it was found.
+    pub(super) path: PathBuf,
+    /// What tells it from others while it is open.
+    pub(super) id: FileId,
+    /// Opened, so that it can be read to its end after it was removed.
+    pub(super) file: File,
+    /// What its header said when it was opened.
+    pub(super) header: Header,
+}
+
+impl Part {
+    fn open(path: PathBuf) -> Result<Part, Refused> {
+        let opened = File::open(&path).and_then(|file| {
+            let id = FileId::of(&file.metadata()?);
+            Ok((Header::read(&file)?, id, file))
+        });
+        match opened {
+            Ok((header, id, file)) => Ok(Part { path, id, file, header }),
+            Err(why) => Err(Refused { path, why }),
+        }
+    }
+
+    /// Whether more may be written to it. What journald found damaged it puts aside with a tilde.
+    pub(super) fn may_grow(&self) -> bool {
+        !self.header.archived && !self.path.as_os_str().as_encoded_bytes().ends_with(b"~")
+    }
+}
+
+/// A journal file that cannot be read.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// Where it lies.
+    pub(super) path: PathBuf,
+    /// Why not.
+    pub(super) why: io::Error,
 }
 
 impl Place {
@@ -52,112 +96,145 @@ impl Place {
         !self.found_files().is_empty()
     }
 
-    /// A namespace's files lie in `MACHINE.NAMESPACE`; `*` means all, `+NAME` the default one as well.
-    fn is_of_namespace(&self, dir: &Path) -> bool {
-        let of = dir.extension().map(|name| name.to_string_lossy());
-        match self.namespace.as_deref() {
-            None | Some("") => of.is_none(),
-            Some("*") => true,
-            Some(name) => match name.strip_prefix('+') {
-                Some(name) => of.is_none_or(|of| of == name),
-                None => of.is_some_and(|of| of == name),
-            },
+    /// Opens what there is now.
+    pub(super) fn parts(&self) -> (Vec<Part>, Vec<Refused>) {
+        let (mut parts, mut refused): (Vec<Part>, _) = (Vec::new(), Vec::new());
+        let mut known = BTreeSet::new();
+        for path in self.found_files() {
+            if parts.len() == MAX_FILES {
+                let why = io::Error::other(format!("the journal has over {MAX_FILES} files"));
+                refused.push(Refused { path, why });
+                break;
+            }
+            match Part::open(path) {
+                // A link leads to a file that is there by its own name too.
+                Ok(part) if known.insert(part.id) => parts.push(part),
+                Ok(_) => {}
+                // Removed since it was found.
+                Err(Refused { why, .. }) if why.kind() == io::ErrorKind::NotFound => {}
+                Err(fault) => refused.push(fault),
+            }
         }
+        (parts, refused)
     }
 
-    /// The files it consists of now.
+    /// The files it consists of now, as sd_journal_open(3), sd_journal_open_directory(3) and sd_journal_open_files(3)
+    /// choose them.
     fn found_files(&self) -> Vec<PathBuf> {
         if !self.files.is_empty() {
             let patterns = self.files.iter().map(|file| Pattern::new(Path::new(file)));
             let found = patterns.flat_map(|pattern| pattern.expand(&mut |_, _| {}));
             return found.filter(|path| path.is_file()).collect();
         }
-        if let Some(directory) = &self.directory {
-            let dirs = std::iter::once(directory.clone()).chain(machines(directory));
-            return dirs.flat_map(|dir| journal_files(&dir)).collect();
-        }
-        let dirs = ROOTS.iter().flat_map(|root| machines(Path::new(root)));
-        let own = dirs.filter(|dir| self.is_of_namespace(dir));
-        own.flat_map(|dir| journal_files(&dir)).collect()
-    }
-
-    /// What must be opened anew when it changes, because the library does not notice: of files given by name which
-    /// they are, else which directories there are.
-    pub(crate) fn parts(&self) -> BTreeSet<(PathBuf, u64)> {
-        let files = self.found_files().into_iter();
-        let parts = files.map(|file| match file.parent() {
-            Some(dir) if self.files.is_empty() => dir.to_owned(),
-            _ => file,
+        let here = self.roots().into_iter().flat_map(|(root, itself)| {
+            let below = directories(&root).filter(|dir| self.is_wanted(dir));
+            let below: Vec<PathBuf> = below.collect();
+            itself.then_some(root).into_iter().chain(below)
         });
-        parts.filter_map(|part| part.metadata().ok().map(|meta| (part, meta.ino()))).collect()
+        let mut found: Vec<PathBuf> =
+            here.flat_map(|dir| self.journal_files(&dir).collect::<Vec<_>>()).collect();
+        found.sort();
+        found
     }
 
-    /// Watches the files themselves where the library does not.
-    pub(crate) fn watch_growth(&self, watch: &mut Watch) {
-        if !self.files.is_empty() {
-            for file in self.found_files().iter().filter_map(|path| File::open(path).ok()) {
-                watch.growth(&file);
+    /// The directories whose subdirectories, named by machines, hold journals; and whether they do so themselves.
+    fn roots(&self) -> Vec<(PathBuf, bool)> {
+        let below = |root: &Path, roots: &[&str]| {
+            roots.iter().map(|name| (root.join(name), false)).collect::<Vec<_>>()
+        };
+        match &self.directory {
+            Some(root) if self.has(OS_ROOT) => below(root, &ROOTS),
+            Some(directory) => vec![(directory.clone(), true)],
+            None if self.has(RUNTIME_ONLY) => below(Path::new("/"), &ROOTS[1..]),
+            None => below(Path::new("/"), &ROOTS),
+        }
+    }
+
+    fn has(&self, flag: i32) -> bool {
+        self.flags.is_some_and(|flags| flags & flag != 0)
+    }
+
+    /// Whether a directory is a machine's, and one of the namespace asked for: its files lie in `MACHINE.NAMESPACE`;
+    /// `*` means all, `+NAME` the default one as well.
+    fn is_wanted(&self, dir: &Path) -> bool {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let (machine, of) = match name.split_once('.') {
+            Some((machine, namespace)) => (machine, Some(namespace)),
+            None => (&*name, None),
+        };
+        if !is_id(machine) {
+            return false;
+        }
+        if self.has(LOCAL_ONLY) && self.directory.is_none() {
+            let own = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+            if own.trim() != machine.replace('-', "") {
+                return false;
             }
         }
+        match self.namespace.as_deref() {
+            _ if self.has(ALL_NAMESPACES) => true,
+            None | Some("") => of.is_none(),
+            Some("*") => true,
+            Some(name) => match name.strip_prefix('+') {
+                Some(name) => of.is_none_or(|of| of == name),
+                None => of == Some(name),
+            },
+        }
     }
 
-    /// Watches for what could make it exist, or change its parts.
+    fn journal_files(&self, dir: &Path) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| self.is_file_wanted(&entry.file_name().to_string_lossy()))
+            .map(|entry| entry.path())
+    }
+
+    /// By its name: `system.journal`, `system@….journal`, `user-1000.journal`; with a tilde behind what was found
+    /// damaged.
+    fn is_file_wanted(&self, name: &str) -> bool {
+        let Some(stem) = name.strip_suffix('~').unwrap_or(name).strip_suffix(".journal") else {
+            return false;
+        };
+        let is_of = |writer: &str| {
+            stem.strip_prefix(writer).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+        };
+        let flags = self.flags.unwrap_or(if self.directory.is_some() { 0 } else { SYSTEM });
+        let user = rustix::process::getuid().as_raw();
+        let by_user = flags & CURRENT_USER != 0;
+        // Those of a user of the system stand in the system's own.
+        let by_system = flags & SYSTEM != 0 || (by_user && user < 1000);
+        match (by_user, by_system) {
+            (false, false) => true,
+            _ => (by_system && is_of("system")) || (by_user && is_of(&format!("user-{user}"))),
+        }
+    }
+
+    /// Watches for what could make it exist, or change its files.
     pub(crate) fn watch(&self, watch: &mut Watch) {
         let patterns: Vec<PathBuf> = if !self.files.is_empty() {
             self.files.iter().map(PathBuf::from).collect()
-        } else if let Some(directory) = &self.directory {
-            vec![directory.join("*.journal"), directory.join("*/*.journal")]
         } else {
-            ROOTS.iter().map(|root| Path::new(root).join("*/*.journal")).collect()
+            let below = self.roots().into_iter().flat_map(|(root, itself)| {
+                let own = itself.then(|| root.join("*.journal*"));
+                own.into_iter().chain([root.join("*/*.journal*")])
+            });
+            below.collect()
         };
         for pattern in patterns {
             Pattern::new(&pattern).expand(&mut |dir, name| watch.directory(dir, name));
         }
     }
-
-    /// # Errors
-    /// The library refuses, or none of the files can be read, of which the library says nothing.
-    pub(crate) fn open(&self) -> io::Result<Journal> {
-        let files = self.found_files();
-        let mut refusals = files.iter().map(|file| File::open(file).err());
-        if let Some(Some(error)) = refusals.clone().next()
-            && refusals.all(|refusal| refusal.is_some())
-        {
-            return Err(error);
-        }
-        if !self.files.is_empty() {
-            let files = files.iter().map(|path| path.to_string_lossy().into_owned());
-            return Ok(OpenFilesOptions::default().open_files(files)?);
-        }
-        if let Some(directory) = &self.directory {
-            let flags = self.flags.unwrap_or(0) & DIRECTORY_FLAGS;
-            let mut options = OpenDirectoryOptions::default();
-            let directory = directory.to_string_lossy().into_owned();
-            return Ok(options.extra_raw_flags(flags).open_directory(directory)?);
-        }
-        let mut options = OpenOptions::default();
-        options.extra_raw_flags(self.flags.unwrap_or(SYSTEM));
-        let opened = match self.namespace.as_deref() {
-            None | Some("") => options.open(),
-            Some("*") => options.all_namespaces(true).open(),
-            Some(name) => match name.strip_prefix('+') {
-                Some(name) => options.include_default_namespace(true).open_namespace(name),
-                None => options.open_namespace(name),
-            },
-        };
-        Ok(opened?)
-    }
 }
 
-fn machines(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+fn directories(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| path.is_dir())
 }
 
-fn journal_files(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path());
-    paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "journal"))
+/// Whether this is a machine's id: 32 digits, or a UUID.
+pub(super) fn is_id(name: &str) -> bool {
+    let digits = name.bytes().filter(|byte| *byte != b'-');
+    digits.clone().count() == 32 && digits.clone().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl fmt::Display for Place {
@@ -166,11 +243,102 @@ impl fmt::Display for Place {
             write!(f, "journal files {}", self.files.join(" "))?;
         } else if let Some(directory) = &self.directory {
             write!(f, "journal in {}", directory.display())?;
-        } else if let Some(namespace) = &self.namespace {
-            write!(f, "journal of namespace {namespace}")?;
-        } else {
+        } else if self.namespace.as_deref().is_none_or(str::is_empty) {
             f.write_str("system journal")?;
         }
+        if let Some(namespace) = self.namespace.as_deref().filter(|name| !name.is_empty()) {
+            let of = if self.directory.is_some() { " of" } else { "journal of" };
+            write!(f, "{of} namespace {namespace}")?;
+        }
         self.flags.map_or(Ok(()), |flags| write!(f, " with flags {flags}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+
+    #[track_caller]
+    fn check(settings: JournalSettings, expect: &[&str]) {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        for name in [
+            "system.journal",
+            "other.journal",
+            "note.txt",
+            "MACHINE/system.journal",
+            "MACHINE/system@1.journal",
+            "MACHINE/system@2.journal~",
+            "MACHINE/user-7.journal",
+            "MACHINE/systematic.journal",
+            "MACHINE.web/system.journal",
+            "MACHINE.mail/system.journal",
+            "remote/remote-a.journal",
+            "var/log/journal/MACHINE/system.journal",
+            "run/log/journal/MACHINE/system.journal",
+        ] {
+            let path = dir.path().join(name.replace("MACHINE", MACHINE));
+            fs::create_dir_all(path.parent().expect("it lies somewhere")).expect("made");
+            fs::write(path, "").expect("written");
+        }
+        let files = settings.files.iter().map(|file| format!("{}/{file}", dir.path().display()));
+        let place = Place::new(&JournalSettings {
+            directory: settings.files.is_empty().then(|| dir.path().to_owned()),
+            files: files.collect(),
+            ..settings
+        });
+        let found = place.found_files();
+        let found = found.iter().map(|path| {
+            let below = path.strip_prefix(dir.path()).expect("it lies in there");
+            below.to_string_lossy().replace(MACHINE, "MACHINE")
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expect, "{place}");
+    }
+
+    #[test]
+    fn a_directory_means_its_files_and_those_of_machines_below() {
+        let own = [
+            "MACHINE/system.journal",
+            "MACHINE/system@1.journal",
+            "MACHINE/system@2.journal~",
+            "MACHINE/systematic.journal",
+            "MACHINE/user-7.journal",
+            "other.journal",
+            "system.journal",
+        ];
+        check(JournalSettings::default(), &own);
+        let system = [own[0], own[1], own[2], own[6]];
+        check(JournalSettings { flags: Some(SYSTEM), ..JournalSettings::default() }, &system);
+        let roots = ROOTS.map(|root| format!("{root}/MACHINE/system.journal"));
+        check(
+            JournalSettings { flags: Some(OS_ROOT), ..JournalSettings::default() },
+            &[&roots[1], &roots[0]],
+        );
+    }
+
+    #[test]
+    fn namespaces_are_directories_of_their_own() {
+        let of = |namespace: &str| JournalSettings {
+            namespace: Some(namespace.into()),
+            flags: Some(SYSTEM),
+            ..JournalSettings::default()
+        };
+        let archived = ["MACHINE/system@1.journal", "MACHINE/system@2.journal~"];
+        let (own, web) = ("MACHINE/system.journal", "MACHINE.web/system.journal");
+        let (mail, bare) = ("MACHINE.mail/system.journal", "system.journal");
+        check(of("web"), &[web, bare]);
+        check(of("+web"), &[own, archived[0], archived[1], web, bare]);
+        check(of("*"), &[own, archived[0], archived[1], mail, web, bare]);
+        check(of("nobody"), &[bare]);
+    }
+
+    #[test]
+    fn files_are_taken_as_they_are_named() {
+        let files = JournalSettings {
+            files: vec!["remote/*.journal".into(), "note.txt".into()],
+            ..JournalSettings::default()
+        };
+        check(files, &["remote/remote-a.journal", "note.txt"]);
     }
 }
