@@ -6,7 +6,8 @@ use std::{
 };
 
 use fail2xdp_tests::{
-    ATTACKER, BYSTANDER, Credentials, Echo, FRIEND, KernelLog, Net, SERVER, Site, Web, WebServer,
+    ATTACKER, BYSTANDER, Credentials, Daemon, Echo, FRIEND, KernelLog, Net, SERVER, Site, Web,
+    WebServer,
     attack::{Cast, ends_on_time, visited},
     connect, get, is_dropped, reaches, run, unit, until,
 };
@@ -159,4 +160,46 @@ fn probes_in_kern_log_are_stopped_over_ipv4() {
 #[test]
 fn probes_in_kern_log_are_stopped_over_ipv6() {
     probes_close_everything("prf6", &ReadFrom::File, IPV6);
+}
+
+/// Who is banned again and again is kept out of everything: the daemon reads what it logs itself.
+#[track_caller]
+fn repeated_bans_close_everything(label: &str, cast: Cast) {
+    let net = Net::new(label);
+    let site = Site::new(&net);
+    let mut log = site.log("guard.log");
+    let own = site.log("fail2xdp.log").path().to_owned();
+    let guard = site.jail("guard", "guard.log", "port = ssh\nmaxretry = 1\nbantime = 60");
+    site.jails(&(guard + &jail("recidive", &own)));
+    let open = Echo::listen(&net.server, SocketAddr::new(cast.server, 8080));
+    let change = format!("exec 2>>{}", own.display());
+    let _daemon = Daemon::start(site.command_after(&change, &["run", "--interface", "s0"]));
+    site.wait_following("guard");
+    site.wait_following("recidive");
+    let attacker = unit(cast.attacker);
+    for bans in 1..=3 {
+        log.wrong_password(cast.attacker);
+        until(Duration::from_secs(10), &format!("{bans} bans are counted"), || {
+            (site.json(&["status", "recidive"])["total_failed"] == bans).then_some(())
+        });
+        if bans < 3 {
+            site.unban(&attacker);
+            assert!(reaches(&net.clients, cast.attacker, open.address()), "after {bans} bans");
+        }
+    }
+    until(Duration::from_secs(10), "a ban by `recidive`", || {
+        site.bans_of(&attacker).into_iter().find(|ban| ban["jail"] == "recidive")
+    });
+    assert!(is_dropped(&net.clients, cast.attacker, open.address()), "every port");
+    assert!(reaches(&net.clients, cast.bystander, open.address()), "another address");
+}
+
+#[test]
+fn who_comes_back_is_kept_out_over_ipv4() {
+    repeated_bans_close_everything("rec4", IPV4);
+}
+
+#[test]
+fn who_comes_back_is_kept_out_over_ipv6() {
+    repeated_bans_close_everything("rec6", IPV6);
 }
