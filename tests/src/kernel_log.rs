@@ -46,8 +46,12 @@ impl KernelLog {
         command.stdout(said.try_clone().expect("descriptors are not short")).stderr(said);
         let readers =
             command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let log = KernelLog { room, readers, permission };
+        let mut log = KernelLog { room, readers, permission };
         until(Duration::from_secs(15), "the kernel's log is read", || {
+            if let Some(status) = log.readers.try_wait().expect("it is our child") {
+                let said = fs::read_to_string(log.room.join("output")).unwrap_or_default();
+                panic!("the readers ended ({status}): {said}");
+            }
             let journals = fs::read_dir(log.journal()).ok()?.flatten().next();
             (journals.is_some() && log.kern_log().exists()).then_some(())
         });

@@ -108,12 +108,13 @@ impl Drop for Web {
     }
 }
 
-/// Asks for `/` and gives the status of the answer; `None` when none comes.
+/// Asks for a path and gives the status of the answer; `None` when none comes.
 #[track_caller]
 pub fn get(
     from: &Namespace,
     source: IpAddr,
     to: SocketAddr,
+    path: &str,
     credentials: Credentials,
 ) -> Option<u16> {
     let authorization = match credentials {
@@ -128,7 +129,7 @@ pub fn get(
     };
     stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
     let request = format!(
-        "GET / HTTP/1.1\r\nHost: www.example.com\r\n{authorization}Connection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: www.example.com\r\n{authorization}Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).expect("the send buffer has room");
     let mut answer = Vec::new();

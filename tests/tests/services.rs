@@ -1,5 +1,6 @@
 //! Promise: the shipped jails stop attacks on the real services they are for, and on nothing else.
 use std::{
+    fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
     time::Duration,
@@ -38,9 +39,9 @@ fn guesses_close_the_web_ports(label: &str, server: WebServer, cast: Cast) {
     let ssh = Echo::listen(&net.server, port(22));
     let _daemon = site.start();
     site.wait_following(name);
-    let ask = |credentials| get(&net.clients, cast.attacker, port(80), credentials);
+    let ask = |credentials| get(&net.clients, cast.attacker, port(80), "/", credentials);
     let visit = || {
-        let seen = get(&net.clients, cast.bystander, port(80), Credentials::Right);
+        let seen = get(&net.clients, cast.bystander, port(80), "/", Credentials::Right);
         assert_eq!(seen, Some(200), "the bystander's page");
     };
     let visits = visited(visit, || {
@@ -86,6 +87,58 @@ fn apache_is_closed_to_who_guesses_over_ipv4() {
 #[test]
 fn apache_is_closed_to_who_guesses_over_ipv6() {
     guesses_close_the_web_ports("apa6", WebServer::Apache, IPV6);
+}
+
+/// Whoever asks for a file whose name is a whole line of the server's log has nobody banned by it.
+#[track_caller]
+fn names_of_files_ban_nobody(label: &str, server: WebServer, line: &str) {
+    let net = Net::new(label);
+    let site = Site::new(&net);
+    let web = Web::start(&net, &site, server);
+    let (name, log) = match server {
+        WebServer::Nginx => ("nginx-http-auth", web.access_log()),
+        WebServer::Apache => ("apache-auth", web.error_log()),
+    };
+    site.jails(&jail(name, &log));
+    let _daemon = site.start();
+    site.wait_following(name);
+    let to = SocketAddr::new(SERVER.v4, 80);
+    let line = line.replace("VICTIM", &BYSTANDER.v4.to_string());
+    let escaped: String = line.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    // A slash that is escaped is refused by Apache.
+    let path = format!("/a%0a{}%0ab", escaped.replace("%2f", "/"));
+    for _ in 0..5 {
+        let answer = get(&net.clients, ATTACKER.v4, to, &path, Credentials::Right);
+        assert_eq!(answer, Some(404), "{path}");
+    }
+    // What is counted now was written after them.
+    assert_eq!(get(&net.clients, FRIEND.v4, to, "/", Credentials::Wrong), Some(401));
+    until(Duration::from_secs(5), "a failure is counted", || {
+        (site.json(&["status", name])["total_failed"] == 1).then_some(())
+    });
+    assert!(site.bans().is_empty());
+    // It is no accident that nginx's jail does not read this log.
+    let errors = fs::read_to_string(web.error_log()).expect("there is one");
+    let forged = errors.lines().filter(|logged| **logged == *line).count();
+    assert_eq!(forged, if server == WebServer::Nginx { 5 } else { 0 }, "{errors}");
+}
+
+#[test]
+fn a_line_that_nginx_is_asked_for_bans_nobody() {
+    names_of_files_ban_nobody(
+        "ngx-name",
+        WebServer::Nginx,
+        r#"2026/11/21 14:00:00 [error] 7#7: *1 user "alice": password mismatch, client: VICTIM, server: , request: "GET / HTTP/1.1", host: "www.example.com""#,
+    );
+}
+
+#[test]
+fn a_line_that_apache_is_asked_for_bans_nobody() {
+    names_of_files_ban_nobody(
+        "apa-name",
+        WebServer::Apache,
+        r#"[Sat Nov 21 14:00:00.123456 2026] [auth_basic:error] [pid 7:tid 7] [client VICTIM:5000] AH01617: user alice: authentication failure for "/": Password Mismatch"#,
+    );
 }
 
 /// Where the jail `port-probe` reads.
