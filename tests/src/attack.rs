@@ -30,18 +30,11 @@ pub struct Cast {
 pub fn is_stopped_and_ends(net: &Net, site: &Site, cast: Cast) {
     let ssh = SocketAddr::new(cast.server, 22);
     let attacker = unit(cast.attacker);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let bystander = scope.spawn(|| {
-            let mut logins = 0;
-            while !over.load(Ordering::Relaxed) {
-                let login = guess(&net.clients, cast.bystander, cast.server, true);
-                assert_eq!(login, Login::Accepted, "the bystander, after {logins} good logins");
-                logins += 1;
-            }
-            logins
-        });
-        let end = End(&over);
+    let visit = || {
+        let login = guess(&net.clients, cast.bystander, cast.server, true);
+        assert_eq!(login, Login::Accepted, "the bystander's login");
+    };
+    let logins = visited(visit, || {
         let mut established = ssh_opened(&net.clients, cast.attacker, ssh);
         let mut unsuspected = ssh_opened(&net.clients, cast.bystander, ssh);
 
@@ -75,10 +68,27 @@ pub fn is_stopped_and_ends(net: &Net, site: &Site, cast: Cast) {
             "after its time the attacker connects again"
         );
         assert_eq!(guess(&net.clients, cast.attacker, cast.server, true), Login::Accepted);
-        drop(end);
-        let logins = bystander.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        assert!(logins > 5, "the bystander came {logins} times only");
     });
+    assert!(logins > 5, "the bystander came {logins} times only");
+}
+
+/// Lets a bystander visit again and again until the story has ended; says how often they came.
+pub fn visited(visit: impl Fn() + Sync, story: impl FnOnce()) -> u32 {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let bystander = scope.spawn(|| {
+            let mut visits = 0;
+            while !over.load(Ordering::Relaxed) {
+                visit();
+                visits += 1;
+            }
+            visits
+        });
+        let end = End(&over);
+        story();
+        drop(end);
+        bystander.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Waits for a ban's end; it must come within a second after it is due, and not before.

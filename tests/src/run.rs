@@ -32,7 +32,7 @@ pub fn require(names: &[&str]) {
 fn package_of(program: &str) -> &str {
     match program {
         "ip" => "iproute2",
-        "nsenter" | "unshare" | "setpriv" | "mount" | "umount" => "util-linux",
+        "nsenter" | "unshare" | "setpriv" | "mount" | "umount" | "flock" => "util-linux",
         "sshd" => "openssh-server",
         "ssh" | "ssh-keygen" => "openssh-client",
         "rsyslogd" => "rsyslog",
@@ -40,6 +40,8 @@ fn package_of(program: &str) -> &str {
         "qemu-system-x86_64" => "qemu-system-x86",
         "busybox" => "busybox-static",
         "strip" => "binutils",
+        "apache2" => "apache2-bin",
+        "nft" => "nftables",
         same => same,
     }
 }

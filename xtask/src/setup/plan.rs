@@ -69,6 +69,10 @@ pub const NEEDS: &[Need] = &[
     need("rsyslog", Purpose::Demo, Proof::Program("rsyslogd")),
     need("bpftool", Purpose::Test, Proof::Program("bpftool")),
     need("hydra", Purpose::Test, Proof::Program("hydra")),
+    need("nftables", Purpose::Test, Proof::Program("nft")),
+    need("nginx", Purpose::Test, Proof::Program("nginx")),
+    // The program without the service: nothing that could start.
+    need("apache2-bin", Purpose::Test, Proof::Program("apache2")),
     need(
         "systemd",
         Purpose::Test,

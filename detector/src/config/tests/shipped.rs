@@ -78,53 +78,142 @@ fn the_defaults_it_documents_are_those_in_use() {
     assert_eq!(written.settings, silent.settings);
 }
 
+/// The shipped tree and a `jail.local`.
+struct WithLocal<'a>(&'a str);
+
+impl Tree for WithLocal<'_> {
+    fn root(&self) -> &Path {
+        ShippedTree.root()
+    }
+
+    fn read(&self, file: &Path) -> Result<Option<Vec<u8>>, ReadFault> {
+        match file.ends_with("jail.local") {
+            true => Ok(Some(self.0.as_bytes().to_vec())),
+            false => ShippedTree.read(file),
+        }
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<String>, ReadFault> {
+        ShippedTree.list(folder)
+    }
+}
+
+/// Every shipped jail, enabled, in a mode that all filters with modes have.
+fn all_jails(mode: &str) -> Vec<JailSettings> {
+    let local = format!("[DEFAULT]\nenabled = yes\nmode = {mode}\n");
+    let loaded = load(&WithLocal(&local)).expect("the shipped tree");
+    assert_eq!(loaded.problems, [], "mode {mode}");
+    loaded.settings.jails
+}
+
+/// Each jail, what its bans drop, and the prefix that IPv6 is counted and banned by.
+const JAILS: &[(&str, &str, u8)] = &[
+    ("sshd", "tcp:22", 64),
+    ("nginx-http-auth", "tcp:80,443", 64),
+    ("nginx-botsearch", "tcp:80,443", 64),
+    ("nginx-bad-request", "tcp:80,443", 64),
+    ("nginx-limit-req", "tcp:80,443", 64),
+    ("apache-auth", "tcp:80,443", 64),
+    ("apache-noscript", "tcp:80,443", 64),
+    ("postfix", "tcp:25,465,587", 64),
+    ("postfix-sasl", "tcp:25,110,143,465,587,993,995", 64),
+    ("dovecot", "tcp:110,143,465,587,993,995,4190", 64),
+    ("exim", "tcp:25,465,587", 64),
+    ("vsftpd", "tcp:20-21,989-990", 64),
+    ("proftpd", "tcp:20-21,989-990", 64),
+    ("mysqld-auth", "tcp:3306", 64),
+    ("pam-generic", "tcp", 64),
+    ("recidive", "all", 64),
+    ("port-probe", "all", 128),
+];
+
+#[test]
+fn every_jail_can_be_enabled_and_closes_its_own_ports() {
+    let jails = all_jails("normal");
+    let are: Vec<_> = jails
+        .iter()
+        .map(|jail| (jail.name.to_string(), jail.scope.to_string(), jail.ipv6_prefix))
+        .collect();
+    let expect: Vec<_> = JAILS
+        .iter()
+        .map(|&(name, scope, prefix)| (name.to_owned(), scope.to_owned(), prefix))
+        .collect();
+    assert_eq!(are, expect);
+    for jail in jails {
+        assert_eq!(jail.filter.use_dns, UseDns::No, "{}", jail.name);
+        assert!(!jail.filter.failregex.is_empty(), "{}", jail.name);
+        assert!(matches!(jail.source, SourceSettings::Auto { .. }), "{}", jail.name);
+    }
+}
+
 /// What in angle brackets the engine knows, and nothing that needs more than a linear-time engine.
 #[test]
 fn its_regexes_use_documented_features_only() {
-    let filter = shipped().settings.jails.remove(0).filter;
-    let regexes = filter.failregex.iter().chain(&filter.ignoreregex).chain(&filter.prefregex);
     let known: BTreeSet<&str> = [
         "HOST",
+        "ADDR",
+        "SUBNET",
         "F-MLFID",
         "F-CONTENT",
         "F-USER",
+        "F-ALT_USER",
         "F-NOFAIL",
         "F-ONCE",
         "F-MLFGAINED",
         "F-MLFFORGET",
     ]
     .into();
-    for regex in regexes {
-        let (value, place) = (&regex.value, regex.place.as_ref().expect("a place"));
-        assert!(value.starts_with('^'), "{place}: not anchored: {value}");
-        for forbidden in ["(?!", "(?=", "(?<", "(?P", "(?(", "\\1", "%("] {
-            assert!(!value.contains(forbidden), "{place}: `{forbidden}` in {value}");
+    let is_tag = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-/".contains(&b))
+    };
+    for mode in ["normal", "aggressive"] {
+        for filter in all_jails(mode).into_iter().map(|jail| jail.filter) {
+            let ignored = &filter.ignoreregex;
+            let regexes = filter.failregex.iter().chain(&filter.prefregex);
+            assert!(regexes.clone().all(|regex| regex.value.starts_with('^')), "{}", filter.name);
+            for regex in regexes.chain(ignored) {
+                let (value, place) = (&regex.value, regex.place.as_ref().expect("a place"));
+                for forbidden in ["(?!", "(?=", "(?<", "(?P", "(?(", "\\1", "%("] {
+                    assert!(!value.contains(forbidden), "{place}: `{forbidden}` in {value}");
+                }
+                let tags = value.split('<').skip(1).filter_map(|rest| rest.split_once('>'));
+                for tag in tags.map(|(tag, _)| tag).filter(is_tag) {
+                    let tag = tag.trim_start_matches('/');
+                    assert!(known.contains(tag), "{place}: `<{tag}>` in {value}");
+                }
+                regex::Regex::new(&plain(value, &known))
+                    .unwrap_or_else(|error| panic!("{place}: {error}"));
+            }
         }
-        for tag in
-            value.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(tag, _)| tag)
-        {
-            let tag = tag.trim_start_matches('/');
-            assert!(known.contains(tag) || tag.starts_with('\\'), "{place}: `<{tag}>` in {value}");
-        }
-        let mut plain = value.replace("<HOST>", "(?P<host>[0-9a-fA-F:.]+)");
-        for tag in known.iter().filter(|tag| **tag != "HOST") {
-            let name = tag.trim_start_matches("F-").to_lowercase();
-            plain = plain
-                .replace(&format!("<{tag}>"), &format!("(?P<{name}>"))
-                .replace(&format!("</{tag}>"), ")");
-        }
-        regex::Regex::new(&plain).unwrap_or_else(|error| panic!("{place}: {error}"));
     }
+}
+
+/// A pattern whose tags have become groups.
+fn plain(pattern: &str, tags: &BTreeSet<&str>) -> String {
+    let mut plain = pattern.to_owned();
+    for tag in ["<HOST>", "<ADDR>", "<SUBNET>"] {
+        plain = plain.replace(tag, "(?P<host>[0-9a-fA-F:./]+)");
+    }
+    for tag in tags {
+        let name = tag.trim_start_matches("F-").to_lowercase();
+        plain = plain
+            .replace(&format!("<{tag}>"), &format!("(?P<{name}>"))
+            .replace(&format!("</{tag}>"), ")");
+    }
+    plain
 }
 
 /// What a client may choose, such as a name, must not be taken for the address.
 #[test]
 fn nothing_that_a_client_chooses_stands_unanchored_before_the_address() {
-    let filter = shipped().settings.jails.remove(0).filter;
-    for Located { value, place } in &filter.failregex {
-        let Some((before, after)) = value.split_once("<HOST>") else { continue };
-        if before.contains(".*") {
-            assert!(after.ends_with('$') && !after.contains(".*"), "{place:?}: {value}");
+    for filter in all_jails("aggressive").into_iter().map(|jail| jail.filter) {
+        for Located { value, place } in &filter.failregex {
+            let address = ["<HOST>", "<ADDR>", "<SUBNET>"];
+            let halves = address.iter().find_map(|tag| value.split_once(tag));
+            let Some((before, after)) = halves else { continue };
+            if before.contains(".*") {
+                assert!(after.ends_with('$') && !after.contains(".*"), "{place:?}: {value}");
+            }
         }
     }
 }
