@@ -52,6 +52,12 @@ impl Header {
         })
     }
 
+    /// How many entries it may hold with numbers between two others.
+    pub(super) fn between(&self, after: u64, before: u64) -> u64 {
+        let from = self.first.max(after.saturating_add(1));
+        self.last.saturating_add(1).min(before).saturating_sub(from)
+    }
+
     fn parse(bytes: &[u8; SIZE]) -> Option<Header> {
         let word = |at: usize| {
             u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight bytes"))
@@ -93,5 +99,7 @@ mod tests {
         assert_eq!(header.numbering.to_string(), "ab".repeat(16));
         assert_eq!((header.first, header.last, header.archived), (3, 9, true));
         assert_eq!(header.last_micros, 1_700_000_000_000_000);
+        assert_eq!(header.between(0, u64::MAX), 7);
+        assert_eq!((header.between(5, 8), header.between(9, 20), header.between(0, 3)), (2, 0, 0));
     }
 }

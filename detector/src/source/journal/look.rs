@@ -72,8 +72,6 @@ impl Reader {
         // Looked for only now that nothing can appear unseen.
         let (parts, mut refused) = self.place.parts();
         let is_empty = parts.is_empty();
-        // What was written last before that may be in files that are not opened again.
-        self.read(streams)?;
         let mut chains: BTreeMap<String, Vec<Part>> = BTreeMap::new();
         for part in parts.into_iter().filter(|part| !self.faults.given_up.contains(&part.id)) {
             let directory = part.path.parent().unwrap_or(Path::new("/")).display();
@@ -94,6 +92,9 @@ impl Reader {
             let stream = open.remove(&key);
             streams.extend(self.renew(key, stream, parts, &mut refused)?);
         }
+        for (key, stream) in open {
+            streams.extend(self.renew(key, Some(stream), Vec::new(), &mut refused)?);
+        }
         self.find_twins(streams);
         self.judge(is_empty, streams.is_empty(), refused)
     }
@@ -102,10 +103,26 @@ impl Reader {
     fn renew(
         &mut self,
         key: String,
-        stream: Option<Stream>,
-        parts: Vec<Part>,
+        mut stream: Option<Stream>,
+        mut parts: Vec<Part>,
         refused: &mut Vec<Refused>,
     ) -> Result<Option<Stream>, Stopped> {
+        let ids: BTreeSet<FileId> = parts.iter().map(|part| part.id).collect();
+        let old = stream.as_mut().map(|stream| std::mem::take(&mut stream.parts));
+        // Of files that were removed we read the rest.
+        for part in old.into_iter().flatten() {
+            if ids.contains(&part.id) || self.faults.given_up.contains(&part.id) {
+                continue;
+            }
+            let header = part.header;
+            match (part.removed(), self.spots.get_mut(&key)) {
+                (Some(part), _) => parts.push(part),
+                (None, Some(spot)) => {
+                    self.counts.removed += spot.count_removed(&header, u64::MAX);
+                }
+                (None, None) => {}
+            }
+        }
         let now = (self.clock)();
         let since = self.jails.iter().map(|jail| jail.since(now)).min().unwrap_or(now);
         let is_first = !self.opened.contains(&key);
@@ -130,22 +147,17 @@ impl Reader {
                     _ => part.header.last_micros >= since.micros(),
                 }
         };
-        if let Some(spot) = spot.as_ref().filter(|spot| !is_first || read_since(spot))
-            && let Some(first) = first.filter(|first| *first > spot.number.saturating_add(1))
-        {
-            let removed = first - spot.number - 1;
-            self.counts.removed += removed;
-            let what = format!(
-                "up to {removed} entries in `{}` were removed before they were read",
-                directory(&key).display()
-            );
-            self.fault(what)?;
+        if let Some(spot) = self.spots.get_mut(&key).filter(|spot| !is_first || read_since(spot)) {
+            let before = first.unwrap_or(0).saturating_sub(1);
+            self.counts.removed += before.saturating_sub(spot.number.max(spot.counted));
+            spot.counted = spot.counted.max(before);
         }
         let parts: Vec<Part> = parts.into_iter().filter(wanted).collect();
         let ids: BTreeSet<FileId> = parts.iter().map(|part| part.id).collect();
-        if let Some(mut stream) = stream.filter(|stream| !stream.is_hurt() && stream.ids() == ids) {
-            stream.parts = parts;
-            return Ok(Some(stream));
+        if let Some(mut same) = stream.take_if(|stream| !stream.is_hurt() && stream.ids() == ids) {
+            same.parts = parts;
+            same.spot.counted = self.spots.get(&key).map_or(0, |spot| spot.counted);
+            return Ok(Some(same));
         }
         if parts.is_empty() {
             self.opened.insert(key);
@@ -155,9 +167,14 @@ impl Reader {
         let start = match &spot {
             Some(_) if is_first && has_new => Start { after: None, since: Some(since) },
             Some(spot) if !is_first || read_since(spot) => Start { after, since: None },
+            // What appears while we read is new, whatever its times say.
+            None if self.caught_up => Start { after: None, since: None },
             _ => Start { after, since: Some(since) },
         };
-        let known_until = after.filter(|_| has_new);
+        let known_until = match &stream {
+            Some(stream) => stream.known_until,
+            None => after.filter(|_| is_first && has_new),
+        };
         let mut stream = self.open(key, parts, start, refused);
         if let Some(stream) = &mut stream {
             stream.known_until = known_until;
@@ -244,14 +261,20 @@ impl Reader {
     }
 
     /// Deals with a chain that cannot be read on: it is tried again, then what comes later is read, and in the end its
-    /// damaged file is given up.
-    pub(super) fn face(&mut self, stream: &mut Stream, trouble: Trouble) -> Result<(), Stopped> {
+    /// damaged file is given up. Answers whether there is nothing to wait for, because its files were only removed.
+    pub(super) fn face(&mut self, stream: &mut Stream, trouble: Trouble) -> Result<bool, Stopped> {
         let (ids, why) = match trouble {
             Trouble::Damaged(ids) => (ids, "it is damaged".to_owned()),
             Trouble::Failed(error) => (stream.ids().into_iter().collect(), error.to_string()),
         };
         let has_read = stream.hurt();
+        let mut at_once = false;
         for id in ids {
+            if stream.is_wiped(id) {
+                self.faults.given_up.insert(id);
+                at_once = true;
+                continue;
+            }
             let tries = self.faults.ends.entry(id).or_default();
             *tries = if has_read { 1 } else { *tries + 1 };
             let Some((path, over)) = stream.pass_over(id, *tries) else { continue };
@@ -266,7 +289,7 @@ impl Reader {
             );
             self.fault(what)?;
         }
-        Ok(())
+        Ok(at_once)
     }
 }
 

@@ -74,6 +74,17 @@ pub enum JournalState {
     Unavailable(String),
 }
 
+/// How one reading of everything that is there has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// At the end of every chain.
+    Whole,
+    /// Some chain cannot be read on.
+    Hurt,
+    /// Files came or went meanwhile.
+    Interrupted,
+}
+
 /// How far a journal was read.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -102,6 +113,8 @@ pub(crate) struct Reader {
     started: Timestamp,
     entry: Entry,
     last_entry: Option<Instant>,
+    /// Entries may have been missed that were written while we looked.
+    is_unsure: bool,
     /// When the last entry that each jail wants was received.
     newest: Vec<Option<Timestamp>>,
     outbox: Outbox,
@@ -149,6 +162,7 @@ impl Reader {
             started: clock(),
             entry: Entry::default(),
             last_entry: None,
+            is_unsure: false,
             outbox,
             board,
             clock,
@@ -172,7 +186,11 @@ impl Reader {
         for (_, key) in gone.into_iter().rev().skip(MAX_SPOTS) {
             self.spots.remove(&key);
         }
-        self.spots.extend(streams.into_iter().map(|stream| (stream.key, stream.spot)));
+        self.spots.extend(streams.into_iter().map(|mut stream| {
+            // A new jail that had not come up to the others is taken to have: better than that they read twice.
+            stream.spot.number = stream.spot.number.max(stream.known_until.unwrap_or(0));
+            (stream.key, stream.spot)
+        }));
         let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
         (!self.spots.is_empty()).then_some(JournalPosition { chains: self.spots, jails })
     }
@@ -196,13 +214,16 @@ impl Reader {
     fn follow(&mut self, streams: &mut [Stream], watch: &mut Watch) -> Result<(), Stopped> {
         let looked = monotonic();
         loop {
-            let whole = self.read(streams)?;
+            let pass = self.read(streams, watch)?;
+            if pass == Pass::Interrupted {
+                return Ok(());
+            }
             if !self.caught_up && !streams.is_empty() {
                 self.caught_up = true;
                 self.outbox.send(Report::CaughtUp { source: self.place.to_string() })?;
             }
             let lively = self.last_entry.is_some_and(|last| last.elapsed() < LIVELY);
-            let due = if !whole || self.faults.are_suspected() {
+            let due = if pass == Pass::Hurt || self.faults.are_suspected() {
                 PAUSE
             } else if watch.needs_ticks() {
                 TICK
@@ -211,6 +232,10 @@ impl Reader {
             } else {
                 RECHECK
             };
+            if !lively && std::mem::take(&mut self.is_unsure) {
+                streams.iter_mut().for_each(Stream::look_again);
+                continue;
+            }
             let left = due.saturating_sub(looked.elapsed());
             let at_most = if lively { left.min(LIVELY_STEP) } else { left };
             let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().collect();
@@ -225,10 +250,11 @@ impl Reader {
         }
     }
 
-    /// Reads every chain to its end; answers whether nothing was wrong with any.
-    fn read(&mut self, streams: &mut [Stream]) -> Result<bool, Stopped> {
+    /// Reads every chain to its end, unless files come or go.
+    fn read(&mut self, streams: &mut [Stream], watch: &mut Watch) -> Result<Pass, Stopped> {
         streams.iter_mut().for_each(Stream::begin_pass);
         let mut count = 0u64;
+        let mut pass = Pass::Whole;
         loop {
             let mut next: Option<(Timestamp, usize)> = None;
             for (number, stream) in streams.iter_mut().enumerate() {
@@ -237,8 +263,16 @@ impl Reader {
                         next = Some((at, number));
                     }
                     Ok(_) => {}
-                    Err(trouble) => self.face(stream, trouble)?,
+                    Err(trouble) => {
+                        if self.face(stream, trouble)? {
+                            pass = Pass::Interrupted;
+                        }
+                    }
                 }
+                self.counts.removed += stream.take_removed();
+            }
+            if pass == Pass::Interrupted {
+                break;
             }
             let Some((received, number)) = next else { break };
             if count.is_multiple_of(TURN) {
@@ -246,6 +280,12 @@ impl Reader {
                     return Err(Stopped);
                 }
                 self.show(Some(received));
+                // A file that is new must be opened before it can be removed, however much is unread before it.
+                let woken = watch.take();
+                if woken.names || woken.anything {
+                    pass = Pass::Interrupted;
+                    break;
+                }
             }
             self.take(streams, number, received)?;
             count += 1;
@@ -253,12 +293,16 @@ impl Reader {
         streams.iter_mut().for_each(Stream::finish_pass);
         if count > 0 {
             self.last_entry = Some(monotonic());
+            self.is_unsure = true;
+        }
+        if pass == Pass::Interrupted {
+            return Ok(pass);
         }
         if count > 0 || self.counts != self.said.0 {
             self.show(None);
             self.say_counts()?;
         }
-        Ok(streams.iter().all(|stream| !stream.is_hurt()))
+        Ok(if streams.iter().any(Stream::is_hurt) { Pass::Hurt } else { pass })
     }
 
     /// Matches the entry that a chain stands on. Where it is not handed over it counts as not read.
@@ -355,6 +399,7 @@ impl Reader {
             return Ok(());
         }
         let (cut, damaged) = (self.counts.cut - said.cut, self.counts.damaged - said.damaged);
+        let removed = self.counts.removed - said.removed;
         self.said.0 = self.counts;
         let mut words = Vec::new();
         if cut > 0 {
@@ -362,6 +407,9 @@ impl Reader {
         }
         if damaged > 0 {
             words.push(format!("{damaged} entries are damaged: what can be read of them is used"));
+        }
+        if removed > 0 {
+            words.push(format!("up to {removed} entries were removed before they were read"));
         }
         for what in words {
             self.said.1 = Some(monotonic());

@@ -32,6 +32,9 @@ const ALL_NAMESPACES: i32 = 1 << 5;
 /// Files of one journal that are looked at; what is beyond is left out, and said.
 pub(super) const MAX_FILES: usize = 4096;
 
+/// How often the files are listed anew because one was renamed meanwhile.
+const MAX_LOOKS: usize = 16;
+
 /// One journal, read by one thread whatever the number of its jails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -66,6 +69,17 @@ impl Part {
         }
     }
 
+    /// The same file after it was removed. Its writer may not have noticed.
+    pub(super) fn removed(mut self) -> Option<Part> {
+        self.header = Header::read(&self.file).ok()?;
+        Some(self)
+    }
+
+    /// Whether its content is gone.
+    pub(super) fn is_wiped(&self) -> bool {
+        Header::read(&self.file).is_err()
+    }
+
     /// Whether more may be written to it. What journald found damaged it puts aside with a tilde.
     pub(super) fn may_grow(&self) -> bool {
         !self.header.archived && !self.path.as_os_str().as_encoded_bytes().ends_with(b"~")
@@ -98,6 +112,25 @@ impl Place {
 
     /// Opens what there is now.
     pub(super) fn parts(&self) -> (Vec<Part>, Vec<Refused>) {
+        let mut found = self.open_found();
+        // A file that is renamed while we look is under neither name. Were its successor read without it, its numbers
+        // would be passed: so nothing may be there that was not opened.
+        for _ in 0..MAX_LOOKS {
+            let opened: BTreeSet<FileId> = found.0.iter().map(|part| part.id).collect();
+            let refused: BTreeSet<&PathBuf> = found.1.iter().map(|refused| &refused.path).collect();
+            let is_opened = |path: &PathBuf| match path.metadata() {
+                Ok(meta) => opened.contains(&FileId::of(&meta)) || refused.contains(path),
+                Err(_) => true,
+            };
+            if opened.len() == MAX_FILES || self.found_files().iter().all(is_opened) {
+                break;
+            }
+            found = self.open_found();
+        }
+        found
+    }
+
+    fn open_found(&self) -> (Vec<Part>, Vec<Refused>) {
         let (mut parts, mut refused): (Vec<Part>, _) = (Vec::new(), Vec::new());
         let mut known = BTreeSet::new();
         for path in self.found_files() {
@@ -110,7 +143,7 @@ impl Place {
                 // A link leads to a file that is there by its own name too.
                 Ok(part) if known.insert(part.id) => parts.push(part),
                 Ok(_) => {}
-                // Removed since it was found.
+                // Removed or renamed since it was found.
                 Err(Refused { why, .. }) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(fault) => refused.push(fault),
             }

@@ -35,6 +35,9 @@ pub struct Spot {
     pub from: u64,
     /// See `from`.
     pub to: u64,
+    /// Entries up to this number that were removed unread are counted.
+    #[serde(skip)]
+    pub(super) counted: u64,
 }
 
 impl Spot {
@@ -46,6 +49,13 @@ impl Spot {
             self.from = monotonic;
         }
         self.to = monotonic;
+    }
+
+    /// Counts the entries of a file, of those before a number, that are gone and were not read: each once.
+    pub(super) fn count_removed(&mut self, header: &Header, before: u64) -> u64 {
+        let count = header.between(self.number.max(self.counted), before);
+        self.counted = self.counted.max(header.last.min(before.saturating_sub(1)));
+        count
     }
 
     /// Whether an entry of another chain, which holds copies of this one's entries, is a copy of one that was read.
@@ -86,6 +96,9 @@ pub(super) struct Stream {
     is_hurt: bool,
     /// An entry was read since it was opened.
     has_read: bool,
+    /// Entries that were removed before they were read.
+    removed: u64,
+    ids: BTreeSet<FileId>,
     journal: Journal,
     /// When the entry was received that the library stands on and that was not read yet, and its number.
     unread: Option<(Timestamp, u64)>,
@@ -121,11 +134,13 @@ impl Stream {
         let mut stream = Stream {
             key,
             spot,
+            ids: parts.iter().map(|part| part.id).collect(),
             parts,
             known_until: None,
             twins: Vec::new(),
             is_hurt: false,
             has_read: false,
+            removed: 0,
             journal,
             unread: None,
             exhausted: false,
@@ -161,7 +176,7 @@ impl Stream {
 
     /// The files it reads.
     pub(super) fn ids(&self) -> BTreeSet<FileId> {
-        self.parts.iter().map(|part| part.id).collect()
+        self.ids.clone()
     }
 
     /// The highest number in its files when they were last looked at.
@@ -191,7 +206,16 @@ impl Stream {
                 }
                 _ => {
                     let unread = self.received().and_then(|at| Ok((at, self.number()?)));
-                    self.unread = Some(unread.map_err(Trouble::Failed)?);
+                    let unread = unread.map_err(Trouble::Failed)?;
+                    // It goes on with the next file where it has put one aside.
+                    if unread.1 > self.spot.number.saturating_add(1) {
+                        self.count_wiped(unread.1);
+                        let missing = self.missing();
+                        if !missing.is_empty() {
+                            return Err(Trouble::Damaged(missing));
+                        }
+                    }
+                    self.unread = Some(unread);
                 }
             }
         }
@@ -229,11 +253,37 @@ impl Stream {
         }
     }
 
-    /// Everything that its files held when they were looked at was read.
+    /// Everything was read in files that had their last entry when they were looked at. In one that grows the number
+    /// of an entry may stand before the entry does.
     pub(super) fn finish_pass(&mut self) {
         if self.exhausted && self.unread.is_none() && !self.is_hurt {
-            self.spot.number = self.spot.number.max(self.last_number());
+            let whole = self.parts.iter().filter(|part| part.header.archived);
+            let last = whole.map(|part| part.header.last).max().unwrap_or(0);
+            self.spot.number = self.spot.number.max(last);
         }
+    }
+
+    /// Searches for what comes next afresh. An entry is counted before it can be found by its fields; the library,
+    /// which looks again only when the count has changed, misses one that it asked for in between.
+    pub(super) fn look_again(&mut self) {
+        if self.unread.is_none() && !self.is_hurt {
+            let next = self.spot.number.saturating_add(1);
+            // Refused only if what we write is no cursor.
+            let _ = self.journal.seek_cursor(format!("s={};i={next:x}", self.numbering));
+        }
+    }
+
+    /// Counts the entries before this number that were in files which journald has removed: it wipes them too, so
+    /// that nobody who has them open keeps their space.
+    fn count_wiped(&mut self, before: u64) {
+        for part in self.parts.iter().filter(|part| part.is_wiped()) {
+            self.removed += self.spot.count_removed(&part.header, before);
+        }
+    }
+
+    /// How many entries were removed before they were read, at the most, since this was asked last.
+    pub(super) fn take_removed(&mut self) -> u64 {
+        std::mem::take(&mut self.removed)
     }
 
     /// Whether it must be opened anew.
@@ -251,12 +301,20 @@ impl Stream {
     pub(super) fn pass_over(&mut self, id: FileId, tries: u32) -> Option<(PathBuf, Over)> {
         let part = self.parts.iter().find(|part| part.id == id).filter(|_| tries > 1)?;
         let header = Header::read(&part.file).unwrap_or(part.header);
-        let before = self.spot.number.max(header.first.saturating_sub(1));
-        let over = Over { entries: header.last.saturating_sub(before), grows: part.may_grow() };
+        let entries = header.between(self.spot.number, u64::MAX);
+        let over = Over { entries, grows: part.may_grow() };
         if over.grows {
             self.spot.number = self.spot.number.max(header.last);
         }
         Some((part.path.clone(), over))
+    }
+
+    /// Whether a file was removed and wiped; then its entries that are unread are counted.
+    pub(super) fn is_wiped(&mut self, id: FileId) -> bool {
+        let part = self.parts.iter().find(|part| part.id == id && part.is_wiped());
+        let Some(part) = part else { return false };
+        self.removed += self.spot.count_removed(&part.header, u64::MAX);
+        true
     }
 
     fn received(&self) -> io::Result<Timestamp> {

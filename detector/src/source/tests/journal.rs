@@ -1,33 +1,55 @@
-//! Journals: files written by `systemd-journal-remote`, and a living `systemd-journald` of our own.
+//! Journals: files written by `systemd-journal-remote`.
 use std::{
-    io::{Read, Write},
-    os::unix::net::UnixStream,
-    process::{Child, Command, Stdio},
+    io::Write,
+    process::{Command, Stdio},
 };
 
 use super::*;
 use crate::config::JournalSettings;
 
 const REMOTE: &str = "/lib/systemd/systemd-journal-remote";
-const JOURNALD: &str = "/lib/systemd/systemd-journald";
 
 /// Any boot will do; an entry must have one.
 const BOOT: &str = "0123456789abcdef0123456789abcdef";
 
-/// Adds entries, given as `seconds FIELD=value FIELD=value`, to a journal file; `_` in values stands for a space.
+/// An entry's fields: names and values.
+pub(super) type Fields = Vec<(String, Vec<u8>)>;
+
+/// Adds entries, given as `seconds FIELD=value FIELD=value`, to a journal file; `~` in values stands for a space.
 #[track_caller]
-fn log(file: &Path, entries: &[&str]) {
-    let mut feed = String::new();
-    for entry in entries {
+pub(super) fn log(file: &Path, entries: &[&str]) {
+    let entries = entries.iter().map(|entry| {
         let (seconds, fields) = entry.split_once(' ').expect("a time and fields");
-        let micros = seconds.parse::<i64>().expect("a number") * 1_000_000;
-        feed +=
-            &format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP=1\n_BOOT_ID={BOOT}\n");
-        for field in fields.split(' ') {
+        let fields = fields.split(' ').map(|field| {
             let (name, value) = field.split_once('=').expect("a field");
-            feed += &format!("{name}={}\n", value.replace('~', " "));
+            (name.to_owned(), value.replace('~', " ").into_bytes())
+        });
+        (seconds.parse::<i64>().expect("a number") * 1_000_000, fields.collect())
+    });
+    log_fields(file, &entries.collect::<Vec<_>>());
+}
+
+/// Adds entries, each with its time in microseconds, in the export format of systemd-journal-remote(8).
+#[track_caller]
+pub(super) fn log_fields(file: &Path, entries: &[(i64, Fields)]) {
+    let mut feed = Vec::new();
+    for (micros, fields) in entries {
+        feed.extend(
+            format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP=1\n_BOOT_ID={BOOT}\n")
+                .bytes(),
+        );
+        for (name, value) in fields {
+            feed.extend(name.bytes());
+            if value.iter().all(|byte| (32..127).contains(byte)) {
+                feed.push(b'=');
+            } else {
+                feed.push(b'\n');
+                feed.extend((value.len() as u64).to_le_bytes());
+            }
+            feed.extend(value);
+            feed.push(b'\n');
         }
-        feed += "\n";
+        feed.push(b'\n');
     }
     fs::create_dir_all(file.parent().expect("in a directory")).expect("made");
     let child = Command::new(REMOTE)
@@ -41,13 +63,13 @@ fn log(file: &Path, entries: &[&str]) {
     let mut child = child.unwrap_or_else(|error| {
         panic!("{REMOTE}: {error}; install the package `systemd-journal-remote`")
     });
-    child.stdin.take().expect("piped").write_all(feed.as_bytes()).expect("taken");
+    child.stdin.take().expect("piped").write_all(&feed).expect("taken");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A jail that reads the journal in a directory; groups are separated by `+`.
-fn journal_jail(setup: &Setup, name: &str, matches: &str) -> (JailSettings, Fake) {
+pub(super) fn journal_jail(setup: &Setup, name: &str, matches: &str) -> (JailSettings, Fake) {
     let groups = matches.split('+').map(|group| group.split_whitespace().map(str::to_owned));
     let journal = JournalSettings {
         matches: groups.map(Iterator::collect).filter(|group: &Vec<_>| !group.is_empty()).collect(),
@@ -58,13 +80,56 @@ fn journal_jail(setup: &Setup, name: &str, matches: &str) -> (JailSettings, Fake
 }
 
 impl Setup {
-    fn start_journal(&self, jails: &[(&str, &str)]) -> Bench {
+    pub(super) fn start_journal(&self, jails: &[(&str, &str)]) -> Bench {
         let jails = jails.iter().map(|(name, matches)| journal_jail(self, name, matches));
         self.start_jails(jails.collect())
     }
 
-    fn journal_name(&self) -> String {
+    pub(super) fn journal_name(&self) -> String {
         format!("journal in {}", self.path("journal").display())
+    }
+}
+
+impl Bench {
+    /// The next finding, given as `jail: line`.
+    #[track_caller]
+    pub(super) fn finding(&mut self) -> String {
+        loop {
+            let report = self.next("a finding");
+            self.seen.push(report.clone());
+            match report {
+                Report::Finding(finding) => return text(&finding),
+                Report::Fault { .. } => panic!("{report:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for a fault that says this, passing over all but findings.
+    #[track_caller]
+    pub(super) fn wait_fault(&mut self, part: &str) -> String {
+        loop {
+            let report = self.next(part);
+            self.seen.push(report.clone());
+            match report {
+                Report::Fault { what, .. } if what.contains(part) => return what,
+                Report::Fault { .. } | Report::Finding(_) => panic!("{report:?} instead of {part}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The same as [`Bench::expect`], where faults may come between.
+    #[track_caller]
+    pub(super) fn expect_after_faults(&mut self, wanted: &[&str]) {
+        let mut found = Vec::new();
+        while found.len() < wanted.len() {
+            match self.next("findings after faults") {
+                Report::Finding(finding) => found.push(text(&finding)),
+                report => self.seen.push(report),
+            }
+        }
+        assert_eq!(found, wanted);
     }
 }
 
@@ -283,95 +348,4 @@ fn files_are_chosen_before_the_journal_and_whichever_comes_first() {
         bench.expect(&["j: bad again"]);
         bench.stop();
     }
-}
-
-/// A journald of our own, in a private mount namespace, whose files lie in a directory of ours.
-struct Journald {
-    child: Child,
-}
-
-impl Journald {
-    fn start(files: &Path) -> Journald {
-        fs::create_dir_all(files).expect("made");
-        let script = format!(
-            "set -e; mkdir -p /run/systemd/journal /run/log/journal; \
-             mount -t tmpfs tmpfs /run/systemd/journal; mount --bind \"$1\" /run/log/journal; \
-             exec {JOURNALD}"
-        );
-        let child = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"])
-            .arg(files)
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = child.expect("`unshare` of the package `util-linux` runs");
-        // The one place where there is nothing to wait for but a socket to appear.
-        for _ in 0..DEADLINE.as_millis() / 10 {
-            if Journald::socket(&child).exists() {
-                return Journald { child };
-            }
-            if child.try_wait().expect("it can be asked").is_some() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = child.kill();
-        let mut why = String::new();
-        let _ = child.stderr.take().expect("piped").read_to_string(&mut why);
-        panic!("{JOURNALD} did not start ({why}); it takes root and the package `systemd`");
-    }
-
-    fn socket(child: &Child) -> PathBuf {
-        format!("/proc/{}/root/run/systemd/journal/stdout", child.id()).into()
-    }
-
-    /// A service's standard output, as systemd would connect it.
-    fn service(&self, name: &str) -> UnixStream {
-        let socket = Journald::socket(&self.child);
-        let mut stream = UnixStream::connect(socket).expect("journald listens");
-        stream
-            .write_all(format!("{name}\nf2x.service\n6\n0\n0\n0\n0\n").as_bytes())
-            .expect("taken");
-        stream
-    }
-}
-
-impl Drop for Journald {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[test]
-fn a_living_journal_is_followed_through_rotation() {
-    let setup = Setup { clock: crate::clock::now, ..Setup::new() };
-    let journald = Journald::start(&setup.path("journal"));
-    let mut bench =
-        setup.start_journal(&[("j", "_SYSTEMD_UNIT=f2x.service SYSLOG_IDENTIFIER=sshd")]);
-    bench.wait(&Report::CaughtUp { source: setup.journal_name() });
-    let (mut service, mut other) = (journald.service("sshd"), journald.service("other"));
-    let mut expect = |bench: &mut Bench, number: u32| {
-        other.write_all(b"bad, but of another service\n").expect("taken");
-        service.write_all(format!("bad {number}\n").as_bytes()).expect("taken");
-        let report = loop {
-            match bench.next("a finding") {
-                Report::Finding(finding) => break finding,
-                Report::Fault { source, what } => panic!("{source}: {what}"),
-                _ => {}
-            }
-        };
-        let line = &report.lines[0];
-        assert!(line.contains(" sshd[") && line.ends_with(&format!("]: bad {number}")), "{line}");
-        assert_eq!(&*report.fields[0].1, "new");
-    };
-    for number in 0..3 {
-        expect(&mut bench, number);
-    }
-    for number in 3..6 {
-        let rotate = rustix::process::Signal::USR2;
-        let pid = rustix::process::Pid::from_child(&journald.child);
-        rustix::process::kill_process(pid, rotate).expect("it lives");
-        expect(&mut bench, number);
-    }
-    bench.stop();
 }

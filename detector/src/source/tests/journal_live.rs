@@ -1,0 +1,381 @@
+//! A living `systemd-journald` of our own: it rotates, vacuums, flushes, and has namespaces.
+use std::{
+    collections::BTreeSet,
+    io::Read,
+    ops::Range,
+    os::unix::net::UnixStream,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    thread::JoinHandle,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{journal::journal_jail, *};
+use crate::config::JournalSettings;
+
+const JOURNALD: &str = "/lib/systemd/systemd-journald";
+
+/// Takes every entry, however many come at once.
+const UNLIMITED: &str = "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\n";
+
+/// Runs in a private mount namespace. $1: what becomes /run/log/journal, $2: the configuration, $3: what becomes
+/// /var/log, $4: a namespace that has a journald of its own.
+const SCRIPT: &str = r#"
+set -e
+mkdir -p /run/systemd /run/log/journal
+mount -t tmpfs tmpfs /run/systemd
+mkdir -p /run/systemd/journal
+for of in journald.conf.d "journald@$4.conf.d"; do
+  mkdir -p "/run/systemd/$of"; printf %s "$2" >"/run/systemd/$of/test.conf"
+done
+mount --bind "$1" /run/log/journal
+if [ -n "$3" ]; then mount --bind "$3" /var/log; fi
+if [ -n "$4" ]; then setpriv --pdeathsig KILL "$0" "$4" & fi
+exec "$0"
+"#;
+
+/// A journald whose files lie in a directory of ours.
+struct Journald {
+    child: Child,
+}
+
+impl Journald {
+    fn start(files: &Path) -> Journald {
+        Journald::start_with(files, UNLIMITED, "", "")
+    }
+
+    fn start_with(files: &Path, configuration: &str, var: &str, namespace: &str) -> Journald {
+        fs::create_dir_all(files).expect("made");
+        let child = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, JOURNALD])
+            .arg(files)
+            .args([configuration, var, namespace])
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut journald =
+            Journald { child: child.expect("`unshare` of the package `util-linux` runs") };
+        let sockets = [(!namespace.is_empty()).then_some(namespace), None];
+        let is_up = |journald: &Journald| {
+            sockets.iter().all(|of| UnixStream::connect(journald.socket(*of)).is_ok())
+        };
+        // The one place where there is nothing to wait for but a socket to appear.
+        for _ in 0..DEADLINE.as_millis() / 10 {
+            if is_up(&journald) {
+                return journald;
+            }
+            if journald.child.try_wait().expect("it can be asked").is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = journald.child.kill();
+        let mut why = String::new();
+        let _ = journald.child.stderr.take().expect("piped").read_to_string(&mut why);
+        panic!("{JOURNALD} did not start ({why}); it takes root and the package `systemd`");
+    }
+
+    fn socket(&self, namespace: Option<&str>) -> PathBuf {
+        let of = namespace.map(|name| format!(".{name}")).unwrap_or_default();
+        format!("/proc/{}/root/run/systemd/journal{of}/stdout", self.child.id()).into()
+    }
+
+    /// A service's standard output, as systemd would connect it.
+    fn service(&self, name: &str) -> UnixStream {
+        self.service_of(None, name)
+    }
+
+    fn service_of(&self, namespace: Option<&str>, name: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(self.socket(namespace)).expect("journald listens");
+        let hello = format!("{name}\nf2x.service\n6\n0\n0\n0\n0\n");
+        stream.write_all(hello.as_bytes()).expect("taken");
+        stream
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it lives");
+    }
+
+    /// As `journalctl --rotate`.
+    fn rotate(&self) {
+        self.signal(Signal::USR2);
+    }
+}
+
+impl Drop for Journald {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so, asked again and again.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..DEADLINE.as_millis() / 10 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not within {DEADLINE:?}: {what}");
+}
+
+/// The number behind `bad` of the next finding.
+#[track_caller]
+fn number(bench: &mut Bench) -> u32 {
+    let line = bench.finding();
+    let number = line.rsplit_once("bad ").and_then(|(_, number)| number.parse().ok());
+    number.unwrap_or_else(|| panic!("no number in `{line}`"))
+}
+
+/// Writes `bad N` for each number, at most so many ahead of `read`.
+fn write_paced(
+    mut to: UnixStream,
+    numbers: Range<u32>,
+    read: Arc<AtomicU32>,
+    ahead: u32,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for number in numbers {
+            while number > read.load(Relaxed).saturating_add(ahead) {
+                std::thread::yield_now();
+            }
+            to.write_all(format!("bad {number}\n").as_bytes()).expect("taken");
+        }
+    })
+}
+
+/// Writes `bad N` for each number, as fast as it goes.
+fn write_numbers(to: UnixStream, numbers: Range<u32>) -> JoinHandle<()> {
+    write_paced(to, numbers, Arc::new(AtomicU32::new(0)), u32::MAX)
+}
+
+/// The files of a machine, by name.
+fn files(journal: &Path) -> Vec<PathBuf> {
+    let machine = fs::read_dir(journal).expect("it is there").flatten().next();
+    let files = fs::read_dir(machine.expect("a machine's directory").path()).expect("read");
+    let mut files: Vec<PathBuf> = files.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+const UNIT: &str = "_SYSTEMD_UNIT=f2x.service";
+
+#[test]
+fn a_living_journal_is_followed_through_rotation() {
+    let setup = Setup { clock: crate::clock::now, ..Setup::new() };
+    let journald = Journald::start(&setup.path("journal"));
+    let mut bench =
+        setup.start_journal(&[("j", "_SYSTEMD_UNIT=f2x.service SYSLOG_IDENTIFIER=sshd")]);
+    bench.wait(&Report::CaughtUp { source: setup.journal_name() });
+    let (mut service, mut other) = (journald.service("sshd"), journald.service("other"));
+    let mut expect = |bench: &mut Bench, number: u32| {
+        other.write_all(b"bad, but of another service\n").expect("taken");
+        service.write_all(format!("bad {number}\n").as_bytes()).expect("taken");
+        let report = loop {
+            match bench.next("a finding") {
+                Report::Finding(finding) => break finding,
+                Report::Fault { source, what } => panic!("{source}: {what}"),
+                _ => {}
+            }
+        };
+        let line = &report.lines[0];
+        assert!(line.contains(" sshd[") && line.ends_with(&format!("]: bad {number}")), "{line}");
+        assert_eq!(&*report.fields[0].1, "new");
+    };
+    for number in 0..3 {
+        expect(&mut bench, number);
+    }
+    for number in 3..6 {
+        journald.rotate();
+        expect(&mut bench, number);
+    }
+    bench.stop();
+}
+
+#[test]
+fn rotation_vacuum_and_restarts_under_load_lose_and_repeat_nothing() {
+    const LINES: u32 = 20_000;
+    let mut setup = Setup { clock: crate::clock::now, ..Setup::new() };
+    let conf = format!("{UNLIMITED}RuntimeMaxFiles=3\n");
+    let journal = setup.path("journal");
+    let journald = Journald::start_with(&journal, &conf, "", "");
+    let mut bench = setup.start_journal(&[("j", UNIT)]);
+    let read = Arc::new(AtomicU32::new(0));
+    let writer = write_paced(journald.service("sshd"), 0..LINES, Arc::clone(&read), 1000);
+    let (mut rotations, mut restarts, mut seen) = (0, 0, BTreeSet::new());
+    for expect in 0..LINES {
+        assert_eq!(number(&mut bench), expect, "after {rotations} rotations, {restarts} restarts");
+        if expect % 700 == 350 {
+            journald.rotate();
+            rotations += 1;
+        }
+        if expect % 4000 == 2000 {
+            // What was handed over and not taken yet was read.
+            let readers = bench.readers.take().expect("running");
+            setup.from = readers.stop();
+            let mut next = setup.start_journal(&[("j", UNIT)]);
+            next.first = std::iter::from_fn(|| bench.reports.try_recv().ok()).collect();
+            bench = next;
+            restarts += 1;
+        }
+        read.store(expect, Relaxed);
+        seen.extend(files(&journal));
+    }
+    writer.join().expect("everything was written");
+    let left = files(&journal).len();
+    println!("{rotations} rotations, {restarts} restarts, {} files, {left} left", seen.len());
+    assert!(seen.len() > 10 && left <= 4, "files were made and vacuumed: {left} of {seen:?}");
+    assert_eq!(
+        bench.status()[0].journal.as_ref().map(|it| it.progress.counts),
+        Some(Default::default())
+    );
+    bench.stop();
+}
+
+#[test]
+fn what_was_removed_unread_is_counted() {
+    let setup = Setup { clock: crate::clock::now, ..Setup::new() };
+    let journal = setup.path("journal");
+    let journald = Journald::start(&journal);
+    let mut bench = setup.start_journal(&[("j", UNIT)]);
+    write_numbers(journald.service("sshd"), 0..10).join().expect("written");
+    for expect in 0..10 {
+        assert_eq!(number(&mut bench), expect);
+    }
+    let from = bench.stop();
+    write_numbers(journald.service("sshd"), 10..50).join().expect("written");
+    // What was written is in the files once a later line can be read.
+    let mut bench = setup.start_journal(&[("j", UNIT)]);
+    while number(&mut bench) != 49 {}
+    journald.rotate();
+    until("it has rotated", || files(&journal).len() > 1);
+    write_numbers(journald.service("sshd"), 50..55).join().expect("written");
+    while number(&mut bench) != 54 {}
+    bench.stop();
+    for archived in files(&journal).iter().filter(|path| path.to_string_lossy().contains('@')) {
+        fs::remove_file(archived).expect("removed");
+    }
+    let mut bench = Setup { from, ..setup.clone() }.start_journal(&[("j", UNIT)]);
+    for expect in 50..55 {
+        assert_eq!(number(&mut bench), expect);
+    }
+    let what = bench.wait_fault("were removed before they were read");
+    let counts = bench.status().remove(0).journal.expect("it reads one").progress.counts;
+    assert!((40..=60).contains(&counts.removed), "{what}: {counts:?}");
+    bench.stop();
+}
+
+#[test]
+fn a_reader_that_vacuuming_overtakes_says_what_it_has_lost() {
+    let setup = Setup { clock: crate::clock::now, queue: 1, ..Setup::new() };
+    let conf = format!("{UNLIMITED}RuntimeMaxFiles=2\n");
+    let journal = setup.path("journal");
+    let journald = Journald::start_with(&journal, &conf, "", "");
+    let mut bench = setup.start_journal(&[("j", UNIT)]);
+    // The reader comes no further than the queue is long.
+    for part in 0..6 {
+        let numbers = part * 500..(part + 1) * 500;
+        write_numbers(journald.service("sshd"), numbers).join().expect("written");
+        let before = files(&journal);
+        journald.rotate();
+        until("it has rotated", || files(&journal) != before);
+    }
+    let (mut found, mut last) = (0, None);
+    while last != Some(2999) {
+        let line = match bench.next("the last line") {
+            Report::Finding(finding) => text(&finding),
+            report => {
+                bench.seen.push(report);
+                continue;
+            }
+        };
+        let number = line.rsplit_once("bad ").and_then(|(_, number)| number.parse::<u32>().ok());
+        let Some(number) = number else { continue };
+        assert!(last.is_none_or(|last| number > last), "in order, and none twice");
+        (found, last) = (found + 1, Some(number));
+    }
+    let lost = 3000 - found;
+    let what = bench.wait_fault("were removed before they were read");
+    let counts = bench.status().remove(0).journal.expect("it reads one").progress.counts;
+    println!("{lost} of 3000 lost: {what}: {counts:?}");
+    assert!(lost > 0, "it was not overtaken");
+    // Others than the jail's were removed too: what the kernel and journald itself have to say.
+    assert!(counts.removed >= lost, "{lost} lost, {counts:?}");
+    bench.stop();
+}
+
+#[test]
+fn a_flush_to_disk_repeats_nothing() {
+    let setup = Setup { clock: crate::clock::now, ..Setup::new() };
+    let root = setup.path("journal");
+    let (run, var) = (root.join("run/log/journal"), root.join("var/log"));
+    fs::create_dir_all(&var).expect("made");
+    let var = var.display().to_string();
+    let journald = Journald::start_with(&run, UNLIMITED, &var, "");
+    let (settings, matcher) = journal_jail(&setup, "j", UNIT);
+    let SourceSettings::Journal(journal) = settings.source.clone() else { unreachable!() };
+    // `SD_JOURNAL_OS_ROOT`
+    let source = SourceSettings::Journal(JournalSettings { flags: Some(16), ..journal });
+    let mut bench = setup.start_jails(vec![(JailSettings { source, ..settings }, matcher)]);
+    let mut service = journald.service("sshd");
+    let mut write = |numbers: Range<u32>| {
+        for number in numbers {
+            service.write_all(format!("bad {number}\n").as_bytes()).expect("taken");
+        }
+    };
+    write(0..200);
+    for expect in 0..200 {
+        assert_eq!(number(&mut bench), expect);
+    }
+    fs::create_dir(Path::new(&var).join("journal")).expect("made");
+    journald.signal(Signal::USR1);
+    write(200..400);
+    for expect in 200..400 {
+        assert_eq!(number(&mut bench), expect);
+    }
+    let counts = bench.status().remove(0).journal.expect("it reads one").progress.counts;
+    assert_eq!(counts.copies, 200);
+    bench.stop();
+}
+
+#[test]
+fn namespaces_have_journals_of_their_own() {
+    let setup = Setup { clock: crate::clock::now, ..Setup::new() };
+    // Otherwise it would write to this machine's disk.
+    let conf = format!("{UNLIMITED}Storage=volatile\n");
+    let journald = Journald::start_with(&setup.path("journal"), &conf, "", "web");
+    let jail_of = |name: &str, namespace: Option<&str>| {
+        let (settings, matcher) = journal_jail(&setup, name, UNIT);
+        let SourceSettings::Journal(journal) = settings.source.clone() else { unreachable!() };
+        let namespace = namespace.map(str::to_owned);
+        let source = SourceSettings::Journal(JournalSettings { namespace, ..journal });
+        (JailSettings { source, ..settings }, matcher)
+    };
+    let jails = vec![jail_of("own", None), jail_of("web", Some("web")), jail_of("all", Some("*"))];
+    let mut bench = setup.start_jails(jails);
+    let mut services =
+        [journald.service("sshd"), journald.service_of(Some("web"), "sshd")].map(|it| (it, 0));
+    // Both write at once and in turns, so that times lie close together and come in either order.
+    for number in 0..1000 {
+        let (service, count) = &mut services[number % 2];
+        let name = ["own", "web"][number % 2];
+        service.write_all(format!("bad {name} {count}\n").as_bytes()).expect("taken");
+        *count += 1;
+    }
+    let mut found: Vec<(String, String, u32)> = Vec::new();
+    for _ in 0..2000 {
+        let line = bench.finding();
+        let (jail, line) = line.split_once(": ").expect("a jail");
+        let words: Vec<&str> = line.split(' ').collect();
+        let [.., name, number] = words[..] else { panic!("{line}") };
+        found.push((jail.to_owned(), name.to_owned(), number.parse().expect("a number")));
+    }
+    for (jail, name) in [("own", "own"), ("web", "web"), ("all", "own"), ("all", "web")] {
+        let of = found.iter().filter(|(by, of, _)| by == jail && of == name);
+        let numbers: Vec<u32> = of.map(|(_, _, number)| *number).collect();
+        assert_eq!(numbers, (0..500).collect::<Vec<_>>(), "{jail} of {name}");
+    }
+    bench.stop();
+}
