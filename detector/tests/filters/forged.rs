@@ -17,12 +17,15 @@ use crate::samples::{self, NOON};
 const CLIENT: &str = "192.0.2.1";
 const VICTIM: &str = "6.6.6.6";
 /// How many lines are tried.
-const TRIES: u32 = 20_000;
+const TRIES: u32 = 10_000;
 
 /// What a service does to a client's text before it writes it.
+///
+/// All keep lines apart but nginx in its error.log, which no shipped jail reads, and MySQL and MariaDB: no
+/// filter can tell a whole line that a client wrote. Their cases show it.
 #[derive(Clone, Copy, Debug)]
 enum Clean {
-    /// Nothing but to keep lines apart.
+    /// Nothing else.
     Line,
     /// nginx's access.log: quotes, backslashes and control characters are escaped.
     Escaped,
@@ -282,10 +285,14 @@ fn piece() -> impl Strategy<Value = String> {
         let to = from + to.index(line.len() - from) + 1;
         String::from_utf8_lossy(&line[from..to]).into_owned()
     });
-    // Whole ends of lines get through more often than what breaks off.
+    // Whole ends of lines, and those that end with the address, get through more often than what breaks off.
     let end = (all(), any::<proptest::sample::Index>())
         .prop_map(|(line, from)| line[from.index(line.len())..].to_owned());
-    prop_oneof![cut, end, "[\\[\\]<>(){}'\", =:;]{1,3}"]
+    let to_address = (all(), any::<proptest::sample::Index>()).prop_map(|(line, from)| {
+        let to = line.rfind(VICTIM).map_or(line.len(), |at| at + VICTIM.len());
+        line[from.index(to)..to].to_owned()
+    });
+    prop_oneof![cut, end, to_address, "[\\[\\]<>(){}'\", =:;]{1,3}"]
 }
 
 struct Reader {
