@@ -1,5 +1,5 @@
-//! The shipped sshd filter, line by line, on the cases of `tests/testdata/sshd`.
-mod samples;
+//! sshd, on the cases of `tests/testdata/sshd`.
+use crate::samples;
 
 #[track_caller]
 fn check(file: &str) {

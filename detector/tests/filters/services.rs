@@ -1,9 +1,9 @@
-//! The shipped filters but sshd's, line by line, on the cases of `tests/testdata`.
-mod samples;
-
+//! All but sshd, on the cases of `tests/testdata`.
 use std::{collections::BTreeSet, fs, path::Path};
 
 use fail2xdp::{config::Tree, config_tree::ShippedTree};
+
+use crate::samples;
 
 /// Every line of a filter's cases, and every failregex of these modes matches one of them.
 #[track_caller]

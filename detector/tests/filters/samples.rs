@@ -9,7 +9,7 @@ use fail2xdp::{
 use jiff::tz::TimeZone;
 
 /// 1 March 2026, 12:00 UTC.
-const NOON: Timestamp = Timestamp::from_seconds(1_772_366_400);
+pub const NOON: Timestamp = Timestamp::from_seconds(1_772_366_400);
 
 /// The shipped tree with one jail on, in another mode.
 struct WithJail<'a> {
