@@ -3,8 +3,8 @@
 //! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
 //! their parameters, then never run them.
 use super::{
-    JailName, Scope, Severity, Tree,
-    definition::{Definition, Kind},
+    JailName, Scope, Severity, Tree, Value,
+    definition::{Definition, Kind, Params},
     expand::ExpandError,
     filter::FilterFiles,
     jail::{Jail, Refused},
@@ -29,9 +29,59 @@ enum Meaning {
     Other,
 }
 
+/// An action's files with the parameters of one jail.
+#[derive(Debug)]
+pub(super) struct ActionFiles {
+    name: String,
+    layers: Layers,
+    params: Params,
+}
+
+impl ActionFiles {
+    /// Reads the files that `call` names. What we recognise as a firewall needs none.
+    pub(super) fn read(
+        tree: &dyn Tree,
+        jail: &JailName,
+        call: Call,
+    ) -> Result<ActionFiles, ActionError> {
+        let Call { name, mut params } = call;
+        let mut layers = Layers::read(tree, &format!("action.d/{name}"));
+        if !layers.faults.is_empty() {
+            let fault = Box::new(layers.faults.swap_remove(0));
+            return Err(ActionError::Fault { action: name, fault });
+        }
+        if !layers.found() && reach(&name).is_none() {
+            return Err(ActionError::Missing { action: name });
+        }
+        // The same action twice in a jail: the second has a name of its own, and is known by it.
+        let own_name = params.get("name").map(Text::as_str).filter(|name| *name != jail.as_str());
+        let act_name = match own_name {
+            None => name.clone(),
+            Some(own_name) => match own_name.strip_prefix(jail.as_str()) {
+                Some(rest) => format!("{name}{rest}"),
+                None => format!("{name}-{own_name}"),
+            },
+        };
+        params.insert_new("name", || Text::new(jail.as_str(), None));
+        params.insert_new("actname", || Text::new(&act_name, None));
+        Ok(ActionFiles { name, layers, params: Params::new(params) })
+    }
+
+    pub(super) fn definition(&self) -> Definition<'_> {
+        Definition { layers: &self.layers, params: &self.params, kind: Kind::Action }
+    }
+
+    /// The name that tells it from the jail's other actions.
+    pub(super) fn act_name(&self) -> &str {
+        self.params.written().get("actname").map_or(&self.name, Text::as_str)
+    }
+}
+
 /// An action that keeps its jail from running.
 #[derive(Debug, thiserror::Error)]
-enum ActionError {
+pub(super) enum ActionError {
+    #[error("there is no action `{action}`")]
+    Missing { action: String },
     #[error("action `{action}` lets banned addresses in (`blocktype = {blocktype}`)")]
     Allows { action: String, blocktype: String },
     #[error("action `{action}`: {error}")]
@@ -46,12 +96,25 @@ impl ActionError {
     /// What to do about it.
     fn remedy(&self) -> &'static str {
         match self {
+            ActionError::Missing { .. } => {
+                "write its file in `action.d`, or correct its name in `action`"
+            }
             ActionError::Allows { .. } => {
                 "a ban here drops packets and cannot open a port: leave this jail to fail2ban, or disable it"
             }
             ActionError::Expand { error, .. } => error.remedy(),
             ActionError::Fault { fault, .. } => fault.kind.remedy(),
             ActionError::NoPort { .. } => "write port numbers, or `0:65535` for all",
+        }
+    }
+
+    /// The same in fail2ban's words, where it has some.
+    pub(super) fn as_fail2ban(&self) -> String {
+        match self {
+            ActionError::Missing { action } => {
+                format!("Unable to read action {}", Value::from(action.as_str()))
+            }
+            other => other.to_string(),
         }
     }
 }
@@ -115,28 +178,25 @@ fn read(
     call: &Call,
     left_out: &mut Vec<LeftOut>,
 ) -> Result<Meaning, ActionError> {
-    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
     let action = || call.name.clone();
-    let mut layers = Layers::read(tree, &format!("action.d/{}", call.name));
-    if !layers.faults.is_empty() {
-        return Err(ActionError::Fault {
-            action: action(),
-            fault: Box::new(layers.faults.swap_remove(0)),
-        });
+    if call.name.ends_with(".py") {
+        return Ok(Meaning::Other);
     }
-    let mut params = call.params.clone();
-    params.entry("name".to_owned()).or_insert_with(|| Text::new(jail.as_str(), None));
-    params.entry("actname".to_owned()).or_insert_with(|| Text::new(&call.name, None));
-    let definition = Definition { layers: &layers, params: &params, kind: Kind::Action };
+    let files = ActionFiles::read(tree, jail, call.clone())?;
+    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
+    let definition = files.definition();
     let get = |option: &str| {
         definition.get(option).map_err(|error| ActionError::Expand { action: action(), error })
     };
 
     let mut rejects = false;
-    for option in params
-        .keys()
+    for option in files
+        .params
+        .written()
+        .names()
         .map(String::as_str)
         .filter(|name| name.starts_with("blocktype?"))
+        .chain(definition.init_names().into_iter().filter(|name| name.starts_with("blocktype?")))
         .chain(["blocktype"])
     {
         let Some(blocktype) = get(option)? else { continue };

@@ -1,9 +1,7 @@
 //! A jail's filter: the files, the jail's parameters, and the jail's own options that replace the filter's.
-use std::collections::BTreeMap;
-
 use super::{
     FilterSettings, Located, Severity, Tree, UseDns,
-    definition::{Definition, Kind},
+    definition::{Definition, Kind, Params},
     expand::{ExpandError, Lookup},
     jail::{Jail, Refused},
     layers::{Fault, Layers},
@@ -18,7 +16,7 @@ const MOST_LINES: u32 = 1_000;
 pub(super) struct FilterFiles {
     pub(super) name: String,
     layers: Layers,
-    params: BTreeMap<String, Text>,
+    params: Params,
 }
 
 /// A filter that keeps its jail from running.
@@ -64,15 +62,13 @@ impl FilterFiles {
         if layers.section("Definition").is_none() {
             return Err(FilterError::NoDefinition { name });
         }
-        let own =
-            Definition { layers: &layers, params: &params, kind: Kind::Filter }.defines("logtype");
-        if !own {
-            params.entry("logtype".to_owned()).or_insert_with(|| Text::new(logtype, None));
+        if layers.own("Definition", "logtype").is_none() {
+            params.insert_new("logtype", || Text::new(logtype, None));
         }
-        Ok(FilterFiles { name, layers, params })
+        Ok(FilterFiles { name, layers, params: Params::new(params) })
     }
 
-    fn definition(&self) -> Definition<'_> {
+    pub(super) fn definition(&self) -> Definition<'_> {
         Definition { layers: &self.layers, params: &self.params, kind: Kind::Filter }
     }
 
@@ -81,8 +77,9 @@ impl FilterFiles {
         self.definition().get(option)
     }
 
-    /// The option as the jail uses it: the jail's own replaces the filter's, with two exceptions that fail2ban
-    /// makes when the filter's comes from `[Init]` or a parameter.
+    /// The option as the jail uses it: the jail's own replaces the filter's `[Definition]`. What comes from
+    /// `[Init]` or a parameter stays: fail2ban sends both to its server, where lists add up, and of single values
+    /// the filter's comes last, but for `datepattern`.
     pub(super) fn overridden(
         &self,
         option: &str,
@@ -91,7 +88,7 @@ impl FilterFiles {
         let Some(jail) = jail else { return self.get(option) };
         if self.definition().is_parameter(option) {
             match option {
-                "journalmatch" => {
+                "journalmatch" | "failregex" | "ignoreregex" => {
                     let mut both = self.get(option)?.unwrap_or_default();
                     if !both.as_str().is_empty() && !jail.as_str().is_empty() {
                         both.push_empty_line();
@@ -99,7 +96,7 @@ impl FilterFiles {
                     both.push(&jail, 0..jail.len(), 0);
                     return Ok(Some(both));
                 }
-                "maxlines" => return self.get(option),
+                "maxlines" | "usedns" | "prefregex" => return self.get(option),
                 _ => {}
             }
         }
@@ -179,7 +176,7 @@ impl Jail<'_, '_> {
             },
         };
         let time_zone =
-            self.overridden("logtimezone", files)?.filter(|text| !text.as_str().trim().is_empty());
+            self.text("logtimezone", files)?.filter(|text| !text.as_str().trim().is_empty());
         Ok(FilterSettings {
             name: files.map_or_else(String::new, |files| files.name.clone()),
             prefregex: prefregex

@@ -10,8 +10,9 @@ use super::{
     BanTime, Ignore, JailName, JailSettings, Place, Problem, Severity, Tree,
     expand::{Context, ExpandError},
     filter::FilterFiles,
-    layers::{DEFAULT, Layers, Section},
+    layers::{DEFAULT, Fault, FaultKind, Layers, Section},
     options,
+    ordered::Options,
     source::Backend,
     span,
     text::Text,
@@ -34,7 +35,7 @@ pub(super) struct Refused;
 pub(super) struct Reader<'a> {
     tree: &'a dyn Tree,
     layers: &'a Layers,
-    built_in: BTreeMap<String, Text>,
+    built_in: Options,
     fail2ban_tree: bool,
     used: HashSet<String>,
     problems: &'a mut Vec<Problem>,
@@ -51,14 +52,13 @@ impl<'a> Reader<'a> {
         fail2ban_tree: bool,
         problems: &'a mut Vec<Problem>,
     ) -> Reader<'a> {
-        let built_in = [
+        let mut built_in = Options::default();
+        for (name, value) in [
             ("fail2ban_version", env!("CARGO_PKG_VERSION").to_owned()),
             ("fail2ban_confpath", tree.root().display().to_string()),
-        ];
-        let built_in = built_in
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Text::new(&value, None)))
-            .collect();
+        ] {
+            built_in.insert(name.to_owned(), Text::new(&value, None));
+        }
         let used = options::used(layers);
         let (not_run, translated) = (BTreeMap::new(), BTreeMap::new());
         Reader { tree, layers, built_in, fail2ban_tree, used, problems, not_run, translated }
@@ -78,18 +78,27 @@ impl<'a> Reader<'a> {
         if let Some(default) = layers.section(DEFAULT) {
             self.look_for_slips(default, None);
         }
-        let sections = layers
-            .sections()
-            .iter()
-            .filter(|section| !matches!(section.name.as_str(), DEFAULT | "INCLUDES"));
-        let faulty: HashSet<_> =
-            layers.faults.iter().filter_map(|fault| fault.section.as_deref()).collect();
-        let sound = sections.filter(|section| !faulty.contains(section.name.as_str()));
-        sound
-            .filter_map(|section| {
-                Jail { name: JailName::new(&section.name), section, reader: self }.read().ok()?
-            })
-            .collect()
+        let names: Vec<JailName> =
+            self.names().into_iter().filter(|name| self.sound(name).is_ok()).collect();
+        names.iter().filter_map(|name| self.jail(name)?.read().ok()?).collect()
+    }
+
+    /// The names of all jails, enabled or not, in file order.
+    pub(super) fn names(&self) -> Vec<JailName> {
+        let names = self.layers.sections().iter().map(|section| section.name.as_str());
+        names.filter(|name| !matches!(*name, DEFAULT | "INCLUDES")).map(JailName::new).collect()
+    }
+
+    /// The first fault in the jail's section, if there is one.
+    pub(super) fn sound(&self, name: &JailName) -> Result<(), &'a FaultKind> {
+        let own = |fault: &&Fault| fault.section.as_deref() == Some(name.as_str());
+        self.layers.faults.iter().find(own).map_or(Ok(()), |fault| Err(&fault.kind))
+    }
+
+    /// The jail of that name.
+    pub(super) fn jail<'r>(&'r mut self, name: &JailName) -> Option<Jail<'r, 'a>> {
+        let section = self.layers.section(name.as_str())?;
+        Some(Jail { name: name.clone(), section, reader: self })
     }
 
     /// Tells what concerns several jails at once; answers with what an operator should know besides.
@@ -278,6 +287,15 @@ impl Jail<'_, '_> {
     ) {
         let (jail, remedy) = (Some(self.name.clone()), remedy.to_owned());
         self.reader.problems.push(Problem { severity, jail, place, what, remedy });
+    }
+
+    /// The problem told last, in one line.
+    pub(super) fn last_told(&self) -> String {
+        let last = self.reader.problems.last();
+        last.map_or_else(String::new, |problem| match &problem.place {
+            Some(place) => format!("{place}: {}", problem.what),
+            None => problem.what.clone(),
+        })
     }
 
     /// Tells why the jail does not run.
