@@ -3,6 +3,7 @@ use super::{
     FilterSettings, Located, Severity, Tree, UseDns,
     definition::{Definition, Kind, Params},
     expand::{ExpandError, Lookup},
+    gone,
     jail::{Jail, Refused},
     layers::{Fault, Layers},
     params::{self, Call},
@@ -34,9 +35,10 @@ impl FilterError {
     /// What to do about it.
     pub(super) fn remedy(&self) -> String {
         match self {
-            FilterError::Missing { name } => {
-                format!("write `filter.d/{name}.conf`, or correct `filter`")
-            }
+            FilterError::Missing { name } => match gone::replacement(name) {
+                Some(now) => format!("its work is done by `{now}` now: write `filter = {now}`"),
+                None => format!("write `filter.d/{name}.conf`, or correct `filter`"),
+            },
             FilterError::Fault { fault, .. } => fault.kind.remedy().to_owned(),
             FilterError::NoDefinition { .. } => "write the section's name exactly so".to_owned(),
         }

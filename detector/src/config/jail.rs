@@ -199,6 +199,12 @@ impl Jail<'_, '_> {
     /// `None` for a jail that is not enabled: nothing else of it is looked at.
     fn read(mut self) -> Result<Option<JailSettings>, Refused> {
         let enabled = self.text("enabled", None)?;
+        if let Some(text) = &enabled
+            && looks_true(text.as_str())
+        {
+            let what = format!("`enabled = {}` means no: the jail is off", text.as_str());
+            self.tell(Severity::Warning, text.place(), what, "write `true` or `false`");
+        }
         if !enabled.is_some_and(|text| is_true(text.as_str())) {
             return Ok(None);
         }
@@ -212,6 +218,7 @@ impl Jail<'_, '_> {
         let max_retry = self.number("maxretry", filter, MAX_RETRY, 1..=u32::MAX);
         let find_time = self.find_time(filter);
         let ban_time = self.ban_time(filter);
+        let increment = self.increment(filter);
         let max_matches = self.number("maxmatches", filter, MAX_MATCHES, 0..=MOST_MATCHES);
         let ignore = self.ignored(filter);
         let ignore_self = self.text("ignoreself", filter);
@@ -233,6 +240,7 @@ impl Jail<'_, '_> {
             max_retry: max_retry?,
             find_time: find_time?,
             ban_time: ban_time?,
+            increment: increment?,
             max_matches: max_matches?,
             ignore: ignore?,
             ignore_self: ignore_self?.is_none_or(|text| is_true(text.as_str())),
@@ -486,4 +494,12 @@ const SPAN_REMEDY: &str = "write seconds, or a span such as `10m`, `1h30m`, `1w`
 /// fail2ban's booleans: everything else is false, and never an error.
 pub(super) fn is_true(text: &str) -> bool {
     matches!(text.trim().to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes")
+}
+
+/// Whether a text that means no looks as if it was to mean yes: `ture`, `"yes"`, `enabled`.
+fn looks_true(text: &str) -> bool {
+    let bare = text.trim().trim_matches(['"', '\'']).to_ascii_lowercase();
+    let like = ["true", "yes", "enable", "enabled"];
+    !is_true(text)
+        && (is_true(&bare) || like.contains(&&*bare) || options::meant(&bare, &like).is_some())
 }
