@@ -2,6 +2,7 @@
 mod ask;
 mod bans;
 mod check;
+mod deep;
 mod detach;
 mod dump;
 mod log;
@@ -68,7 +69,7 @@ enum Verb {
     /// Run the daemon in the foreground
     Run(run::RunArgs),
     /// Read the configuration and report every problem with file, line and remedy; exit 1 if any is an error
-    Check,
+    Check(check::CheckArgs),
     /// Show all jails, or one
     Status {
         /// The jail
@@ -124,7 +125,7 @@ pub fn main() -> ExitCode {
     };
     let result = match verb {
         Verb::Run(args) => run::run(&cli.place, &args),
-        Verb::Check => check::run(&cli.place),
+        Verb::Check(args) => check::run(&cli.place, &args),
         Verb::Status { jail } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),

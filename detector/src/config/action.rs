@@ -3,7 +3,7 @@
 //! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
 //! their parameters, then never run them.
 use super::{
-    JailName, Scope, Severity, Tree, Value,
+    JailName, Place, Scope, Severity, Tree, Value,
     definition::{Definition, Kind, Params},
     expand::ExpandError,
     filter::FilterFiles,
@@ -44,6 +44,7 @@ impl ActionFiles {
         jail: &JailName,
         call: Call,
     ) -> Result<ActionFiles, ActionError> {
+        let act_name = act_name(jail, &call);
         let Call { name, mut params } = call;
         let mut layers = Layers::read(tree, &format!("action.d/{name}"));
         if !layers.faults.is_empty() {
@@ -53,15 +54,6 @@ impl ActionFiles {
         if !layers.found() && reach(&name).is_none() {
             return Err(ActionError::Missing { action: name });
         }
-        // The same action twice in a jail: the second has a name of its own, and is known by it.
-        let own_name = params.get("name").map(Text::as_str).filter(|name| *name != jail.as_str());
-        let act_name = match own_name {
-            None => name.clone(),
-            Some(own_name) => match own_name.strip_prefix(jail.as_str()) {
-                Some(rest) => format!("{name}{rest}"),
-                None => format!("{name}-{own_name}"),
-            },
-        };
         params.insert_new("name", || Text::new(jail.as_str(), None));
         params.insert_new("actname", || Text::new(&act_name, None));
         Ok(ActionFiles { name, layers, params: Params::new(params) })
@@ -74,6 +66,21 @@ impl ActionFiles {
     /// The name that tells it from the jail's other actions.
     pub(super) fn act_name(&self) -> &str {
         self.params.written().get("actname").map_or(&self.name, Text::as_str)
+    }
+}
+
+/// What tells an action from the jail's others: the same one twice has a `name` of its own, and is known by it.
+fn act_name(jail: &JailName, call: &Call) -> String {
+    if let Some(name) = call.params.get("actname") {
+        return name.as_str().to_owned();
+    }
+    let file = &call.name;
+    match call.params.get("name").map(Text::as_str).filter(|name| *name != jail.as_str()) {
+        None => file.clone(),
+        Some(own_name) => match own_name.strip_prefix(jail.as_str()) {
+            Some(rest) => format!("{file}{rest}"),
+            None => format!("{file}-{own_name}"),
+        },
     }
 }
 
@@ -229,7 +236,8 @@ fn read(
     for word in
         protocol.as_ref().map_or("tcp", Text::as_str).split(|c: char| c == ',' || c.is_whitespace())
     {
-        match ports::protocol(word) {
+        // Old guides leave a quote open: `protocol="%(protocol)s]` hands on the quote as well.
+        match ports::protocol(word.trim_matches(QUOTES)) {
             _ if word.is_empty() => {}
             Ok(Some(protocol)) => protocols.push(protocol),
             Ok(None) => return Ok(Meaning::Enforce { scope: Scope::EveryPacket, rejects }),
@@ -251,7 +259,7 @@ fn read(
     };
     let mut ranges = Vec::new();
     for word in ports::words(port.as_str()) {
-        match ports::port(word) {
+        match ports::port(word.trim_matches(QUOTES)) {
             Ok(range) => ranges.push(range),
             Err(error) => left_out.push(LeftOut { text: port.clone(), error }),
         }
@@ -267,6 +275,7 @@ fn read(
 }
 
 const TCP: u8 = 6;
+const QUOTES: [char; 2] = ['"', '\''];
 
 fn some_traffic(action: String, scope: Scope, rejects: bool) -> Result<Meaning, ActionError> {
     if scope.is_nothing() {
@@ -288,9 +297,32 @@ fn allports(name: &str, definition: &Definition<'_>) -> Result<bool, ExpandError
 }
 
 impl Jail<'_, '_> {
+    /// Tells what fail2ban finds out only when it starts: a name given twice, a Python action without its file.
+    fn look_at(&mut self, call: &Call, names: &mut Vec<String>, place: Option<Place>) {
+        let name = match call.name.strip_suffix(".py") {
+            None => act_name(&self.name, call),
+            Some(stem) => {
+                let file = self.tree().root().join("action.d").join(&call.name);
+                if !matches!(self.tree().read(&file), Ok(Some(_))) {
+                    let what = format!("action `{}` has no file; it is left out", call.name);
+                    let remedy = "write it in `action.d`, or remove the action";
+                    self.tell(Severity::Error, place.clone(), what, remedy);
+                }
+                call.params.get("actname").map_or(stem, Text::as_str).to_owned()
+            }
+        };
+        if names.contains(&name) {
+            let what = format!("two actions are called `{name}`: fail2ban would not start");
+            let remedy = "give one of them a `name` or `actname` of its own";
+            self.tell(Severity::Warning, place, what, remedy);
+        }
+        names.push(name);
+    }
+
     /// Reads `action`: what the jail's bans reach is what its firewall actions reach together.
     pub(super) fn scope(&mut self, filter: Option<&FilterFiles>) -> Result<Scope, Refused> {
         let mut scope: Option<Scope> = None;
+        let mut names = Vec::new();
         let text = self.text("action", filter)?.unwrap_or_default();
         for call in params::split(&text) {
             let place = call.outermost(0..call.len());
@@ -300,6 +332,7 @@ impl Jail<'_, '_> {
                     return Err(self.refuse(place, format!("`action`: {error}"), error.remedy()));
                 }
             };
+            self.look_at(&call, &mut names, place.clone());
             let mut left_out = Vec::new();
             let meaning = read(self.tree(), &self.name, &call, &mut left_out);
             for left_out in left_out {

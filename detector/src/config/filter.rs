@@ -6,9 +6,14 @@ use super::{
     gone,
     jail::{Jail, Refused},
     layers::{Fault, Layers},
+    options,
     params::{self, Call},
     text::Text,
 };
+
+/// What of a filter means something, in the order in which fail2ban's server is told.
+pub(super) const OPTIONS: [&str; 7] =
+    ["usedns", "prefregex", "maxlines", "ignoreregex", "failregex", "datepattern", "journalmatch"];
 
 /// Bound of `maxlines`: so many lines are matched again with each new one.
 const MOST_LINES: u32 = 1_000;
@@ -114,7 +119,7 @@ impl Jail<'_, '_> {
             let what = "no `filter` is set: only bans by hand are possible".to_owned();
             self.tell(
                 Severity::Warning,
-                text.place(),
+                text.place().or_else(|| self.place()),
                 what,
                 "set `filter` to the name of a file in `filter.d`",
             );
@@ -128,13 +133,67 @@ impl Jail<'_, '_> {
             }
         };
         match FilterFiles::read(self.tree(), call, logtype) {
-            Ok(files) => Ok(Some(files)),
+            Ok(files) => {
+                self.look_into(&files);
+                Ok(Some(files))
+            }
             Err(error) => {
                 let at = match &error {
                     FilterError::Fault { fault, .. } => fault.place.clone(),
                     _ => place.or_else(|| self.place()),
                 };
                 Err(self.refuse(at, &error, &error.remedy()))
+            }
+        }
+    }
+
+    /// Tells slips in the filter's files, and parameters that it does not know.
+    fn look_into(&mut self, files: &FilterFiles) {
+        let definition = files.definition();
+        for (option, error) in definition.faulty() {
+            if !OPTIONS.contains(&option.as_str()) {
+                let what = format!(
+                    "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",
+                    files.name
+                );
+                self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
+            }
+        }
+        let used = options::used(definition.layers);
+        for section in definition.layers.sections() {
+            for (name, text) in section.options.iter().take(options::MOST_LOOKED_AT) {
+                let Some(meant) = options::meant(name, &OPTIONS).filter(|_| !used.contains(name))
+                else {
+                    continue;
+                };
+                let what = format!(
+                    "option `{name}` of filter `{}` is not known and used by no other",
+                    files.name
+                );
+                let remedy = format!("did you mean `{meant}`?");
+                self.tell(Severity::Warning, text.place(), what, &remedy);
+            }
+        }
+        // `mode=normal` of `[DEFAULT]` reaches every filter, also those that have no modes.
+        if !self.sets_itself("filter") {
+            return;
+        }
+        for (name, text) in definition.params.written() {
+            let known = used.contains(&name.to_lowercase())
+                || OPTIONS.contains(&name.as_str())
+                || definition
+                    .layers
+                    .sections()
+                    .iter()
+                    .any(|section| section.options.contains(name));
+            if !known && !matches!(name.as_str(), "logtype" | "mode") {
+                let what = format!("filter `{}` makes no use of `{name}`", files.name);
+                self.tell(
+                    Severity::Warning,
+                    text.place(),
+                    what,
+                    "correct the parameter's name, or remove it",
+                );
             }
         }
     }

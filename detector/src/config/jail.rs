@@ -280,6 +280,11 @@ impl Jail<'_, '_> {
         self.reader.layers.raw(self.name.as_str(), option).and_then(Text::place)
     }
 
+    /// Whether the jail's own section sets the option.
+    pub(super) fn sets_itself(&self, option: &str) -> bool {
+        self.section.options.contains(option)
+    }
+
     /// Whether the jail's section or `[DEFAULT]` sets the option.
     pub(super) fn sets(&self, option: &str) -> bool {
         self.reader.layers.raw(self.name.as_str(), option).is_some()

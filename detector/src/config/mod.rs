@@ -15,6 +15,7 @@
 //! substitutions.
 mod action;
 mod definition;
+mod doubts;
 mod expand;
 mod filter;
 mod gone;
@@ -43,6 +44,7 @@ use std::{
     sync::Arc,
 };
 
+pub use doubts::doubts;
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};

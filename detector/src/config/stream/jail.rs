@@ -4,17 +4,13 @@ use std::path::PathBuf;
 use super::{
     super::{
         JailName,
-        filter::{FilterError, FilterFiles},
+        filter::{FilterError, FilterFiles, OPTIONS as FILTER},
         jail::{Jail, Reader, Refused, is_true},
         journal, params, ports,
         text::Text,
     },
     Command, Value, action, words,
 };
-
-/// What of a filter reaches the server, in the order in which it does.
-const FILTER: [&str; 7] =
-    ["usedns", "prefregex", "maxlines", "ignoreregex", "failregex", "datepattern", "journalmatch"];
 
 /// What must be set before any regex.
 const FIRST: [&str; 3] = ["usedns", "prefregex", "maxlines"];
