@@ -71,6 +71,7 @@ fn start(log: &Path) -> (Readers, Receiver<Report>) {
         max_retry: 1,
         find_time: Duration::from_secs(600),
         ban_time: BanTime::Seconds(600),
+        increment: None,
         max_matches: 1,
         ignore: Vec::new(),
         ignore_self: false,

@@ -2,20 +2,22 @@
 mod ask;
 mod bans;
 mod check;
+mod deep;
 mod detach;
+mod dump;
 mod log;
 mod run;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::config::AttachMode;
 
 /// fail2ban's job, done at line rate: finds attackers in logs, drops their packets in XDP.
 #[derive(Parser, Debug)]
-#[command(name = "fail2xdp", version, about, long_about = None, disable_help_subcommand = true)]
+#[command(name = "fail2xdp", version, about, long_about = None, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(
     after_help = "Look into the kernel: bpftool map dump pinned /sys/fs/bpf/fail2xdp/maps/BANS_V4\n\
     Exit status: 0; 255 when the daemon refuses or does not answer, as fail2ban-client; 1 for any other failure."
@@ -23,8 +25,10 @@ use crate::config::AttachMode;
 pub struct Cli {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    dump: dump::DumpArgs,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 /// Where things are. With these, several instances live side by side.
@@ -65,7 +69,7 @@ enum Verb {
     /// Run the daemon in the foreground
     Run(run::RunArgs),
     /// Read the configuration and report every problem with file, line and remedy; exit 1 if any is an error
-    Check,
+    Check(check::CheckArgs),
     /// Show all jails, or one
     Status {
         /// The jail
@@ -109,9 +113,19 @@ const REFUSED: u8 = 255;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.place.json;
-    let result = match cli.verb {
+    let verb = match cli.verb {
+        None if cli.dump.wanted() => return finish(dump::run(&cli.place, &cli.dump), json),
+        None => Cli::command()
+            .error(
+                ErrorKind::MissingSubcommand,
+                "a command is missing; `fail2xdp --help` lists them",
+            )
+            .exit(),
+        Some(verb) => verb,
+    };
+    let result = match verb {
         Verb::Run(args) => run::run(&cli.place, &args),
-        Verb::Check => check::run(&cli.place),
+        Verb::Check(args) => check::run(&cli.place, &args),
         Verb::Status { jail } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),
@@ -122,6 +136,11 @@ pub fn main() -> ExitCode {
         Verb::Stop => status::stop(&cli.place),
         Verb::Detach => detach::run(&cli.place),
     };
+    finish(result, json)
+}
+
+/// Says what went wrong, if anything did.
+fn finish(result: anyhow::Result<ExitCode>, json: bool) -> ExitCode {
     result.unwrap_or_else(|error| {
         // The chain, outermost first, once.
         if json {
@@ -135,8 +154,6 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -151,7 +168,7 @@ mod tests {
         {
             let cli = Cli::try_parse_from(line.split(' ')).expect(line);
             assert_eq!((cli.place.socket, cli.place.json), (PathBuf::from("/s"), true));
-            assert!(matches!(cli.verb, Verb::Status { jail: Some(jail) } if jail == "sshd"));
+            assert!(matches!(cli.verb, Some(Verb::Status { jail: Some(jail) }) if jail == "sshd"));
         }
     }
 }

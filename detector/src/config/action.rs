@@ -3,8 +3,8 @@
 //! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
 //! their parameters, then never run them.
 use super::{
-    JailName, Scope, Severity, Tree,
-    definition::{Definition, Kind},
+    JailName, Place, Scope, Severity, Tree, Value,
+    definition::{Definition, Kind, Params},
     expand::ExpandError,
     filter::FilterFiles,
     jail::{Jail, Refused},
@@ -29,9 +29,66 @@ enum Meaning {
     Other,
 }
 
+/// An action's files with the parameters of one jail.
+#[derive(Debug)]
+pub(super) struct ActionFiles {
+    name: String,
+    layers: Layers,
+    params: Params,
+}
+
+impl ActionFiles {
+    /// Reads the files that `call` names. What we recognise as a firewall needs none.
+    pub(super) fn read(
+        tree: &dyn Tree,
+        jail: &JailName,
+        call: Call,
+    ) -> Result<ActionFiles, ActionError> {
+        let act_name = act_name(jail, &call);
+        let Call { name, mut params } = call;
+        let mut layers = Layers::read(tree, &format!("action.d/{name}"));
+        if !layers.faults.is_empty() {
+            let fault = Box::new(layers.faults.swap_remove(0));
+            return Err(ActionError::Fault { action: name, fault });
+        }
+        if !layers.found() && reach(&name).is_none() {
+            return Err(ActionError::Missing { action: name });
+        }
+        params.insert_new("name", || Text::new(jail.as_str(), None));
+        params.insert_new("actname", || Text::new(&act_name, None));
+        Ok(ActionFiles { name, layers, params: Params::new(params) })
+    }
+
+    pub(super) fn definition(&self) -> Definition<'_> {
+        Definition { layers: &self.layers, params: &self.params, kind: Kind::Action }
+    }
+
+    /// The name that tells it from the jail's other actions.
+    pub(super) fn act_name(&self) -> &str {
+        self.params.written().get("actname").map_or(&self.name, Text::as_str)
+    }
+}
+
+/// What tells an action from the jail's others: the same one twice has a `name` of its own, and is known by it.
+fn act_name(jail: &JailName, call: &Call) -> String {
+    if let Some(name) = call.params.get("actname") {
+        return name.as_str().to_owned();
+    }
+    let file = &call.name;
+    match call.params.get("name").map(Text::as_str).filter(|name| *name != jail.as_str()) {
+        None => file.clone(),
+        Some(own_name) => match own_name.strip_prefix(jail.as_str()) {
+            Some(rest) => format!("{file}{rest}"),
+            None => format!("{file}-{own_name}"),
+        },
+    }
+}
+
 /// An action that keeps its jail from running.
 #[derive(Debug, thiserror::Error)]
-enum ActionError {
+pub(super) enum ActionError {
+    #[error("there is no action `{action}`")]
+    Missing { action: String },
     #[error("action `{action}` lets banned addresses in (`blocktype = {blocktype}`)")]
     Allows { action: String, blocktype: String },
     #[error("action `{action}`: {error}")]
@@ -46,12 +103,25 @@ impl ActionError {
     /// What to do about it.
     fn remedy(&self) -> &'static str {
         match self {
+            ActionError::Missing { .. } => {
+                "write its file in `action.d`, or correct its name in `action`"
+            }
             ActionError::Allows { .. } => {
                 "a ban here drops packets and cannot open a port: leave this jail to fail2ban, or disable it"
             }
             ActionError::Expand { error, .. } => error.remedy(),
             ActionError::Fault { fault, .. } => fault.kind.remedy(),
             ActionError::NoPort { .. } => "write port numbers, or `0:65535` for all",
+        }
+    }
+
+    /// The same in fail2ban's words, where it has some.
+    pub(super) fn as_fail2ban(&self) -> String {
+        match self {
+            ActionError::Missing { action } => {
+                format!("Unable to read action {}", Value::from(action.as_str()))
+            }
+            other => other.to_string(),
         }
     }
 }
@@ -115,28 +185,25 @@ fn read(
     call: &Call,
     left_out: &mut Vec<LeftOut>,
 ) -> Result<Meaning, ActionError> {
-    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
     let action = || call.name.clone();
-    let mut layers = Layers::read(tree, &format!("action.d/{}", call.name));
-    if !layers.faults.is_empty() {
-        return Err(ActionError::Fault {
-            action: action(),
-            fault: Box::new(layers.faults.swap_remove(0)),
-        });
+    if call.name.ends_with(".py") {
+        return Ok(Meaning::Other);
     }
-    let mut params = call.params.clone();
-    params.entry("name".to_owned()).or_insert_with(|| Text::new(jail.as_str(), None));
-    params.entry("actname".to_owned()).or_insert_with(|| Text::new(&call.name, None));
-    let definition = Definition { layers: &layers, params: &params, kind: Kind::Action };
+    let files = ActionFiles::read(tree, jail, call.clone())?;
+    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
+    let definition = files.definition();
     let get = |option: &str| {
         definition.get(option).map_err(|error| ActionError::Expand { action: action(), error })
     };
 
     let mut rejects = false;
-    for option in params
-        .keys()
+    for option in files
+        .params
+        .written()
+        .names()
         .map(String::as_str)
         .filter(|name| name.starts_with("blocktype?"))
+        .chain(definition.init_names().into_iter().filter(|name| name.starts_with("blocktype?")))
         .chain(["blocktype"])
     {
         let Some(blocktype) = get(option)? else { continue };
@@ -169,7 +236,8 @@ fn read(
     for word in
         protocol.as_ref().map_or("tcp", Text::as_str).split(|c: char| c == ',' || c.is_whitespace())
     {
-        match ports::protocol(word) {
+        // Old guides leave a quote open: `protocol="%(protocol)s]` hands on the quote as well.
+        match ports::protocol(word.trim_matches(QUOTES)) {
             _ if word.is_empty() => {}
             Ok(Some(protocol)) => protocols.push(protocol),
             Ok(None) => return Ok(Meaning::Enforce { scope: Scope::EveryPacket, rejects }),
@@ -191,7 +259,7 @@ fn read(
     };
     let mut ranges = Vec::new();
     for word in ports::words(port.as_str()) {
-        match ports::port(word) {
+        match ports::port(word.trim_matches(QUOTES)) {
             Ok(range) => ranges.push(range),
             Err(error) => left_out.push(LeftOut { text: port.clone(), error }),
         }
@@ -207,6 +275,7 @@ fn read(
 }
 
 const TCP: u8 = 6;
+const QUOTES: [char; 2] = ['"', '\''];
 
 fn some_traffic(action: String, scope: Scope, rejects: bool) -> Result<Meaning, ActionError> {
     if scope.is_nothing() {
@@ -228,9 +297,32 @@ fn allports(name: &str, definition: &Definition<'_>) -> Result<bool, ExpandError
 }
 
 impl Jail<'_, '_> {
+    /// Tells what fail2ban finds out only when it starts: a name given twice, a Python action without its file.
+    fn look_at(&mut self, call: &Call, names: &mut Vec<String>, place: Option<Place>) {
+        let name = match call.name.strip_suffix(".py") {
+            None => act_name(&self.name, call),
+            Some(stem) => {
+                let file = self.tree().root().join("action.d").join(&call.name);
+                if !matches!(self.tree().read(&file), Ok(Some(_))) {
+                    let what = format!("action `{}` has no file; it is left out", call.name);
+                    let remedy = "write it in `action.d`, or remove the action";
+                    self.tell(Severity::Error, place.clone(), what, remedy);
+                }
+                call.params.get("actname").map_or(stem, Text::as_str).to_owned()
+            }
+        };
+        if names.contains(&name) {
+            let what = format!("two actions are called `{name}`: fail2ban would not start");
+            let remedy = "give one of them a `name` or `actname` of its own";
+            self.tell(Severity::Warning, place, what, remedy);
+        }
+        names.push(name);
+    }
+
     /// Reads `action`: what the jail's bans reach is what its firewall actions reach together.
     pub(super) fn scope(&mut self, filter: Option<&FilterFiles>) -> Result<Scope, Refused> {
         let mut scope: Option<Scope> = None;
+        let mut names = Vec::new();
         let text = self.text("action", filter)?.unwrap_or_default();
         for call in params::split(&text) {
             let place = call.outermost(0..call.len());
@@ -240,6 +332,7 @@ impl Jail<'_, '_> {
                     return Err(self.refuse(place, format!("`action`: {error}"), error.remedy()));
                 }
             };
+            self.look_at(&call, &mut names, place.clone());
             let mut left_out = Vec::new();
             let meaning = read(self.tree(), &self.name, &call, &mut left_out);
             for left_out in left_out {

@@ -1,9 +1,9 @@
 //! A filter's or action's files with the parameters that a jail hands them.
-use std::collections::BTreeMap;
-
 use super::{
-    expand::{Context, Lookup},
+    expand::{Context, ExpandError, Lookup},
     layers::{DEFAULT, Layers},
+    options::MOST_LOOKED_AT,
+    ordered::Options,
     tags,
     text::Text,
 };
@@ -20,11 +20,31 @@ pub(super) enum Kind {
     Action,
 }
 
+/// Bracket parameters, already expanded in the jail.
+#[derive(Debug, Default)]
+pub(super) struct Params {
+    written: Options,
+    /// `%(name)s` and a tag's second look-up know lower case only.
+    lower: Options,
+}
+
+impl Params {
+    pub(super) fn new(written: Options) -> Params {
+        Params { lower: written.lower(), written }
+    }
+
+    pub(super) fn written(&self) -> &Options {
+        &self.written
+    }
+}
+
+/// Tags that an action's commands keep for run time.
+const RUN_TIME: [&str; 5] = ["matches", "ipmatches", "ipjailmatches", "timeout", "bantime"];
+
 /// Options of one filter or action, expanded on demand.
 pub(super) struct Definition<'a> {
     pub(super) layers: &'a Layers,
-    /// Bracket parameters, already expanded in the jail.
-    pub(super) params: &'a BTreeMap<String, Text>,
+    pub(super) params: &'a Params,
     pub(super) kind: Kind,
 }
 
@@ -34,6 +54,44 @@ impl Definition<'_> {
     pub(super) fn get(&self, option: &str) -> Lookup {
         let Some(text) = self.without_tags(option)? else { return Ok(None) };
         tags::substitute(option, text, &|tag| self.tag(tag)).map(Some)
+    }
+
+    /// The same with those tags left that an action replaces when it runs: what is known only then, and whatever
+    /// has a variant for one address family.
+    pub(super) fn for_run_time(&self, option: &str) -> Lookup {
+        let Some(text) = self.without_tags(option)? else { return Ok(None) };
+        let lookup = |tag: &str| {
+            if RUN_TIME.contains(&tag) || self.has_variant(tag) { Ok(None) } else { self.tag(tag) }
+        };
+        tags::substitute(option, text, &lookup).map(Some)
+    }
+
+    fn has_variant(&self, option: &str) -> bool {
+        let variant =
+            |name: &String| name.strip_prefix(option).is_some_and(|rest| rest.starts_with('?'));
+        let init = self.layers.section(INIT).map(|section| &section.options);
+        self.params.written.names().chain(init.into_iter().flat_map(Options::names)).any(variant)
+    }
+
+    /// Names of `[Init]`, in the order written.
+    pub(super) fn init_names(&self) -> Vec<&str> {
+        let init = self.layers.section(INIT).map(|section| &section.options);
+        init.into_iter().flat_map(Options::names).map(String::as_str).collect()
+    }
+
+    /// Whether there is a section `[Definition]`.
+    pub(super) fn exists(&self) -> bool {
+        self.layers.section(DEFINITION).is_some()
+    }
+
+    /// Options of `[Definition]` and `[Init]` that cannot be expanded, though perhaps nobody asks for them.
+    pub(super) fn faulty(&self) -> Vec<(String, ExpandError)> {
+        let mut faulty = Vec::new();
+        let definition = self.layers.section(DEFINITION).map(|section| &section.options);
+        for (name, raw) in definition.into_iter().flatten().take(MOST_LOOKED_AT) {
+            faulty.extend(self.expand(Some(raw)).err().map(|error| (name.clone(), error)));
+        }
+        faulty
     }
 
     /// The same with its tags untouched.
@@ -46,27 +104,30 @@ impl Definition<'_> {
 
     /// Whether the option comes from `[Init]` or a parameter rather than from `[Definition]`.
     pub(super) fn is_parameter(&self, option: &str) -> bool {
-        self.params.contains_key(option) || self.layers.own(INIT, option).is_some()
+        self.params.written.contains(option) || self.layers.own(INIT, option).is_some()
     }
 
-    /// Whether `[Definition]` itself sets the option.
+    /// Whether `[Definition]` sets the option, be it through `[DEFAULT]`.
     pub(super) fn defines(&self, option: &str) -> bool {
-        self.layers.own(DEFINITION, option).is_some()
+        self.exists() && self.layers.raw(DEFINITION, option).is_some()
     }
 
     /// Parameter, else `[Init]`, else `[Definition]`.
     fn written(&self, option: &str) -> Lookup {
-        match (self.params.get(option), self.layers.own(INIT, option)) {
+        match (self.params.written.get(option), self.layers.own(INIT, option)) {
             (Some(param), _) => self.expand(Some(param)),
             (None, Some(_)) => self.init(option),
-            (None, None) => self.expand(self.layers.own(DEFINITION, option)),
+            (None, None) => {
+                let param = self.params.lower.get(option);
+                self.expand(param.or_else(|| self.layers.own(DEFINITION, option)))
+            }
         }
     }
 
     /// An option of `[Init]`, which knows its own section before anything else and parameters last.
     fn init(&self, option: &str) -> Lookup {
         let context =
-            Context { built_in: Some(self.params), ..Context::of_file(self.layers, INIT) };
+            Context { built_in: Some(&self.params.lower), ..Context::of_file(self.layers, INIT) };
         self.layers.own(INIT, option).map(|raw| context.expand(raw)).transpose()
     }
 
@@ -76,10 +137,10 @@ impl Definition<'_> {
         let both;
         let over: &[_] = match init {
             Some(init) => {
-                both = [self.params, &init.options];
+                both = [&self.params.lower, &init.options];
                 &both
             }
-            None => &[self.params],
+            None => &[&self.params.lower],
         };
         let (layers, section) = (self.layers, DEFINITION);
         let known = |option: &str| self.init(option);
@@ -94,16 +155,19 @@ impl Definition<'_> {
         // Exact names failed; fail2ban now asks without regard to case, and not `[Init]`.
         let lower = tag.to_lowercase();
         let Some((section, _)) = tag.split_once('/') else {
-            let param = self.params.get(&lower);
+            let param = self.params.lower.get(&lower);
             return self.expand(param.or_else(|| self.layers.raw(DEFINITION, &lower)));
         };
         let option = lower.split_once('/').map_or("", |(_, option)| option);
-        if section == "known" {
+        if section.eq_ignore_ascii_case("known") {
             if let Some(text) = self.init(option)? {
                 return Ok(Some(text));
             }
             let known = self.layers.known(DEFINITION, option);
             return self.expand(known.or_else(|| self.layers.raw(DEFINITION, option)));
+        }
+        if section.eq_ignore_ascii_case(DEFAULT) {
+            return self.expand(self.layers.own(DEFAULT, option));
         }
         // A helper section's option is read in that section, which inherits from `[DEFAULT]`.
         match self.layers.section(section) {

@@ -1,9 +1,8 @@
 //! `%(name)s`: options that name others.
-use std::collections::BTreeMap;
-
 use super::{
     Place,
     layers::{DEFAULT, Layers},
+    ordered::Options,
     text::Text,
 };
 
@@ -83,10 +82,11 @@ pub(super) struct Context<'a> {
     /// The section that is being read.
     pub(super) section: &'a str,
     /// Win over the files: bracket parameters.
-    pub(super) over: &'a [&'a BTreeMap<String, Text>],
+    pub(super) over: &'a [&'a Options],
     /// Asked where the files know nothing.
-    pub(super) built_in: Option<&'a BTreeMap<String, Text>>,
-    /// Asked first for `%(known/…)s`; its answers are final, no `%` in them counts.
+    pub(super) built_in: Option<&'a Options>,
+    /// Asked first for `%(known/…)s`. Its answers are expanded once more; a lonely `%` in one, of which fail2ban
+    /// would die, makes it final.
     pub(super) known: Option<&'a dyn Fn(&str) -> Lookup>,
 }
 
@@ -188,7 +188,8 @@ impl<'a> Context<'a> {
             if let Some(known) = self.known
                 && let Some(text) = known(option)?
             {
-                return Ok(Some(Found::Final(text)));
+                let found = if is_well_formed(text.as_str()) { Found::Raw } else { Found::Final };
+                return Ok(Some(found(text)));
             }
             return raw(self.layers.known(self.section, option).or_else(default));
         }
@@ -197,4 +198,17 @@ impl<'a> Context<'a> {
         }
         raw(self.layers.raw(section, option))
     }
+}
+
+/// Whether each `%` begins `%%` or `%(`.
+fn is_well_formed(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        rest = &rest[at + 1..];
+        if !rest.starts_with(['%', '(']) {
+            return false;
+        }
+        rest = &rest[1..];
+    }
+    true
 }

@@ -1,15 +1,19 @@
 //! A jail's filter: the files, the jail's parameters, and the jail's own options that replace the filter's.
-use std::collections::BTreeMap;
-
 use super::{
     FilterSettings, Located, Severity, Tree, UseDns,
-    definition::{Definition, Kind},
+    definition::{Definition, Kind, Params},
     expand::{ExpandError, Lookup},
+    gone,
     jail::{Jail, Refused},
     layers::{Fault, Layers},
+    options,
     params::{self, Call},
     text::Text,
 };
+
+/// What of a filter means something, in the order in which fail2ban's server is told.
+pub(super) const OPTIONS: [&str; 7] =
+    ["usedns", "prefregex", "maxlines", "ignoreregex", "failregex", "datepattern", "journalmatch"];
 
 /// Bound of `maxlines`: so many lines are matched again with each new one.
 const MOST_LINES: u32 = 1_000;
@@ -18,7 +22,7 @@ const MOST_LINES: u32 = 1_000;
 pub(super) struct FilterFiles {
     pub(super) name: String,
     layers: Layers,
-    params: BTreeMap<String, Text>,
+    params: Params,
 }
 
 /// A filter that keeps its jail from running.
@@ -36,9 +40,10 @@ impl FilterError {
     /// What to do about it.
     pub(super) fn remedy(&self) -> String {
         match self {
-            FilterError::Missing { name } => {
-                format!("write `filter.d/{name}.conf`, or correct `filter`")
-            }
+            FilterError::Missing { name } => match gone::replacement(name) {
+                Some(now) => format!("its work is done by `{now}` now: write `filter = {now}`"),
+                None => format!("write `filter.d/{name}.conf`, or correct `filter`"),
+            },
             FilterError::Fault { fault, .. } => fault.kind.remedy().to_owned(),
             FilterError::NoDefinition { .. } => "write the section's name exactly so".to_owned(),
         }
@@ -64,15 +69,13 @@ impl FilterFiles {
         if layers.section("Definition").is_none() {
             return Err(FilterError::NoDefinition { name });
         }
-        let own =
-            Definition { layers: &layers, params: &params, kind: Kind::Filter }.defines("logtype");
-        if !own {
-            params.entry("logtype".to_owned()).or_insert_with(|| Text::new(logtype, None));
+        if layers.own("Definition", "logtype").is_none() {
+            params.insert_new("logtype", || Text::new(logtype, None));
         }
-        Ok(FilterFiles { name, layers, params })
+        Ok(FilterFiles { name, layers, params: Params::new(params) })
     }
 
-    fn definition(&self) -> Definition<'_> {
+    pub(super) fn definition(&self) -> Definition<'_> {
         Definition { layers: &self.layers, params: &self.params, kind: Kind::Filter }
     }
 
@@ -81,8 +84,9 @@ impl FilterFiles {
         self.definition().get(option)
     }
 
-    /// The option as the jail uses it: the jail's own replaces the filter's, with two exceptions that fail2ban
-    /// makes when the filter's comes from `[Init]` or a parameter.
+    /// The option as the jail uses it: the jail's own replaces the filter's `[Definition]`. What comes from
+    /// `[Init]` or a parameter stays: fail2ban sends both to its server, where lists add up, and of single values
+    /// the filter's comes last, but for `datepattern`.
     pub(super) fn overridden(
         &self,
         option: &str,
@@ -91,7 +95,7 @@ impl FilterFiles {
         let Some(jail) = jail else { return self.get(option) };
         if self.definition().is_parameter(option) {
             match option {
-                "journalmatch" => {
+                "journalmatch" | "failregex" | "ignoreregex" => {
                     let mut both = self.get(option)?.unwrap_or_default();
                     if !both.as_str().is_empty() && !jail.as_str().is_empty() {
                         both.push_empty_line();
@@ -99,7 +103,7 @@ impl FilterFiles {
                     both.push(&jail, 0..jail.len(), 0);
                     return Ok(Some(both));
                 }
-                "maxlines" => return self.get(option),
+                "maxlines" | "usedns" | "prefregex" => return self.get(option),
                 _ => {}
             }
         }
@@ -115,7 +119,7 @@ impl Jail<'_, '_> {
             let what = "no `filter` is set: only bans by hand are possible".to_owned();
             self.tell(
                 Severity::Warning,
-                text.place(),
+                text.place().or_else(|| self.place()),
                 what,
                 "set `filter` to the name of a file in `filter.d`",
             );
@@ -129,13 +133,67 @@ impl Jail<'_, '_> {
             }
         };
         match FilterFiles::read(self.tree(), call, logtype) {
-            Ok(files) => Ok(Some(files)),
+            Ok(files) => {
+                self.look_into(&files);
+                Ok(Some(files))
+            }
             Err(error) => {
                 let at = match &error {
                     FilterError::Fault { fault, .. } => fault.place.clone(),
                     _ => place.or_else(|| self.place()),
                 };
                 Err(self.refuse(at, &error, &error.remedy()))
+            }
+        }
+    }
+
+    /// Tells slips in the filter's files, and parameters that it does not know.
+    fn look_into(&mut self, files: &FilterFiles) {
+        let definition = files.definition();
+        for (option, error) in definition.faulty() {
+            if !OPTIONS.contains(&option.as_str()) {
+                let what = format!(
+                    "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",
+                    files.name
+                );
+                self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
+            }
+        }
+        let used = options::used(definition.layers);
+        for section in definition.layers.sections() {
+            for (name, text) in section.options.iter().take(options::MOST_LOOKED_AT) {
+                let Some(meant) = options::meant(name, &OPTIONS).filter(|_| !used.contains(name))
+                else {
+                    continue;
+                };
+                let what = format!(
+                    "option `{name}` of filter `{}` is not known and used by no other",
+                    files.name
+                );
+                let remedy = format!("did you mean `{meant}`?");
+                self.tell(Severity::Warning, text.place(), what, &remedy);
+            }
+        }
+        // `mode=normal` of `[DEFAULT]` reaches every filter, also those that have no modes.
+        if !self.sets_itself("filter") {
+            return;
+        }
+        for (name, text) in definition.params.written() {
+            let known = used.contains(&name.to_lowercase())
+                || OPTIONS.contains(&name.as_str())
+                || definition
+                    .layers
+                    .sections()
+                    .iter()
+                    .any(|section| section.options.contains(name));
+            if !known && !matches!(name.as_str(), "logtype" | "mode") {
+                let what = format!("filter `{}` makes no use of `{name}`", files.name);
+                self.tell(
+                    Severity::Warning,
+                    text.place(),
+                    what,
+                    "correct the parameter's name, or remove it",
+                );
             }
         }
     }
@@ -179,7 +237,7 @@ impl Jail<'_, '_> {
             },
         };
         let time_zone =
-            self.overridden("logtimezone", files)?.filter(|text| !text.as_str().trim().is_empty());
+            self.text("logtimezone", files)?.filter(|text| !text.as_str().trim().is_empty());
         Ok(FilterSettings {
             name: files.map_or_else(String::new, |files| files.name.clone()),
             prefregex: prefregex

@@ -10,8 +10,9 @@ use super::{
     BanTime, Ignore, JailName, JailSettings, Place, Problem, Severity, Tree,
     expand::{Context, ExpandError},
     filter::FilterFiles,
-    layers::{DEFAULT, Layers, Section},
+    layers::{DEFAULT, Fault, FaultKind, Layers, Section},
     options,
+    ordered::Options,
     source::Backend,
     span,
     text::Text,
@@ -34,7 +35,7 @@ pub(super) struct Refused;
 pub(super) struct Reader<'a> {
     tree: &'a dyn Tree,
     layers: &'a Layers,
-    built_in: BTreeMap<String, Text>,
+    built_in: Options,
     fail2ban_tree: bool,
     used: HashSet<String>,
     problems: &'a mut Vec<Problem>,
@@ -51,14 +52,13 @@ impl<'a> Reader<'a> {
         fail2ban_tree: bool,
         problems: &'a mut Vec<Problem>,
     ) -> Reader<'a> {
-        let built_in = [
+        let mut built_in = Options::default();
+        for (name, value) in [
             ("fail2ban_version", env!("CARGO_PKG_VERSION").to_owned()),
             ("fail2ban_confpath", tree.root().display().to_string()),
-        ];
-        let built_in = built_in
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Text::new(&value, None)))
-            .collect();
+        ] {
+            built_in.insert(name.to_owned(), Text::new(&value, None));
+        }
         let used = options::used(layers);
         let (not_run, translated) = (BTreeMap::new(), BTreeMap::new());
         Reader { tree, layers, built_in, fail2ban_tree, used, problems, not_run, translated }
@@ -78,18 +78,27 @@ impl<'a> Reader<'a> {
         if let Some(default) = layers.section(DEFAULT) {
             self.look_for_slips(default, None);
         }
-        let sections = layers
-            .sections()
-            .iter()
-            .filter(|section| !matches!(section.name.as_str(), DEFAULT | "INCLUDES"));
-        let faulty: HashSet<_> =
-            layers.faults.iter().filter_map(|fault| fault.section.as_deref()).collect();
-        let sound = sections.filter(|section| !faulty.contains(section.name.as_str()));
-        sound
-            .filter_map(|section| {
-                Jail { name: JailName::new(&section.name), section, reader: self }.read().ok()?
-            })
-            .collect()
+        let names: Vec<JailName> =
+            self.names().into_iter().filter(|name| self.sound(name).is_ok()).collect();
+        names.iter().filter_map(|name| self.jail(name)?.read().ok()?).collect()
+    }
+
+    /// The names of all jails, enabled or not, in file order.
+    pub(super) fn names(&self) -> Vec<JailName> {
+        let names = self.layers.sections().iter().map(|section| section.name.as_str());
+        names.filter(|name| !matches!(*name, DEFAULT | "INCLUDES")).map(JailName::new).collect()
+    }
+
+    /// The first fault in the jail's section, if there is one.
+    pub(super) fn sound(&self, name: &JailName) -> Result<(), &'a FaultKind> {
+        let own = |fault: &&Fault| fault.section.as_deref() == Some(name.as_str());
+        self.layers.faults.iter().find(own).map_or(Ok(()), |fault| Err(&fault.kind))
+    }
+
+    /// The jail of that name.
+    pub(super) fn jail<'r>(&'r mut self, name: &JailName) -> Option<Jail<'r, 'a>> {
+        let section = self.layers.section(name.as_str())?;
+        Some(Jail { name: name.clone(), section, reader: self })
     }
 
     /// Tells what concerns several jails at once; answers with what an operator should know besides.
@@ -190,6 +199,12 @@ impl Jail<'_, '_> {
     /// `None` for a jail that is not enabled: nothing else of it is looked at.
     fn read(mut self) -> Result<Option<JailSettings>, Refused> {
         let enabled = self.text("enabled", None)?;
+        if let Some(text) = &enabled
+            && looks_true(text.as_str())
+        {
+            let what = format!("`enabled = {}` means no: the jail is off", text.as_str());
+            self.tell(Severity::Warning, text.place(), what, "write `true` or `false`");
+        }
         if !enabled.is_some_and(|text| is_true(text.as_str())) {
             return Ok(None);
         }
@@ -203,6 +218,7 @@ impl Jail<'_, '_> {
         let max_retry = self.number("maxretry", filter, MAX_RETRY, 1..=u32::MAX);
         let find_time = self.find_time(filter);
         let ban_time = self.ban_time(filter);
+        let increment = self.increment(filter);
         let max_matches = self.number("maxmatches", filter, MAX_MATCHES, 0..=MOST_MATCHES);
         let ignore = self.ignored(filter);
         let ignore_self = self.text("ignoreself", filter);
@@ -224,6 +240,7 @@ impl Jail<'_, '_> {
             max_retry: max_retry?,
             find_time: find_time?,
             ban_time: ban_time?,
+            increment: increment?,
             max_matches: max_matches?,
             ignore: ignore?,
             ignore_self: ignore_self?.is_none_or(|text| is_true(text.as_str())),
@@ -263,6 +280,11 @@ impl Jail<'_, '_> {
         self.reader.layers.raw(self.name.as_str(), option).and_then(Text::place)
     }
 
+    /// Whether the jail's own section sets the option.
+    pub(super) fn sets_itself(&self, option: &str) -> bool {
+        self.section.options.contains(option)
+    }
+
     /// Whether the jail's section or `[DEFAULT]` sets the option.
     pub(super) fn sets(&self, option: &str) -> bool {
         self.reader.layers.raw(self.name.as_str(), option).is_some()
@@ -278,6 +300,15 @@ impl Jail<'_, '_> {
     ) {
         let (jail, remedy) = (Some(self.name.clone()), remedy.to_owned());
         self.reader.problems.push(Problem { severity, jail, place, what, remedy });
+    }
+
+    /// The problem told last, in one line.
+    pub(super) fn last_told(&self) -> String {
+        let last = self.reader.problems.last();
+        last.map_or_else(String::new, |problem| match &problem.place {
+            Some(place) => format!("{place}: {}", problem.what),
+            None => problem.what.clone(),
+        })
     }
 
     /// Tells why the jail does not run.
@@ -468,4 +499,12 @@ const SPAN_REMEDY: &str = "write seconds, or a span such as `10m`, `1h30m`, `1w`
 /// fail2ban's booleans: everything else is false, and never an error.
 pub(super) fn is_true(text: &str) -> bool {
     matches!(text.trim().to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes")
+}
+
+/// Whether a text that means no looks as if it was to mean yes: `ture`, `"yes"`, `enabled`.
+fn looks_true(text: &str) -> bool {
+    let bare = text.trim().trim_matches(['"', '\'']).to_ascii_lowercase();
+    let like = ["true", "yes", "enable", "enabled"];
+    !is_true(text)
+        && (is_true(&bare) || like.contains(&&*bare) || options::meant(&bare, &like).is_some())
 }

@@ -70,7 +70,7 @@ pub(super) fn matches(text: &Text) -> Result<Vec<JournalTerms>, JournalError> {
 }
 
 /// Splits a line as a shell does: blanks outside quotes separate, a backslash protects.
-fn shell_words(line: &str) -> Result<Vec<String>, JournalError> {
+pub(super) fn shell_words(line: &str) -> Result<Vec<String>, JournalError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -1,6 +1,6 @@
 //! The files behind one base name, in fail2ban's order, merged section by section: later wins, key by key.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,6 +9,7 @@ use super::{
     MAX_FILE, Place, ReadFault, Tree,
     expand::{Context, ExpandError},
     ini::{Ini, IniFaultKind},
+    ordered::Options,
     text::Text,
 };
 
@@ -37,9 +38,9 @@ pub(super) struct Section {
     pub(super) name: String,
     /// Where its header stands first.
     pub(super) place: Place,
-    pub(super) options: BTreeMap<String, Text>,
+    pub(super) options: Options,
     /// What the last override of an option replaced.
-    pub(super) known: BTreeMap<String, Text>,
+    pub(super) known: Options,
 }
 
 /// Something that kept part of the files from being used.
@@ -150,7 +151,7 @@ impl Layers {
                 None => (section.name.as_str(), None),
             };
             let index = *self.index.entry(name.to_owned()).or_insert_with(|| {
-                let (options, known) = (BTreeMap::new(), BTreeMap::new());
+                let (options, known) = (Options::default(), Options::default());
                 self.sections.push(Section {
                     name: name.to_owned(),
                     place: section.place.clone(),

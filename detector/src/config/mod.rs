@@ -16,14 +16,18 @@
 mod action;
 mod changes;
 mod definition;
+mod doubts;
 mod expand;
 mod filter;
+mod gone;
 mod ignore;
+mod increment;
 mod ini;
 mod jail;
 mod journal;
 mod layers;
 mod options;
+mod ordered;
 mod params;
 mod ports;
 mod scope;
@@ -31,6 +35,7 @@ mod server;
 mod settings;
 mod source;
 mod span;
+mod stream;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -41,11 +46,13 @@ use std::{
 };
 
 pub use changes::changes;
+pub use doubts::doubts;
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
 pub use span::{SpanError, seconds};
+pub use stream::{Command, Value, stream};
 
 use layers::{DEFAULT, Fault, Layers};
 
@@ -107,26 +114,13 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
     let own = Layers::read(tree, "fail2xdp");
     let fail2ban = Layers::read(tree, "fail2ban");
     let jails = Layers::read(tree, "jail");
-    let mut problems = Vec::new();
-
-    let for_all = |fault: &&Fault| {
-        fault.section.as_deref().is_none_or(|name| matches!(name, DEFAULT | "INCLUDES"))
-    };
-    let fatal = own.faults.iter().chain(jails.faults.iter().filter(for_all));
-    problems.extend(fatal.map(|fault| problem(fault, None, "nothing is used")));
-    if !jails.found() && problems.is_empty() {
-        let place = tree.root().display();
-        let what = format!("there is no `jail.conf` in `{place}`");
-        let remedy =
-            "name the directory that holds it with `--config`, as in `--config /etc/fail2ban`"
-                .to_owned();
-        problems.push(Problem { severity: Severity::Error, jail: None, place: None, what, remedy });
-    }
+    let mut problems = fatal(tree, &jails);
+    problems.extend(own.faults.iter().map(|fault| problem(fault, None, "nothing is used")));
     if !problems.is_empty() {
         return Err(problems);
     }
     problems.extend(fail2ban.faults.iter().map(|fault| problem(fault, None, "defaults are used")));
-    for fault in jails.faults.iter().filter(|fault| !for_all(fault)) {
+    for fault in jails.faults.iter().filter(|fault| !concerns_all(fault)) {
         problems.push(problem(fault, fault.section.as_deref(), "the jail does not run"));
     }
 
@@ -155,6 +149,26 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })
+}
+
+fn concerns_all(fault: &Fault) -> bool {
+    fault.section.as_deref().is_none_or(|name| matches!(name, DEFAULT | "INCLUDES"))
+}
+
+/// What is wrong in the jail files and concerns every jail.
+fn fatal(tree: &dyn Tree, jails: &Layers) -> Vec<Problem> {
+    let faults = jails.faults.iter().filter(|fault| concerns_all(fault));
+    let mut problems: Vec<Problem> =
+        faults.map(|fault| problem(fault, None, "nothing is used")).collect();
+    if !jails.found() && problems.is_empty() {
+        let place = tree.root().display();
+        let what = format!("there is no `jail.conf` in `{place}`");
+        let remedy =
+            "name the directory that holds it with `--config`, as in `--config /etc/fail2ban`"
+                .to_owned();
+        problems.push(Problem { severity: Severity::Error, jail: None, place: None, what, remedy });
+    }
+    problems
 }
 
 /// What a fault in the files means for an operator.

@@ -75,7 +75,7 @@ pub(super) fn meant(name: &str, names: &[&'static str]) -> Option<&'static str> 
     near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// Names used as `%(name)s` or `%(section/name)s` anywhere in the files.
+/// Names used as `%(name)s`, `%(section/name)s`, `<name>` or `<section/name>` anywhere in the files.
 pub(super) fn used(layers: &Layers) -> HashSet<String> {
     let mut used = HashSet::new();
     for section in layers.sections() {
@@ -83,6 +83,11 @@ pub(super) fn used(layers: &Layers) -> HashSet<String> {
             for part in text.as_str().split("%(").skip(1) {
                 let name = part.split_once(')').map_or(part, |(name, _)| name);
                 used.insert(name.rsplit('/').next().unwrap_or(name).to_lowercase());
+            }
+            for part in text.as_str().split('<').skip(1) {
+                if let Some((name, _)) = part.split_once(['>', ' ']) {
+                    used.insert(name.rsplit('/').next().unwrap_or(name).to_lowercase());
+                }
             }
         }
     }

@@ -1,13 +1,11 @@
 //! `name[param=value, …]`: filters, actions and backends with their parameters.
-use std::collections::BTreeMap;
-
-use super::text::Text;
+use super::{ordered::Options, text::Text};
 
 /// A name with its parameters, values trimmed and without quotes. Of a parameter given twice the last counts.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) name: String,
-    pub(super) params: BTreeMap<String, Text>,
+    pub(super) params: Options,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,15 +15,31 @@ pub(super) enum ParamError {
     #[error("`{call}` has no name before its brackets")]
     NoName { call: String },
     #[error("`{found}` in `{call}` is no parameter")]
-    NoParameter { call: String, found: String },
+    NoParameter { call: String, at: usize, found: String },
     #[error("`{found}` in `{call}` follows the value of `{param}` without a comma")]
-    NoComma { call: String, param: String, found: String },
+    NoComma { call: String, at: usize, param: String, found: String },
 }
 
 impl ParamError {
     /// What to do about it.
     pub(super) fn remedy(&self) -> &'static str {
         "write it as `name[param=value, other=\"value, with a comma\"]`"
+    }
+
+    /// The same in fail2ban's words.
+    pub(super) fn as_fail2ban(&self) -> String {
+        match self {
+            ParamError::NotClosed { .. } | ParamError::NoName { .. } => {
+                "unexpected option syntax".to_owned()
+            }
+            ParamError::NoParameter { at, found, .. } => {
+                format!("expected option, wrong syntax at {at}: {found}")
+            }
+            ParamError::NoComma { at, param, found, .. } => {
+                format!("unexpected syntax at {at} after option {param:?}: {found}")
+                    .replacen('"', "'", 2)
+            }
+        }
     }
 }
 
@@ -34,7 +48,7 @@ pub(super) fn read(text: &Text) -> Result<Call, ParamError> {
     let chars = text.as_str().trim();
     let call = || shortened(chars);
     let Some(bracket) = chars.find('[') else {
-        return Ok(Call { name: chars.to_owned(), params: BTreeMap::new() });
+        return Ok(Call { name: chars.to_owned(), params: Options::default() });
     };
     let name = chars[..bracket].trim().to_owned();
     if name.is_empty() {
@@ -45,23 +59,24 @@ pub(super) fn read(text: &Text) -> Result<Call, ParamError> {
     };
     // All ranges below are into `inner`; `shift` makes them ranges into `text`.
     let shift = text.len() - text.as_str().trim_start().len() + bracket + 1;
-    let mut params = BTreeMap::new();
+    let mut params = Options::default();
     let mut at = 0;
     while !inner[at..].trim().is_empty() {
         let rest = &inner[at..];
-        let key_end = rest.find('=').ok_or_else(|| no_parameter(call(), rest))?;
+        let key_end = rest.find('=').ok_or_else(|| no_parameter(call(), at, rest))?;
         let key = rest[..key_end].trim();
         let plain = key.split_once('?').map_or(key, |(key, _)| key);
         if plain.is_empty()
             || !plain.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
         {
-            return Err(no_parameter(call(), rest));
+            return Err(no_parameter(call(), at, rest));
         }
         at += key_end + 1;
         // `x?family=inet6=value`: the condition holds a `=` of its own.
         let mut key = key.to_owned();
         if key.contains('?') {
-            let condition_end = inner[at..].find('=').ok_or_else(|| no_parameter(call(), rest))?;
+            let condition_end =
+                inner[at..].find('=').ok_or_else(|| no_parameter(call(), at, rest))?;
             key = format!("{key}={}", inner[at..at + condition_end].trim());
             at += condition_end + 1;
         }
@@ -73,15 +88,15 @@ pub(super) fn read(text: &Text) -> Result<Call, ParamError> {
             Some(length) => at += length,
             None => {
                 let found = shortened(inner[at..].trim());
-                return Err(ParamError::NoComma { call: call(), param: key, found });
+                return Err(ParamError::NoComma { call: call(), at, param: key, found });
             }
         }
     }
     Ok(Call { name, params })
 }
 
-fn no_parameter(call: String, rest: &str) -> ParamError {
-    ParamError::NoParameter { call, found: shortened(rest.trim()) }
+fn no_parameter(call: String, at: usize, rest: &str) -> ParamError {
+    ParamError::NoParameter { call, at, found: shortened(rest.trim()) }
 }
 
 /// The value that begins at `at`, and where it ends with its quotes. A quote that is never closed belongs to it.
@@ -187,10 +202,10 @@ mod tests {
         check("a[x-y_z.w=1]", r#"a x-y_z.w="1""#);
         check("a[x==1]", r#"a x="=1""#);
         check("a[x=\" p \", y= z ]", r#"a x="p" y="z""#);
-        check("a[b?family=inet6=\"x y\", b=1]", r#"a b="1" b?family=inet6="x y""#);
+        check("a[b?family=inet6=\"x y\", b=1]", r#"a b?family=inet6="x y" b="1""#);
         check(
             "nftables[type=allports][port=\"0:65535\", chain=\"<known/chain>\"]",
-            r#"nftables chain="<known/chain>" port="0:65535" type="allports""#,
+            r#"nftables type="allports" port="0:65535" chain="<known/chain>""#,
         );
     }
 

@@ -100,6 +100,28 @@ pub enum BanTime {
     Seconds(u32),
 }
 
+/// How the bans of one who comes again grow (`bantime.increment`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Increment {
+    /// `bantime.factor`, above 0; the default is 1.
+    pub factor: f64,
+    /// `bantime.formula`: a Python expression over `ban.Time`, `ban.Count` and `banFactor`; not checked here.
+    /// `None` is fail2ban's default.
+    pub formula: Option<Located<String>>,
+    /// `bantime.multipliers`: one for each ban before, the last for all that follow; where there are any they
+    /// replace the formula.
+    pub multipliers: Vec<f64>,
+    /// `bantime.maxtime` in seconds, at least 0.
+    pub max_time: Option<f64>,
+    /// `bantime.rndtime`: up to so many seconds are added by chance.
+    pub random_time: f64,
+    /// `bantime.overalljails`: bans by other jails count as well.
+    pub over_all_jails: bool,
+}
+
+// All numbers are finite: none of them differs from itself.
+impl Eq for Increment {}
+
 /// What becomes of a host name found where an address was expected (`usedns`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseDns {
@@ -215,6 +237,8 @@ pub struct JailSettings {
     pub find_time: Duration,
     /// How long a ban lasts.
     pub ban_time: BanTime,
+    /// How it grows for those who come again; `None` where it does not.
+    pub increment: Option<Increment>,
     /// Matched lines kept for each address.
     pub max_matches: u32,
     /// Never counted.

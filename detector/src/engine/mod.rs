@@ -9,6 +9,7 @@ mod filter;
 mod jail;
 mod names;
 mod pattern;
+mod review;
 mod types;
 
 use std::{collections::HashMap, net::IpAddr};
@@ -20,7 +21,8 @@ pub use filter::{FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, Ma
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals, ban_end};
 use names::Names;
-pub use pattern::{PatternError, SyntaxFault};
+pub use pattern::{Engine as PatternEngine, PatternError, SyntaxFault};
+pub use review::{PatternReview, review_jail};
 pub use types::*;
 
 use crate::config::{Ignore, JailName, JailSettings};

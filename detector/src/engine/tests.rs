@@ -22,6 +22,7 @@ fn settings(name: &str) -> JailSettings {
         max_retry: 3,
         find_time: Duration::from_secs(600),
         ban_time: BanTime::Seconds(60),
+        increment: None,
         max_matches: 5,
         ignore: Vec::new(),
         ignore_self: true,

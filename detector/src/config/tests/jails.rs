@@ -192,3 +192,48 @@ fn what_cannot_be_answered_yet_never_bans_the_wrong_one() {
         "error /etc/x/jail.conf:3: jail `j`: `usedns = maybe` is none; `no` is used; write `yes`, `warn`, `no` or `raw`",
     );
 }
+
+#[test]
+fn growing_ban_times_are_read_and_checked() {
+    let options = "[j]\nenabled = true\nbantime.increment = yes\nbantime.factor = 3 / 2\nbantime.multipliers = 1 2 4\n\
+        bantime.maxtime = 5w\nbantime.rndtime = 10m\nbantime.overalljails = on\nbantime.formula = ban.Time * 2\n";
+    let increment = jail("j", [("jail.conf", options)]).increment.expect("an increment");
+    let formula = increment.formula.as_ref().map(|formula| formula.value.as_str());
+    assert_eq!((increment.factor, formula), (1.5, Some("ban.Time * 2")));
+    assert_eq!(increment.multipliers, [1.0, 2.0, 4.0]);
+    assert_eq!((increment.max_time, increment.random_time), (Some(3_024_000.0), 600.0));
+    assert!(increment.over_all_jails);
+    let off = "[j]\nenabled = true\nbantime.increment = no\nbantime.maxtime = nonsense\n";
+    assert_eq!(jail("j", [("jail.conf", off)]).increment, None);
+    for (option, what) in [
+        ("factor = two", "`bantime.factor = two` is no usable number"),
+        ("factor = 1m", "`bantime.factor = 1m` is no usable number"),
+        ("multipliers = 1, 2", "`bantime.multipliers = 1, 2` is no list of numbers"),
+        ("maxtime = soon", "`bantime.maxtime`: `soon` is no span of time"),
+        ("rndtime = -1", "`bantime.rndtime` is -1 seconds"),
+    ] {
+        let section = format!("[j]\nenabled = 1\nbantime.increment = 1\nbantime.{option}\n");
+        let told = problems([("jail.conf", section.as_str())]);
+        let expect = format!("error /etc/x/jail.conf:4: jail `j`: {what}: the jail does not run");
+        assert!(told.contains(&expect), "{told}");
+    }
+}
+
+#[test]
+fn a_word_that_neither_enables_nor_disables_is_told() {
+    let section = [("jail.conf", "[j]\nenabled = ture\n")];
+    assert!(problems(section).starts_with(
+        "warning /etc/x/jail.conf:2: jail `j`: `enabled = ture` means no: the jail is off; write `true` or `false`"
+    ));
+}
+
+#[test]
+fn a_filter_that_is_gone_names_what_took_its_place() {
+    let section = "[j]\nenabled = true\nfilter = sshd-ddos\n[k]\nenabled = true\n";
+    let files = [("jail.conf", section)];
+    assert!(problems(files).starts_with(
+        "error /etc/x/jail.conf:3: jail `j`: there is no filter `sshd-ddos`: the jail does not run; \
+        its work is done by `sshd[mode=ddos]` now: write `filter = sshd[mode=ddos]`"
+    ));
+    assert_eq!(load_with(files).expect("jail k").settings.jails.len(), 1);
+}

@@ -45,8 +45,10 @@ impl Tree for TextTree {
     }
 }
 
-/// A filter that any jail can use, and an action so that nobody is warned of its absence.
-const PLAIN: [(&str, &str); 2] = [
+/// A filter that any jail can use, an action so that nobody is warned of its absence, and some that send mail.
+const PLAIN: [(&str, &str); 4] = [
+    ("action.d/mail.conf", "[Definition]\nactionban = mail <ip>\n"),
+    ("action.d/sendmail-whois.conf", "[Definition]\nactionban = mail <ip>\n"),
     ("filter.d/plain.conf", "[Definition]\nfailregex = ^plain <HOST>$\n"),
     (
         "jail.d/00-default.conf",

@@ -21,6 +21,7 @@ use identify::{Fields, Identity, field};
 use jiff::tz::TimeZone;
 pub use session::MAX_SESSIONS;
 use session::{Merged, Sessions};
+pub(super) use tags::expand as expand_tags;
 use when::{Rules, When};
 
 use super::{

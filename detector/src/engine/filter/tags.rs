@@ -17,11 +17,12 @@ pub(super) const SKIPLINES: &str = "skiplines";
 
 /// `pattern` with its tags as groups; without `names`, `<HOST>` matches addresses only. Tags that are
 /// none of ours stay as they are.
-pub(super) fn expand(pattern: &str, names: bool) -> String {
+pub(in crate::engine) fn expand(pattern: &str, names: bool) -> String {
     let mut out = String::with_capacity(pattern.len() * 2);
     let mut open: Vec<&str> = Vec::new();
     let mut skipped = 0;
-    let mut rest = pattern;
+    let own_host = old_host(pattern);
+    let mut rest = own_host.as_deref().unwrap_or(pattern);
     while let Some(at) = rest.find('<') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
@@ -37,6 +38,16 @@ pub(super) fn expand(pattern: &str, names: bool) -> String {
     }
     out.push_str(rest);
     scope_flags(&out)
+}
+
+/// Before 0.10 a hand-written group `host` held the address, and guides still have it: it is a name or an address,
+/// where nothing else in the pattern says whom it is about.
+fn old_host(pattern: &str) -> Option<String> {
+    const HOST: &str = "(?P<host>";
+    let others =
+        ["<HOST>", "<ADDR>", "<IP", "<DNS>", "<SUBNET>", "<F-", "(?P<ip", "(?P<dns>", "(?P<fid>"];
+    let alone = pattern.contains(HOST) && !others.iter().any(|other| pattern.contains(other));
+    alone.then(|| pattern.replace(HOST, "(?P<dns>"))
 }
 
 fn replace<'p>(
@@ -140,6 +151,12 @@ mod tests {
             "a<SKIPLINES>b<SKIPLINES>",
             r"a\n(?P<skiplines0>(?:(?:.*\n)*?))b\n(?P<skiplines1>(?:(?:.*\n)*?))",
         );
+    }
+
+    #[test]
+    fn a_hand_written_host_counts_where_nothing_else_does() {
+        check(r"^(?:::f{4,6}:)?(?P<host>\S+)", r"^(?:::f{4,6}:)?(?P<dns>\S+)");
+        check("(?P<host>x)(?P<fid>y)", "(?P<host>x)(?P<fid>y)");
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn jail(patterns: &str) -> JailSettings {
         max_retry: 5,
         find_time: Duration::from_secs(600),
         ban_time: BanTime::Seconds(600),
+        increment: None,
         max_matches: 10,
         ignore: Vec::new(),
         ignore_self: true,

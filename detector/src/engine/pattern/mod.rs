@@ -10,12 +10,15 @@
 //! the rest match wins, a group remembers its last turn, one that took no part is `None`.
 mod parse;
 mod print;
+mod review;
 mod syntax;
 
 use std::{cell::OnceCell, ops::Range};
 
 pub(crate) use parse::{Options, parse};
 use print::{Dialect, print};
+pub use review::{Engine, Forgery};
+pub(crate) use review::review;
 pub(crate) use syntax::{Node, Syntax};
 
 /// Bytes that a compiled pattern may take: what stock filters need is below a tenth of it.

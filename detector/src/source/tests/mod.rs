@@ -92,6 +92,7 @@ fn jail(name: &str, source: SourceSettings) -> (JailSettings, Fake) {
         max_retry: 1,
         find_time: Duration::from_secs(600),
         ban_time: BanTime::Seconds(600),
+        increment: None,
         max_matches: 1,
         ignore: Vec::new(),
         ignore_self: false,

@@ -1,0 +1,52 @@
+//! `-d`: the configuration as the commands that `fail2ban-client -d` prints.
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::{Place, REFUSED, run::tree};
+use crate::config::{self, Value};
+
+/// The flags that print the configuration instead of doing anything.
+#[derive(Args, Clone, Debug)]
+pub struct DumpArgs {
+    /// Print the configuration as read: one command a line, in the form of `fail2ban-client -d`
+    #[arg(short = 'd', long = "dump")]
+    dump: bool,
+    /// The same, with every entry of a list on a line of its own
+    #[arg(long = "dump-pretty", visible_alias = "dp")]
+    pretty: bool,
+}
+
+impl DumpArgs {
+    pub(super) fn wanted(&self) -> bool {
+        self.dump || self.pretty
+    }
+}
+
+pub(super) fn run(place: &Place, args: &DumpArgs) -> anyhow::Result<ExitCode> {
+    let (commands, problems) = match config::stream(tree(place)?.tree.as_ref(), &existing) {
+        Ok(read) => read,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            println!("ERROR: The configuration stream failed because of the invalid syntax.");
+            return Ok(ExitCode::from(REFUSED));
+        }
+    };
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    let mut text = String::new();
+    for command in commands.into_iter().map(Value::List) {
+        text += &if args.pretty { command.pretty() } else { command.to_string() };
+        text.push('\n');
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Files that a `logpath` names now. What is no glob at all names nothing.
+fn existing(pattern: &str) -> Vec<PathBuf> {
+    glob::glob(pattern).map(|found| found.flatten().collect()).unwrap_or_default()
+}

@@ -1,0 +1,227 @@
+//! One jail's commands: its filter's, its own, its actions'.
+use std::path::PathBuf;
+
+use super::{
+    super::{
+        JailName,
+        filter::{FilterError, FilterFiles, OPTIONS as FILTER},
+        jail::{Jail, Reader, Refused, is_true},
+        journal, params, ports,
+        text::Text,
+    },
+    Command, Value, action, words,
+};
+
+/// What must be set before any regex.
+const FIRST: [&str; 3] = ["usedns", "prefregex", "maxlines"];
+
+/// A jail's other options, in the order in which they reach the server.
+const JAIL: [(&str, Kind); 17] = [
+    ("maxretry", Kind::Number),
+    ("maxmatches", Kind::Number),
+    ("findtime", Kind::Text),
+    ("bantime", Kind::Text),
+    ("bantime.increment", Kind::Truth),
+    ("bantime.factor", Kind::Text),
+    ("bantime.formula", Kind::Text),
+    ("bantime.multipliers", Kind::Text),
+    ("bantime.maxtime", Kind::Text),
+    ("bantime.rndtime", Kind::Text),
+    ("bantime.overalljails", Kind::Truth),
+    ("ignorecommand", Kind::Text),
+    ("ignoreself", Kind::Truth),
+    ("ignoreip", Kind::Words),
+    ("ignorecache", Kind::Text),
+    ("logtimezone", Kind::Text),
+    ("logencoding", Kind::Text),
+];
+
+enum Kind {
+    Text,
+    Number,
+    Truth,
+    Words,
+}
+
+/// The jail is left out; in fail2ban's words where it has some.
+pub(super) struct Skipped(pub(super) String);
+
+/// A jail being put into commands.
+pub(super) struct Writer<'w, 'r, 'a> {
+    pub(super) jail: &'w mut Jail<'r, 'a>,
+    pub(super) filter: Option<FilterFiles>,
+    pub(super) commands: Vec<Command>,
+}
+
+/// The commands of the jail that is named; `None` for one that is not enabled.
+pub(super) fn commands(
+    reader: &mut Reader<'_>,
+    name: &JailName,
+    paths: &dyn Fn(&str) -> Vec<PathBuf>,
+) -> Result<Option<Vec<Command>>, Skipped> {
+    reader.sound(name).map_err(|fault| Skipped(fault.to_string()))?;
+    let Some(mut jail) = reader.jail(name) else { return Ok(None) };
+    let mut writer = Writer { jail: &mut jail, filter: None, commands: Vec::new() };
+    if !writer.text("enabled")?.is_some_and(|text| is_true(text.as_str())) {
+        return Ok(None);
+    }
+    let backend = writer.text("backend")?.unwrap_or_else(|| Text::new("auto", None));
+    writer.command("add", backend.as_str().into());
+    writer.commands[0] = words(["add", name.as_str(), backend.as_str()]);
+    let journal = backend.as_str().starts_with("systemd");
+    writer.filter = writer.filter_files(if journal { "journal" } else { "file" })?;
+    writer.filter_commands()?;
+    writer.own_commands()?;
+    if !journal {
+        writer.log_paths(paths)?;
+    }
+    action::commands(&mut writer)?;
+    Ok(Some(writer.commands))
+}
+
+impl Writer<'_, '_, '_> {
+    /// `set JAIL option value`.
+    pub(super) fn command(&mut self, option: &str, value: Value) {
+        let jail = self.jail.name.as_str().into();
+        self.commands.push(vec!["set".into(), jail, option.into(), value]);
+    }
+
+    /// The jail's option, expanded.
+    pub(super) fn text(&mut self, option: &str) -> Result<Option<Text>, Skipped> {
+        let text = self.jail.text(option, self.filter.as_ref());
+        text.map_err(|Refused| self.skipped())
+    }
+
+    /// The reason told last.
+    pub(super) fn skipped(&self) -> Skipped {
+        Skipped(self.jail.last_told())
+    }
+
+    fn filter_files(&mut self, logtype: &str) -> Result<Option<FilterFiles>, Skipped> {
+        let text = self.text("filter")?.unwrap_or_default();
+        if text.as_str().trim().is_empty() {
+            return Ok(None);
+        }
+        let call = params::read(&text).map_err(|error| {
+            let (call, error) = (Value::from(text.as_str()), error.as_fail2ban());
+            Skipped(format!("Invalid filter definition {call}: {error}"))
+        })?;
+        FilterFiles::read(self.jail.tree(), call, logtype).map(Some).map_err(|error| match error {
+            FilterError::Missing { name } => {
+                Skipped(format!("Unable to read the filter {}", Value::from(name.as_str())))
+            }
+            other => Skipped(other.to_string()),
+        })
+    }
+
+    /// The filter's options, where the jail's do not take their place, after those of the jail that come first.
+    fn filter_commands(&mut self) -> Result<(), Skipped> {
+        for option in FIRST {
+            if let Some(text) = self.text(option)? {
+                self.filter_option(option, &text)?;
+            }
+        }
+        let Some(filter) = self.filter.take() else { return Ok(()) };
+        let definition = filter.definition();
+        let mut options: Vec<&str> = FILTER.to_vec();
+        options.retain(|option| {
+            definition.defines(option) && !definition.params.written().contains(option)
+        });
+        let more = definition.params.written().names().map(String::as_str);
+        for option in more.chain(definition.init_names()) {
+            if FILTER.contains(&option) && !options.contains(&option) {
+                options.push(option);
+            }
+        }
+        options.sort_by_key(|option| (*option != "usedns", !FIRST.contains(option)));
+        for option in options {
+            if self.jail.sets(option) && !definition.is_parameter(option) {
+                continue;
+            }
+            let text = filter.get(option).map_err(|error| {
+                self.jail.cannot_expand(option, error);
+                self.skipped()
+            })?;
+            if let Some(text) = text {
+                self.filter_option(option, &text)?;
+            }
+        }
+        self.filter = Some(filter);
+        Ok(())
+    }
+
+    /// The jail's own options.
+    fn own_commands(&mut self) -> Result<(), Skipped> {
+        for option in FILTER.into_iter().filter(|option| !FIRST.contains(option)) {
+            if let Some(text) = self.text(option)? {
+                self.filter_option(option, &text)?;
+            }
+        }
+        for (option, kind) in JAIL {
+            let Some(text) = self.text(option)? else { continue };
+            match kind {
+                Kind::Text => self.command(option, text.as_str().into()),
+                Kind::Number => self.command(option, Value::number(text.as_str())),
+                Kind::Truth => self.command(option, Value::Truth(is_true(text.as_str()))),
+                Kind::Words => {
+                    let jail = self.jail.name.clone();
+                    let mut command = words(["set", jail.as_str(), "addignoreip"]);
+                    command.extend(ports::words(text.as_str()).map(Value::from));
+                    self.commands.push(command);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn filter_option(&mut self, option: &str, text: &Text) -> Result<(), Skipped> {
+        match option {
+            "failregex" | "ignoreregex" => {
+                let lines: Vec<Value> =
+                    text.lines().iter().map(|line| line.value.as_str().into()).collect();
+                let add = format!("add{option}");
+                match <[Value; 1]>::try_from(lines) {
+                    Ok([line]) => self.command(&add, line),
+                    Err(lines) if lines.is_empty() => {}
+                    Err(lines) => {
+                        self.command(&add, Value::List(lines));
+                        if let Some([set, ..]) = self.commands.last_mut().map(Vec::as_mut_slice) {
+                            *set = "multi-set".into();
+                        }
+                    }
+                }
+            }
+            "maxlines" => match Value::number(text.as_str()) {
+                Value::Nothing => {}
+                number => self.command(option, number),
+            },
+            "journalmatch" => {
+                for line in text.lines() {
+                    let terms = journal::shell_words(&line.value)
+                        .map_err(|error| Skipped(error.to_string()))?;
+                    let jail = self.jail.name.clone();
+                    let mut command = words(["set", jail.as_str(), "addjournalmatch"]);
+                    command.extend(terms.iter().map(|term| Value::from(term.as_str())));
+                    self.commands.push(command);
+                }
+            }
+            _ => self.command(option, text.as_str().into()),
+        }
+        Ok(())
+    }
+
+    fn log_paths(&mut self, paths: &dyn Fn(&str) -> Vec<PathBuf>) -> Result<(), Skipped> {
+        let lines = self.text("logpath")?.map(|text| text.lines()).unwrap_or_default();
+        for line in lines {
+            let (path, end) = match line.value.rsplit_once(' ') {
+                Some((path, end)) => (path.trim_end(), end),
+                None => (line.value.as_str(), "head"),
+            };
+            for file in paths(path) {
+                let (jail, file) = (self.jail.name.clone(), file.display().to_string());
+                self.commands.push(words(["set", jail.as_str(), "addlogpath", &file, end]));
+            }
+        }
+        Ok(())
+    }
+}
