@@ -98,7 +98,8 @@ impl Home {
             return pieces.unix;
         }
         let today = self.today(now);
-        let year = pieces.year.unwrap_or(today.year());
+        // `0000-00-00` and its kin are what some programs write when they know no date.
+        let year = pieces.year.map_or(Some(today.year()), |year| (year > 0).then_some(year))?;
         let (date, no_day) = match (pieces.month, pieces.day) {
             (None, None) => match self.by_week_or_day(pieces, year)? {
                 Some(date) => (Ok(date), false),
