@@ -83,6 +83,7 @@ pub fn jail(filter: &str, params: &[(String, String)]) -> JailSettings {
 }
 
 /// Names of the filters in `filter.d`, those that others only include left out.
+#[allow(dead_code)]
 pub fn filters() -> Vec<String> {
     let folder = config().join("filter.d");
     let entries = fs::read_dir(&folder).expect("filter.d");

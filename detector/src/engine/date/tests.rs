@@ -22,7 +22,7 @@ fn detector(entries: &[&str]) -> Detector {
 fn read(detector: &mut Detector, line: &str) -> (String, String) {
     match detector.find(line, NOW) {
         None => ("none".to_owned(), line.to_owned()),
-        Some(Dated { cut, at }) => {
+        Some(Dated { cut, at, .. }) => {
             let when = at.map_or("undated".to_owned(), |at| {
                 let at = jiff::Timestamp::from_microsecond(at.micros()).expect("in range");
                 zone().to_datetime(at).to_string().replace('T', " ")
