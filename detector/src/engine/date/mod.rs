@@ -260,12 +260,7 @@ impl Detector {
         if !(before.fits(now_before) && behind.fits(now_behind)) {
             return (template.find(line), true);
         }
-        let slice = &line[start..end];
-        let found = template.find(slice).map(|found| Found {
-            whole: found.whole.start + start..found.whole.end + start,
-            cut: found.cut.start + start..found.cut.end + start,
-            pieces: found.pieces,
-        });
+        let found = template.find_from(&line[..end], start);
         (found, false)
     }
 

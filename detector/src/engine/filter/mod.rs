@@ -9,6 +9,7 @@
 mod buffer;
 mod error;
 mod identify;
+mod patterns;
 mod session;
 mod tags;
 mod when;
@@ -19,6 +20,7 @@ use buffer::Buffer;
 pub use error::FilterError;
 use identify::{Fields, Identity, field};
 use jiff::tz::TimeZone;
+pub use patterns::{PatternName, PatternState};
 pub use session::MAX_SESSIONS;
 use session::{Merged, Sessions};
 use when::{Rules, Said, When};
@@ -49,7 +51,7 @@ pub struct MatcherCounts {
     pub matched: u64,
     /// Lines that an ignoreregex spared.
     pub ignored: u64,
-    /// Searches stopped because a line made a pattern try too long.
+    /// Searches stopped because a line made a pattern try too long; [`Matcher::patterns`] says which.
     pub gave_up: u64,
     /// Matches whose address was none (`999.1.1.1`).
     pub not_an_address: u64,
