@@ -17,7 +17,10 @@ use std::{collections::HashMap, net::IpAddr};
 pub use bans::BanTable;
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode};
-pub use filter::{FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts};
+pub use filter::{
+    FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts, PatternName,
+    PatternState,
+};
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals, ban_end};
 use names::Names;

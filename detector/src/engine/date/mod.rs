@@ -51,6 +51,8 @@ pub(crate) struct Dated {
     pub(crate) cut: Range<usize>,
     /// When that was; `None` for a date that does not exist, or an empty one.
     pub(crate) at: Option<Timestamp>,
+    /// It is empty (`{NONE}`): lines of this log have no date, and none is missed.
+    pub(crate) is_empty: bool,
 }
 
 /// A jail's date templates and what it has learned about them.
@@ -68,38 +70,52 @@ pub(crate) struct Detector {
     first_unused: usize,
 }
 
-/// Where a date was found last, and what stood around it.
+/// Where a date was found last, in characters, and what stood around it.
 #[derive(Debug)]
 struct LastMatch {
     start: usize,
     end: usize,
-    /// The bytes before and behind the ends of the match: outside and inside.
     before: Border,
     behind: Border,
 }
 
-/// The bytes on both sides of a match's end, `None` beyond the line.
+/// The characters on both sides of a match's end, `None` beyond the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Border {
-    outside: Option<u8>,
-    inside: Option<u8>,
+    outside: Option<char>,
+    inside: Option<char>,
 }
 
 impl Border {
-    fn at(line: &[u8], start: usize, end: usize) -> (Border, Border) {
-        let byte = |at: Option<usize>| at.and_then(|at| line.get(at)).copied();
+    /// Around the bytes from `start` to `end`, both of which begin a character or end the line.
+    fn at(line: &str, start: usize, end: usize) -> (Border, Border) {
+        let before = |at: usize| line.get(..at).and_then(|text| text.chars().next_back());
+        let behind = |at: usize| line.get(at..).and_then(|text| text.chars().next());
         (
-            Border { outside: byte(start.checked_sub(1)), inside: byte(Some(start)) },
-            Border { outside: byte(Some(end)), inside: byte(end.checked_sub(1)) },
+            Border { outside: before(start), inside: behind(start) },
+            Border { outside: behind(end), inside: before(end) },
         )
     }
 
     /// Whether a match that ended here last may end here again.
     fn fits(self, now: Border) -> bool {
         self.outside == now.outside
-            || (self.inside == now.inside
-                && !self.inside.is_some_and(|b| b.is_ascii_alphanumeric()))
+            || (self.inside == now.inside && !self.inside.is_some_and(char::is_alphanumeric))
     }
+}
+
+/// How many characters stand before byte `at`: places are remembered so, for lines that differ before the
+/// date differ in bytes more often.
+fn column(line: &str, at: usize) -> usize {
+    if line.is_ascii() { at } else { line[..at].chars().count() }
+}
+
+/// The byte at which character `column` begins; the line's end for one beyond it by no more than one.
+fn byte_at(line: &str, column: usize) -> Option<usize> {
+    if line.is_ascii() {
+        return (column <= line.len()).then_some(column);
+    }
+    line.char_indices().map(|(at, _)| at).chain([line.len()]).nth(column)
 }
 
 impl Detector {
@@ -163,7 +179,7 @@ impl Detector {
 
     fn dated(&self, found: &Found, now: Timestamp) -> Dated {
         let at = found.pieces.as_ref().and_then(|pieces| self.home.resolve(pieces, now));
-        Dated { cut: found.cut.clone(), at }
+        Dated { cut: found.cut.clone(), at, is_empty: found.pieces.is_none() }
     }
 
     fn prepare(&mut self, now: Timestamp) {
@@ -199,8 +215,8 @@ impl Detector {
                 tried = Some(last);
             }
             if let Some(found) = found {
-                let same_place = found.whole.start == self.last_match.start
-                    && found.whole.end == self.last_match.end;
+                let same_place = column(line, found.whole.start) == self.last_match.start
+                    && column(line, found.whole.end) == self.last_match.end;
                 if template.anchored || self.templates.len() == 1 || same_place {
                     return Some((last, found));
                 }
@@ -218,7 +234,7 @@ impl Detector {
             let wins = nth + 1 == count
                 || template.anchored
                 || (start == 0 && template.hits > 0 && next_unused)
-                || (start <= template.distance && start <= self.last_match.start);
+                || column(line, start) <= template.distance.min(self.last_match.start);
             if wins {
                 return Some((nth, found));
             }
@@ -237,18 +253,14 @@ impl Detector {
         if template.anchored {
             return (template.find(line), true);
         }
-        let (now_before, now_behind) = Border::at(line.as_bytes(), start, end);
-        let slice = if before.fits(now_before) && behind.fits(now_behind) {
-            line.get(start..end)
-        } else {
-            None
+        let (Some(start), Some(end)) = (byte_at(line, start), byte_at(line, end)) else {
+            return (template.find(line), true);
         };
-        let Some(slice) = slice else { return (template.find(line), true) };
-        let found = template.find(slice).map(|found| Found {
-            whole: found.whole.start + start..found.whole.end + start,
-            cut: found.cut.start + start..found.cut.end + start,
-            pieces: found.pieces,
-        });
+        let (now_before, now_behind) = Border::at(line, start, end);
+        if !(before.fits(now_before) && behind.fits(now_behind)) {
+            return (template.find(line), true);
+        }
+        let found = template.find_from(&line[..end], start);
         (found, false)
     }
 
@@ -257,8 +269,9 @@ impl Detector {
         let template = &mut self.templates[nth];
         template.hits += 1;
         template.last_used = Some(now);
-        template.distance = start;
-        let (before, behind) = Border::at(line.as_bytes(), start, end);
+        template.distance = column(line, start);
+        let (before, behind) = Border::at(line, start, end);
+        let (start, end) = (column(line, start), column(line, end));
         self.last_match = LastMatch { start, end, before, behind };
         let place = if nth > 0 && self.last != Some(nth) { self.moved_up(nth, now) } else { nth };
         self.first_unused = self.first_unused.max(place + 1);

@@ -89,6 +89,12 @@ impl Home {
         date
     }
 
+    /// Seconds east of Greenwich here at `now`.
+    fn offset(&self, now: Timestamp) -> i32 {
+        let instant = jiff::Timestamp::from_second(now.seconds()).unwrap_or_default();
+        self.zone.to_offset(instant).seconds()
+    }
+
     /// When that was; `None` for a date that does not exist or a zone that nobody knows.
     ///
     /// A missing year is this one, or the last if that lies more than a day ahead; without month and
@@ -98,7 +104,8 @@ impl Home {
             return pieces.unix;
         }
         let today = self.today(now);
-        let year = pieces.year.unwrap_or(today.year());
+        // `0000-00-00` and its kin are what some programs write when they know no date.
+        let year = pieces.year.map_or(Some(today.year()), |year| (year > 0).then_some(year))?;
         let (date, no_day) = match (pieces.month, pieces.day) {
             (None, None) => match self.by_week_or_day(pieces, year)? {
                 Some(date) => (Ok(date), false),
@@ -113,10 +120,24 @@ impl Home {
         if no_day && at > now.seconds() {
             return self.instant(today.yesterday().ok()?, pieces).map(Timestamp::from_seconds);
         }
-        if pieces.year.is_none() && !no_day && at > now.seconds() + DAY {
+        if pieces.year.is_some() || no_day {
+            return Some(Timestamp::from_seconds(at));
+        }
+        let Some(Zone::Offset(_)) = pieces.zone else {
+            if at <= now.seconds() + DAY {
+                return Some(Timestamp::from_seconds(at));
+            }
             let last = Date::new(year - 1, date.month(), date.day()).ok()?;
             return self.instant(last, pieces).map(Timestamp::from_seconds);
+        };
+        // With a zone fail2ban compares Greenwich's clock with the one here, and last year's day is the
+        // written one at Greenwich's time. Within hours of a year's difference it is as good as any guess.
+        if at <= now.seconds() + DAY + i64::from(self.offset(now)) {
+            return Some(Timestamp::from_seconds(at));
         }
+        let there = TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(at).ok()?);
+        let last = Date::new(there.year() - 1, date.month(), date.day()).ok()?;
+        let at = TimeZone::UTC.to_timestamp(last.to_datetime(there.time())).ok()?.as_second();
         Some(Timestamp::from_seconds(at))
     }
 

@@ -152,18 +152,18 @@ impl Template {
         {
             return Some(found);
         }
-        self.find_slowly(line)
+        self.find_from(line, 0)
     }
 
-    /// The same without the reader by hand.
-    pub(super) fn find_slowly(&self, line: &str) -> Option<Found> {
+    /// The same without the reader by hand, for a date that begins at byte `from` or behind it.
+    pub(super) fn find_from(&self, line: &str, from: usize) -> Option<Found> {
         let (text, edges, compiled) = match &self.finder {
             Finder::Pattern { text, edges, compiled } => (text, edges, compiled),
-            Finder::Epoch { long } => return find_epoch(line, *long),
+            Finder::Epoch { long } => return find_epoch(line, from, *long),
         };
         let pattern = compiled.get_or_init(|| compile(text, *edges).ok().map(Box::new)).as_ref()?;
         let mut groups = Groups::default();
-        if pattern.search(&Subject::new(line), &mut groups) != Outcome::Matched {
+        if pattern.search(&Subject::new(line).starting_at(from), &mut groups) != Outcome::Matched {
             return None;
         }
         let whole = groups.get(0)?;
@@ -245,15 +245,17 @@ fn compile(text: &str, edges: Edges) -> Result<Pattern, crate::engine::PatternEr
 
 /// Unix time first in the line, behind a bracket that stands first, or as in
 /// `audit(1364481363.422:123)`.
-fn find_epoch(line: &str, long: bool) -> Option<Found> {
+fn find_epoch(line: &str, from: usize, long: bool) -> Option<Found> {
     let bytes = line.as_bytes();
     let first = usize::from(bytes.first() == Some(&b'['));
     let audits = memchr::memmem::find_iter(bytes, b"audit(");
     let audits = audits.filter(|&at| {
         !line[..at].chars().next_back().is_some_and(|c| c == '_' || c.is_alphanumeric())
     });
-    let mut places = std::iter::once(first).chain(audits.map(|at| at + b"audit(".len()));
-    let (from, to) = places.find_map(|from| Some((from, epoch_end(bytes, from, long)?)))?;
+    let places = std::iter::once(first).chain(audits.map(|at| at + b"audit(".len()));
+    let (from, to) = places
+        .filter(|place| *place >= from)
+        .find_map(|from| Some((from, epoch_end(bytes, from, long)?)))?;
     let pieces = Some(Pieces { unix: unix_time(&line[from..to]), ..Pieces::default() });
     Some(Found { whole: from..to, cut: from..to, pieces })
 }

@@ -9,6 +9,7 @@
 mod buffer;
 mod error;
 mod identify;
+mod patterns;
 mod session;
 mod tags;
 mod when;
@@ -19,14 +20,15 @@ use buffer::Buffer;
 pub use error::FilterError;
 use identify::{Fields, Identity, field};
 use jiff::tz::TimeZone;
+pub use patterns::{PatternName, PatternState};
 pub use session::MAX_SESSIONS;
 use session::{Merged, Sessions};
 pub(super) use tags::expand as expand_tags;
-use when::{Rules, When};
+use when::{Rules, Said, When};
 
 use super::{
     Finding, Timestamp,
-    date::Detector,
+    date::{Dated, Detector},
     pattern::{Groups, Outcome, Pattern, Subject},
 };
 use crate::config::{JailName, JailSettings, UseDns};
@@ -50,7 +52,7 @@ pub struct MatcherCounts {
     pub matched: u64,
     /// Lines that an ignoreregex spared.
     pub ignored: u64,
-    /// Searches stopped because a line made a pattern try too long.
+    /// Searches stopped because a line made a pattern try too long; [`Matcher::patterns`] says which.
     pub gave_up: u64,
     /// Matches whose address was none (`999.1.1.1`).
     pub not_an_address: u64,
@@ -236,14 +238,17 @@ impl Matcher {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        let (date, span) = match given {
-            Some(_) => (given, 0..0),
+        let (said, span) = match given {
+            Some(at) => (Said::At(at), 0..0),
             None => match self.dates.find(line, now) {
-                Some(dated) => (dated.at, dated.cut),
-                None => (None, 0..0),
+                Some(Dated { at: Some(at), cut, .. }) => (Said::At(at), cut),
+                Some(Dated { cut, is_empty: true, .. }) => (Said::Never, cut),
+                Some(_) if self.times.last_serves(now) => (Said::Nothing, 0..0),
+                Some(Dated { cut, .. }) => (Said::Nothing, cut),
+                None => (Said::Nothing, 0..0),
             },
         };
-        match self.times.time(date, self.find_time, now, caught_up) {
+        match self.times.time(said, self.find_time, now, caught_up) {
             When::TooOld => self.counts.too_old += 1,
             when => {
                 let text = &mut scratch.text;
@@ -300,9 +305,13 @@ impl Matcher {
         let mut fields = Fields::new();
         if let Some(prefix) = &self.prefix {
             collect(&prefix.fields, prefix_groups, text, &mut fields);
+            identify::merge_variants(&mut fields);
         }
-        collect(&rule.fields, groups, subject.text(), &mut fields);
-        identify::merge_variants(&mut fields);
+        let mut own = Fields::new();
+        collect(&rule.fields, groups, subject.text(), &mut own);
+        identify::merge_variants(&mut own);
+        fields.retain(|(name, _)| own.iter().all(|(known, _)| known != name));
+        fields.append(&mut own);
         let nth = rule.nth;
 
         let (lines, ignored) = match &mut self.buffer {

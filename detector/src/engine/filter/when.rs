@@ -26,6 +26,17 @@ impl When {
     }
 }
 
+/// What a line says about its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// This.
+    At(Timestamp),
+    /// Nothing, though it should.
+    Nothing,
+    /// Nothing, as all lines of this log (`{NONE}`).
+    Never,
+}
+
 /// The rules, with the date of the last line that had one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
@@ -33,28 +44,37 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// Whether lines without a date take that of the last line that had one.
+    ///
+    /// A date that does not exist (30 February) then stays in the line: fail2ban sees no date there.
+    pub(super) fn last_serves(&self, now: Timestamp) -> bool {
+        self.last.is_some_and(|last| last.plus(BELIEVED) > now)
+    }
+
     /// The time of a line with this date. `caught_up`: lines are read as they are written, so the
     /// present is a better guess than a date far from it; before that, the date is all there is.
     pub(super) fn time(
         &mut self,
-        date: Option<Timestamp>,
+        said: Said,
         find_time: Duration,
         now: Timestamp,
         caught_up: bool,
     ) -> When {
         let near = |at: Timestamp| at.plus(BELIEVED) >= now && at <= now.plus(BELIEVED);
-        match date {
-            Some(date) if caught_up => {
+        match said {
+            Said::At(date) if caught_up => {
                 let at = if near(date) { date } else { now };
                 self.last = Some(at);
                 When::At(at)
             }
-            Some(date) => {
+            Said::At(date) => {
                 self.last = Some(date);
                 When::as_logged(date, find_time, now)
             }
-            None => match self.last {
-                Some(last) if near(last) => When::At(last.min(now)),
+            Said::Never if self.last_serves(now) => When::At(self.last.unwrap_or(now).min(now)),
+            Said::Never => When::At(now),
+            Said::Nothing => match self.last {
+                Some(last) if self.last_serves(now) => When::At(last.min(now)),
                 _ if caught_up => When::Guessed(now),
                 // fail2ban believes the last date only near the present and drops a failure told in
                 // two lines, the second undated, when it reads it late; we would miss an attack.
@@ -77,9 +97,12 @@ mod tests {
         let mut rules = Rules::default();
         let mut when = When::Unknown;
         for date in dates {
-            let date = date.map(|date| Timestamp::from_seconds(NOW + date));
+            let said = match date {
+                Some(date) => Said::At(Timestamp::from_seconds(NOW + date)),
+                None => Said::Nothing,
+            };
             when =
-                rules.time(date, Duration::from_secs(600), Timestamp::from_seconds(NOW), caught_up);
+                rules.time(said, Duration::from_secs(600), Timestamp::from_seconds(NOW), caught_up);
         }
         let when = match when {
             When::At(at) => format!("{}", at.seconds() - NOW),
@@ -105,6 +128,16 @@ mod tests {
         check(false, &[Some(-600)], "-600");
         check(false, &[Some(-601)], "too old");
         check(false, &[Some(61)], "0");
+    }
+
+    #[test]
+    fn a_log_without_dates_is_of_now() {
+        let now = Timestamp::from_seconds(NOW);
+        let mut rules = Rules::default();
+        for caught_up in [false, true] {
+            let when = rules.time(Said::Never, Duration::from_secs(600), now, caught_up);
+            assert_eq!(when, When::At(now));
+        }
     }
 
     #[test]

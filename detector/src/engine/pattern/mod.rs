@@ -13,7 +13,10 @@ mod print;
 mod review;
 mod syntax;
 
-use std::{cell::OnceCell, ops::Range};
+use std::{
+    cell::{Cell, OnceCell},
+    ops::Range,
+};
 
 pub(crate) use parse::{Options, parse};
 use print::{Dialect, print};
@@ -148,6 +151,8 @@ pub enum SyntaxFault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'t> {
     text: &'t str,
+    /// No match begins before this byte, though patterns may look there.
+    from: usize,
     ascii: bool,
     /// Newlines elsewhere than at its end.
     many_lines: bool,
@@ -158,9 +163,15 @@ impl<'t> Subject<'t> {
         let body = text.strip_suffix('\n').unwrap_or(text);
         Subject {
             text,
+            from: 0,
             ascii: text.is_ascii(),
             many_lines: memchr::memchr(b'\n', body.as_bytes()).is_some(),
         }
+    }
+
+    /// The same, for matches that begin at byte `from` or behind it.
+    pub(crate) fn starting_at(self, from: usize) -> Subject<'t> {
+        Subject { from, ..self }
     }
 
     pub(crate) fn text(&self) -> &'t str {
@@ -205,6 +216,7 @@ pub(crate) struct Pattern {
     ascii: Option<regex::bytes::Regex>,
     unicode: OnceCell<Option<regex::Regex>>,
     fancy: OnceCell<Option<fancy_regex::Regex>>,
+    gave_up: Cell<u64>,
 }
 
 impl Pattern {
@@ -221,8 +233,14 @@ impl Pattern {
         let regular = !syntax.root.needs_backtracking();
         let beyond_ascii = syntax.root.beyond_ascii();
         let ascii = if beyond_ascii { None } else { Some(compile_ascii(&syntax.root, regular)?) };
-        let pattern =
-            Pattern { regular, ascii, unicode: OnceCell::new(), fancy: OnceCell::new(), syntax };
+        let pattern = Pattern {
+            regular,
+            ascii,
+            unicode: OnceCell::new(),
+            fancy: OnceCell::new(),
+            gave_up: Cell::new(0),
+            syntax,
+        };
         if !regular {
             let fancy = pattern.compile_fancy()?;
             return Ok(Pattern { fancy: OnceCell::from(Some(fancy)), ..pattern });
@@ -240,14 +258,26 @@ impl Pattern {
     }
 
     /// Runs on an engine whose time is linear in the text.
-    #[cfg(test)]
     pub(crate) fn is_regular(&self) -> bool {
         self.regular
     }
 
+    /// Searches that ended undecided.
+    pub(crate) fn gave_up(&self) -> u64 {
+        self.gave_up.get()
+    }
+
     /// Looks for the leftmost match.
     pub(crate) fn search(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
-        let text = subject.text;
+        let outcome = self.run(subject, groups);
+        if outcome == Outcome::GaveUp {
+            self.gave_up.set(self.gave_up.get() + 1);
+        }
+        outcome
+    }
+
+    fn run(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
+        let Subject { text, from, .. } = *subject;
         let count = self.syntax.groups;
         // Only an engine that looks ahead can tell the last newline from an earlier one.
         let last_newline = subject.many_lines && self.syntax.root.asks_for_the_end();
@@ -256,12 +286,12 @@ impl Pattern {
             && let Some(ascii) = &self.ascii
         {
             // Most lines match nothing, and to learn that needs neither groups nor another engine.
-            if !ascii.is_match(text.as_bytes()) {
+            if !ascii.is_match_at(text.as_bytes(), from) {
                 return Outcome::Absent;
             }
             if exact {
                 let mut spots = ascii.capture_locations();
-                if ascii.captures_read(&mut spots, text.as_bytes()).is_none() {
+                if ascii.captures_read_at(&mut spots, text.as_bytes(), from).is_none() {
                     return Outcome::Absent;
                 }
                 groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));
@@ -269,30 +299,30 @@ impl Pattern {
             }
         }
         if !exact {
-            return self.search_fancy(text, groups);
+            return self.search_fancy(text, from, groups);
         }
         let Some(unicode) = self.unicode.get_or_init(|| self.compile_unicode().ok()) else {
             return Outcome::GaveUp;
         };
-        if !unicode.is_match(text) {
+        if !unicode.is_match_at(text, from) {
             return Outcome::Absent;
         }
         let mut spots = unicode.capture_locations();
-        if unicode.captures_read(&mut spots, text).is_none() {
+        if unicode.captures_read_at(&mut spots, text, from).is_none() {
             return Outcome::Absent;
         }
         groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));
         Outcome::Matched
     }
 
-    fn search_fancy(&self, text: &str, groups: &mut Groups) -> Outcome {
+    fn search_fancy(&self, text: &str, from: usize, groups: &mut Groups) -> Outcome {
         if text.len() > BACKTRACK_TEXT {
             return Outcome::GaveUp;
         }
         let Some(fancy) = self.fancy.get_or_init(|| self.compile_fancy().ok()) else {
             return Outcome::GaveUp;
         };
-        match fancy.captures(text) {
+        match fancy.captures_from_pos(text, from) {
             Ok(Some(captures)) => {
                 groups.fill(self.syntax.groups, |number| {
                     captures.get(number).map(|found| found.range())

@@ -199,7 +199,7 @@ proptest! {
         let Ok(pattern) = Pattern::new(&pattern, false) else { return Ok(()) };
         let (mut groups, mut by_fancy) = (Groups::default(), Groups::default());
         let outcome = pattern.search(&Subject::new(&text), &mut groups);
-        prop_assert_eq!(outcome, pattern.search_fancy(&text, &mut by_fancy));
+        prop_assert_eq!(outcome, pattern.search_fancy(&text, 0, &mut by_fancy));
         if outcome == Outcome::Matched {
             prop_assert_eq!(groups.get(0), by_fancy.get(0));
         }

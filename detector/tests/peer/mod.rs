@@ -1,0 +1,121 @@
+//! Debian's fail2ban where it lies: unpacked aside by `cargo xtask test`, or installed. Read by tests, never copied.
+#![allow(dead_code, reason = "each test uses a part of it")]
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use fail2xdp::{
+    config::{self, JailSettings, ReadFault, Severity, Tree},
+    config_tree::DirTree,
+};
+
+/// fail2ban's configuration directory.
+pub fn config() -> PathBuf {
+    let aside = env::var_os("FAIL2XDP_FAIL2BAN_TREE").map(PathBuf::from);
+    let config = aside.unwrap_or_else(|| PathBuf::from("/etc/fail2ban"));
+    assert!(
+        config.join("jail.conf").is_file(),
+        "there is no fail2ban configuration in `{}`: run `cargo xtask test`, which unpacks one, or unpack it with \
+         `apt-get download fail2ban && dpkg -x fail2ban_*.deb DIR` and set FAIL2XDP_FAIL2BAN_TREE=DIR/etc/fail2ban",
+        config.display()
+    );
+    config
+}
+
+/// The tests that the same package brings: sample logs with expectations, filters made for them.
+pub fn tests() -> PathBuf {
+    let config = config();
+    let root = config.parent().and_then(Path::parent).expect("`etc/fail2ban` below some directory");
+    let tests = root.join("usr/lib/python3/dist-packages/fail2ban/tests");
+    assert!(
+        tests.join("files/logs").is_dir(),
+        "this package of fail2ban brings no `{}`: take Debian's 1.0.2-2",
+        tests.join("files/logs").display()
+    );
+    tests
+}
+
+/// fail2ban's filters, and one jail that uses one of them.
+struct OneJail {
+    filters: DirTree,
+    jail: String,
+    made_for_tests: PathBuf,
+}
+
+impl Tree for OneJail {
+    fn root(&self) -> &Path {
+        self.filters.root()
+    }
+
+    fn read(&self, file: &Path) -> Result<Option<Vec<u8>>, ReadFault> {
+        if file == self.root().join("jail.conf") {
+            return Ok(Some(self.jail.clone().into_bytes()));
+        }
+        if !file.starts_with(self.root().join("filter.d")) {
+            return Ok(None);
+        }
+        let name = file.file_name().expect("a file's path");
+        // Filters made for tests name the others' directory as it lies in the source tree.
+        let own = self.made_for_tests.join(name);
+        let stock = self.root().join("filter.d").join(name);
+        self.filters.read(if own.is_file() { &own } else { &stock })
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<String>, ReadFault> {
+        let filters = folder.starts_with(self.root().join("filter.d"));
+        if filters { self.filters.list(folder) } else { Ok(Vec::new()) }
+    }
+}
+
+/// A jail that has nothing but this filter with these parameters.
+pub fn jail(filter: &str, params: &[(String, String)]) -> JailSettings {
+    try_jail(filter, params).unwrap_or_else(|| panic!("filter `{filter}` lacks some of {params:?}"))
+}
+
+/// The same; `None` where the filter has no option for one of the parameters.
+pub fn try_jail(filter: &str, params: &[(String, String)]) -> Option<JailSettings> {
+    let made_for_tests = tests().join("config/filter.d");
+    let params: Vec<String> =
+        params.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let jail = format!(
+        "[sample]\nenabled = true\nbackend = polling\nlogpath = /dev/null\nfilter = {filter}[{}]\n",
+        params.join(", ")
+    );
+    let tree = OneJail { filters: DirTree::new(&config()), jail, made_for_tests };
+    let loaded = config::load(&tree).expect("a configuration");
+    let faults = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let faults: Vec<String> = faults.map(|problem| problem.what.clone()).collect();
+    if faults.iter().any(|what| what.contains("the filter has no option")) {
+        return None;
+    }
+    assert!(faults.is_empty(), "filter `{filter}` {params:?}: {faults:#?}");
+    loaded.settings.jails.into_iter().next()
+}
+
+/// fail2ban's release.
+pub fn version() -> String {
+    let file = tests().join("../version.py");
+    let text = fs::read_to_string(&file).expect("fail2ban's version");
+    let version = text.lines().find_map(|line| line.strip_prefix("version = "));
+    version.expect("a line with the version").trim_matches('"').to_owned()
+}
+
+/// Names of the filters in `filter.d`, those that others only include left out.
+pub fn filters() -> Vec<String> {
+    let folder = config().join("filter.d");
+    let entries = fs::read_dir(&folder).expect("filter.d");
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let path = entry.expect("an entry of filter.d").path();
+            let text = fs::read_to_string(&path).ok()?;
+            let name = path.file_name()?.to_str()?.strip_suffix(".conf")?.to_owned();
+            if name.ends_with("-common") {
+                return None;
+            }
+            text.lines().any(|line| line.starts_with("failregex")).then_some(name)
+        })
+        .collect();
+    names.sort();
+    names
+}
