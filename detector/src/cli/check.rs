@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(super) fn run(place: &Place) -> anyhow::Result<ExitCode> {
-    let (problems, jails) = match config::load(tree(place)?.tree.as_ref()) {
+    let (problems, jails) = match config::load(tree(place.config.as_deref())?.tree.as_ref()) {
         Ok(loaded) => {
             let mut problems = loaded.problems;
             for jail in &loaded.settings.jails {

@@ -15,8 +15,11 @@ use std::{collections::HashMap, net::IpAddr};
 
 pub use bans::BanTable;
 pub use counter::Limits;
-pub use date::{DateFault, UnknownCode};
-pub use filter::{FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts};
+pub use date::{DateFault, UnknownCode, date_in_words};
+pub use filter::{
+    FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
+    MatcherCounts, NearMiss, NearMisses, expand_tags,
+};
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals, ban_end};
 use names::Names;

@@ -9,6 +9,8 @@
 mod buffer;
 mod error;
 mod identify;
+mod inspect;
+mod nearest;
 mod session;
 mod tags;
 mod when;
@@ -17,6 +19,8 @@ use std::time::Duration;
 
 use buffer::Buffer;
 pub use error::FilterError;
+pub use inspect::{Hit, HitOutcome, Inspection, expand_tags};
+pub use nearest::{NearMiss, NearMisses};
 use identify::{Fields, Identity, field};
 use jiff::tz::TimeZone;
 pub use session::MAX_SESSIONS;
@@ -359,7 +363,7 @@ impl Matcher {
             let identified =
                 |fields: &Fields| identify::identify(fields, use_dns) != Identity::Missing;
             match self.sessions.merge(fields, &lines, self.max_matches, identified, now) {
-                Merged::NoFailure => return None,
+                Merged::NoFailure { .. } => return None,
                 Merged::Failure { fields: merged, lines: all } => {
                     fields = merged;
                     lines = all;

@@ -2,6 +2,7 @@
 //!
 //! The library is given the matches of all jails at once; what it yields is shared out by the fields of each entry.
 mod matches;
+mod past;
 mod place;
 mod render;
 
@@ -16,6 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use systemd::Journal;
 
+pub use self::past::{PastEntry, PastJournal};
 pub(crate) use self::place::Place;
 use self::{matches::Matches, render::Entry};
 use super::{
