@@ -143,7 +143,7 @@ impl Chosen {
                 let _ = writeln!(text, "Use {:>16} : {matches}", "journal match");
             }
             Log::Lines(lines) if lines.lines().count() > 1 => {
-                row("multi line", &format!("{} line(s)", lines.lines().count()));
+                let _ = writeln!(text, "Use      multi line : {} line(s)", lines.lines().count());
                 for (nth, line) in lines.lines().enumerate() {
                     let _ = writeln!(text, "|  {}: {}", nth + 1, shown(line));
                 }

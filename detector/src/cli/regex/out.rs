@@ -155,7 +155,7 @@ fn known(tag: &str, failure: &Failure, now: Timestamp) -> Option<String> {
         && name.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-'))
     {
         let name = match name {
-            "ID" => return Some(failure.who.to_string()),
+            "ID" => "fid".to_owned(),
             "PORT" => "fport".to_owned(),
             name => name.to_ascii_lowercase(),
         };

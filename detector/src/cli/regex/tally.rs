@@ -189,7 +189,8 @@ impl Tally {
             }
             self.recent.push_back((line.to_owned(), !spared && !matched));
         }
-        if spared && !matched {
+        // As fail2ban-regex has it: what one regex ignores another does not make a failure.
+        if spared {
             self.ignored.push(|| line.to_owned());
             Some(Vec::new())
         } else if matched {
