@@ -160,7 +160,7 @@ fn usable(sample: &Path) -> (PathBuf, String) {
 /// What is the same whenever it is printed: lines without a date have the time of now, and Python writes a time with a
 /// zone as a whole number.
 fn timeless(said: &str) -> String {
-    let now = fail2xdp_tests::now() as f64;
+    let now = fail2xdp_tests::now();
     let word = |word: &str| match word.parse::<f64>() {
         Ok(time) if (time - now).abs() < 3600.0 => "now".to_owned(),
         Ok(time) if time > 1e9 => format!("{time}"),
