@@ -12,6 +12,8 @@ pub mod config; // text becomes checked settings and a list of problems; opens n
 
 pub mod config_tree; // the texts it is made from: a directory, or the tree inside the binary
 
+pub mod replay; // past logs through the same engine, in their own time
+
 pub mod control; // the socket: requests in, answers out
 
 mod app; // wiring: the only file that knows every room

@@ -21,7 +21,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn run(place: &Place, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut reviews = Vec::new();
-    let (problems, jails) = match config::load(tree(place)?.tree.as_ref()) {
+    let (problems, jails) = match config::load(tree(place.config.as_deref())?.tree.as_ref()) {
         Ok(loaded) => {
             let mut problems = loaded.problems;
             let (mut doubts, mut of_patterns) = (Vec::new(), Vec::new());

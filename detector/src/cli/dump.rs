@@ -24,7 +24,7 @@ impl DumpArgs {
 }
 
 pub(super) fn run(place: &Place, args: &DumpArgs) -> anyhow::Result<ExitCode> {
-    let (commands, problems) = match config::stream(tree(place)?.tree.as_ref(), &existing) {
+    let (commands, problems) = match config::stream(tree(place.config.as_deref())?.tree.as_ref(), &existing) {
         Ok(read) => read,
         Err(problems) => {
             for problem in problems {

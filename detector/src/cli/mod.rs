@@ -6,6 +6,9 @@ mod deep;
 mod detach;
 mod dump;
 mod log;
+mod overlay;
+mod regex;
+mod replay;
 mod run;
 mod status;
 
@@ -70,6 +73,11 @@ enum Verb {
     Run(run::RunArgs),
     /// Read the configuration and report every problem with file, line and remedy; exit 1 if any is an error
     Check(check::CheckArgs),
+    /// Test a filter: what it finds in a log or a line, and how far its regexes got in lines they missed
+    #[command(disable_version_flag = true)]
+    Regex(regex::RegexArgs),
+    /// Run past logs through the jails: who would have been banned, and when, in the time of the logs
+    Replay(replay::ReplayArgs),
     /// Show all jails, or one
     Status {
         /// The jail
@@ -111,6 +119,10 @@ const REFUSED: u8 = 255;
 
 /// Carries the command line out.
 pub fn main() -> ExitCode {
+    let called = std::env::args_os().next().unwrap_or_default();
+    if std::path::Path::new(&called).file_name().is_some_and(|name| name == "fail2ban-regex") {
+        return regex::as_fail2ban_regex();
+    }
     let cli = Cli::parse();
     let json = cli.place.json;
     let verb = match cli.verb {
@@ -126,6 +138,8 @@ pub fn main() -> ExitCode {
     let result = match verb {
         Verb::Run(args) => run::run(&cli.place, &args),
         Verb::Check(args) => check::run(&cli.place, &args),
+        Verb::Regex(args) => Ok(regex::verb(&cli.place, &args)),
+        Verb::Replay(args) => replay::run(&cli.place, &args),
         Verb::Status { jail } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),

@@ -50,10 +50,10 @@ pub(super) struct Chosen {
 }
 
 /// `--config`, else `/etc/fail2xdp` where it exists, else the tree inside the binary.
-pub(super) fn tree(place: &Place) -> anyhow::Result<Chosen> {
-    let dir = match &place.config {
+pub(super) fn tree(config: Option<&Path>) -> anyhow::Result<Chosen> {
+    let dir = match config {
         Some(dir) if !dir.is_dir() => bail!("--config `{}` is no directory", dir.display()),
-        Some(dir) => Some(dir.clone()),
+        Some(dir) => Some(dir.to_path_buf()),
         None => Some(PathBuf::from(OWN_TREE)).filter(|dir| dir.is_dir()),
     };
     if let Some(dir) = dir {
@@ -70,7 +70,7 @@ pub(super) fn tree(place: &Place) -> anyhow::Result<Chosen> {
 }
 
 pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let chosen = tree(place)?;
+    let chosen = tree(place.config.as_deref())?;
     let loaded = match config::load(chosen.tree.as_ref()) {
         Ok(loaded) => loaded,
         Err(problems) => {

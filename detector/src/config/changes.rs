@@ -1,9 +1,9 @@
 //! What differs between two configurations, in an operator's words.
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use super::{
-    BanTime, EnforceSettings, FilterSettings, Ignore, JailSettings, JournalSettings, Located,
-    LogPath, Settings, SourceSettings,
+    BanTime, EnforceSettings, FilterSettings, Ignore, Increment, JailSettings, JournalSettings,
+    Located, LogPath, Settings, SourceSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -62,6 +62,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         max_retry,
         find_time,
         ban_time,
+        increment,
         max_matches,
         ignore,
         ignore_self,
@@ -72,6 +73,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ("maxretry", vec![max_retry.to_string()]),
         ("findtime", vec![seconds(*find_time)]),
         ("bantime", vec![ban_time_of(*ban_time)]),
+        ("bantime.increment", increment.iter().map(incremented).collect()),
         ("maxmatches", vec![max_matches.to_string()]),
         ("ignoreip", ignore.iter().map(ignored).collect()),
         ("ignoreself", vec![ignore_self.to_string()]),
@@ -169,6 +171,30 @@ fn ban_time_of(ban_time: BanTime) -> String {
         BanTime::Permanent => "-1".into(),
         BanTime::Seconds(seconds) => format!("{seconds}s"),
     }
+}
+
+/// Every word of it, so that any change shows.
+fn incremented(increment: &Increment) -> String {
+    let Increment { factor, formula, multipliers, max_time, random_time, over_all_jails } =
+        increment;
+    let mut text = format!("factor {factor}");
+    if let Some(formula) = formula {
+        let _ = write!(text, ", formula {}", formula.value);
+    }
+    if !multipliers.is_empty() {
+        let all: Vec<String> = multipliers.iter().map(f64::to_string).collect();
+        let _ = write!(text, ", multipliers {}", all.join(" "));
+    }
+    if let Some(most) = max_time {
+        let _ = write!(text, ", maxtime {most}s");
+    }
+    if *random_time > 0.0 {
+        let _ = write!(text, ", rndtime {random_time}s");
+    }
+    if *over_all_jails {
+        text += ", overalljails";
+    }
+    text
 }
 
 fn seconds(time: Duration) -> String {

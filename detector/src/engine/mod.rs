@@ -16,10 +16,10 @@ use std::{collections::HashMap, net::IpAddr};
 
 pub use bans::BanTable;
 pub use counter::Limits;
-pub use date::{DateFault, UnknownCode};
+pub use date::{DateFault, UnknownCode, date_in_words};
 pub use filter::{
-    FilterError, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher, MatcherCounts, PatternName,
-    PatternState,
+    FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
+    MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, expand_tags,
 };
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals, ban_end};

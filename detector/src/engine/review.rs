@@ -3,7 +3,7 @@ use super::{
     filter::expand_tags,
     pattern::{Engine, Forgery, Groups, Outcome, Pattern, Subject, review},
 };
-use crate::config::{JailSettings, Place, Problem, Severity, UseDns};
+use crate::config::{JailSettings, Place, Problem, Severity};
 
 /// One pattern of a jail that compiles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,6 @@ pub struct PatternReview {
 /// Looks at every pattern of the jail: which engine runs it, and what about it is doubtful.
 pub fn review_jail(jail: &JailSettings) -> (Vec<PatternReview>, Vec<Problem>) {
     let filter = &jail.filter;
-    let names = filter.use_dns != UseDns::No;
     let mut reviews = Vec::new();
     let mut doubts = Vec::new();
     let prefix_names = filter.prefregex.iter().any(|regex| !regex.value.contains("<F-CONTENT>"));
@@ -32,7 +31,7 @@ pub fn review_jail(jail: &JailSettings) -> (Vec<PatternReview>, Vec<Problem>) {
         .chain(filter.ignoreregex.iter().enumerate().map(|it| ("ignoreregex", it)));
     for (option, (nth, regex)) in patterns {
         let lines = option == "failregex" && filter.max_lines > 1;
-        let expanded = expand_tags(&regex.value, names);
+        let expanded = expand_tags(&regex.value, filter.use_dns);
         let Some((engine, forgery)) = review(&expanded, lines) else { continue };
         let (place, text) = (regex.place.clone(), regex.value.clone());
         reviews.push(PatternReview { option, nth, place, text, engine });

@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
 pub use board::{JournalCounts, JournalProgress, JournalStatus, SourceStatus};
-pub use files::{FilePosition, FilePositions, FileState, Mark, Rotation, Spot};
+pub use files::{FilePosition, FilePositions, FileState, Mark, PastFile, Rotation, Spot};
 pub use jail::LineMatcher;
-pub use journal::{JournalPosition, JournalSpot, JournalState};
+pub use journal::{JournalPosition, JournalSpot, JournalState, PastEntry, PastJournal};
 
 use self::{
     board::Board,

@@ -9,6 +9,7 @@ mod codes;
 mod hot;
 mod list;
 mod resolve;
+mod shown;
 mod template;
 mod zones;
 
@@ -17,6 +18,7 @@ use std::ops::Range;
 pub use codes::UnknownCode;
 use jiff::tz::TimeZone;
 use resolve::Home;
+pub use shown::in_words as date_in_words;
 use template::{Found, Template};
 
 use crate::engine::{PatternError, Timestamp};

@@ -9,6 +9,8 @@
 mod buffer;
 mod error;
 mod identify;
+mod inspect;
+mod nearest;
 mod patterns;
 mod session;
 mod tags;
@@ -18,12 +20,13 @@ use std::time::Duration;
 
 use buffer::Buffer;
 pub use error::FilterError;
+pub use inspect::{Hit, HitOutcome, Inspection, expand_tags};
+pub use nearest::{NearMiss, NearMisses};
 use identify::{Fields, Identity, field};
 use jiff::tz::TimeZone;
 pub use patterns::{PatternName, PatternState};
 pub use session::MAX_SESSIONS;
 use session::{Merged, Sessions};
-pub(super) use tags::expand as expand_tags;
 use when::{Rules, Said, When};
 
 use super::{
@@ -369,7 +372,7 @@ impl Matcher {
             let identified =
                 |fields: &Fields| identify::identify(fields, use_dns) != Identity::Missing;
             match self.sessions.merge(fields, &lines, self.max_matches, identified, now) {
-                Merged::NoFailure => return None,
+                Merged::NoFailure { .. } => return None,
                 Merged::Failure { fields: merged, lines: all } => {
                     fields = merged;
                     lines = all;

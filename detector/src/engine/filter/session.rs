@@ -98,8 +98,11 @@ impl Session {
 /// What a line did to its session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Merged {
-    /// Nothing to report.
-    NoFailure,
+    /// Nothing to report: with `pending`, until a line tells whom it is about.
+    NoFailure {
+        /// A failure of somebody unknown.
+        pending: bool,
+    },
     /// A failure with the session's fields and lines; without an address in them it is pending.
     Failure { fields: Fields, lines: Vec<Box<str>> },
 }
@@ -169,10 +172,10 @@ impl Sessions {
         }
 
         let merged = if session.nofail {
-            Merged::NoFailure
+            Merged::NoFailure { pending: false }
         } else if !identified(&session.fields) {
             session.pending = true;
-            Merged::NoFailure
+            Merged::NoFailure { pending: true }
         } else {
             session.failed = true;
             let mut fields = session.fields.clone();

@@ -5,6 +5,7 @@ mod decode;
 mod follow;
 mod frame;
 mod look;
+mod past;
 mod pattern;
 mod position;
 mod start;
@@ -16,6 +17,7 @@ use std::{borrow::Cow, io, ops::ControlFlow, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use decode::Codec;
+pub use past::PastFile;
 pub(crate) use pattern::Pattern;
 pub use position::{FilePosition, FilePositions, Mark, Spot};
 pub(crate) use tail::FileId;

@@ -5,6 +5,7 @@
 mod header;
 mod look;
 mod matches;
+mod past;
 mod place;
 mod render;
 mod stream;
@@ -17,6 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::past::{PastEntry, PastJournal};
 pub(crate) use self::place::Place;
 pub use self::stream::Spot as JournalSpot;
 use self::{

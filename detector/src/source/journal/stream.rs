@@ -349,7 +349,7 @@ impl Stream {
 type Opened = (Journal, Vec<Part>, Vec<Refused>);
 
 /// Opens files by the descriptors we hold, so that none is another one by now.
-fn open_parts(parts: Vec<Part>) -> Result<Opened, Vec<Refused>> {
+pub(super) fn open_parts(parts: Vec<Part>) -> Result<Opened, Vec<Refused>> {
     let path = |part: &Part| format!("/proc/self/fd/{}", part.file.as_raw_fd());
     let open = |parts: &[Part]| OpenFilesOptions::default().open_files(parts.iter().map(path));
     if let Ok(journal) = open(&parts) {

@@ -1,0 +1,223 @@
+//! Past logs through the same engine, in their own time: who would have been banned, and when.
+//!
+//! The clock is the log's: it stands where the newest line so far was written, and what the daemon
+//! would have done between two lines, lifting bans above all, happens between them. A line is taken as
+//! the daemon takes one just written. So the decisions are the daemon's, as far as the log tells: it
+//! does not tell when lines without a date were written, nor, in local time, which of the two hours is
+//! meant that autumn has twice.
+//!
+//! The room reads no file, socket or clock; it asks its caller for the addresses of names.
+use std::{collections::HashMap, net::IpAddr};
+
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+
+use crate::{
+    config::{JailName, JailSettings},
+    engine::{
+        Ban, Effect, Engine, Event, FailureId, FilterError, Finding, Limits, Matcher, SparedBy,
+        Timestamp,
+    },
+};
+
+/// How far ahead of the present a date may lie and still move the clock.
+const AHEAD: std::time::Duration = std::time::Duration::from_secs(60);
+/// Turns of the engine between two lines; it needs one for each 64 bans that lapse.
+const MOST_TURNS: usize = 1 << 20;
+
+/// Something that would have happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A filter found a failure.
+    Finding {
+        /// It.
+        finding: Finding,
+        /// How often its address had failed by then; `None` where it was not counted.
+        attempts: Option<u32>,
+        /// Why it was not counted.
+        spared: Option<SparedBy>,
+    },
+    /// A ban, or with `prolonged` a later end of one that held.
+    Ban {
+        /// It.
+        ban: Ban,
+        /// The failure that led to it.
+        at: Timestamp,
+        /// A ban that held moved to a later end.
+        prolonged: bool,
+        /// The failregex of its last failure, from 0.
+        rule: usize,
+    },
+    /// A ban ended.
+    Unban {
+        /// It.
+        ban: Ban,
+        /// The failregex of its last failure, from 0.
+        rule: usize,
+    },
+}
+
+/// Past logs on their way through the engine.
+pub struct Replay {
+    engine: Engine,
+    matchers: Vec<Matcher>,
+    now: Option<Timestamp>,
+    present: Timestamp,
+    rules: HashMap<(JailName, IpNet), usize>,
+    findings: Vec<Finding>,
+}
+
+/// Looks a name up.
+pub type Resolve<'r> = &'r mut dyn FnMut(&str) -> Vec<IpAddr>;
+
+impl Replay {
+    /// For these jails; `present` is the time of now, after which nothing was written. Tells which
+    /// patterns cannot be used.
+    pub fn new(
+        jails: &[JailSettings],
+        present: Timestamp,
+    ) -> (Replay, Vec<(JailName, FilterError)>) {
+        let mut faults = Vec::new();
+        let mut matchers = Vec::new();
+        for jail in jails {
+            let (matcher, errors) = Matcher::new(jail, TimeZone::system());
+            faults.extend(errors.into_iter().map(|error| (jail.name.clone(), error)));
+            matchers.push(matcher);
+        }
+        let engine = Engine::new(jails, Limits::default());
+        let (rules, findings) = (HashMap::new(), Vec::new());
+        (Replay { engine, matchers, now: None, present, rules, findings }, faults)
+    }
+
+    /// Whom no jail counts: this machine's own addresses, and what is never banned.
+    pub fn spare(&mut self, own: Vec<IpAddr>, allowed: Vec<IpNet>, resolve: Resolve<'_>) {
+        self.engine.handle(Event::OwnAddresses(own), self.present);
+        self.engine.handle(Event::AllowList(allowed), self.present);
+        for name in self.engine.names_to_resolve() {
+            let addresses = resolve(&name);
+            self.engine.handle(Event::Resolved { name, addresses }, self.present);
+        }
+    }
+
+    /// The time written in a line, by the first of the jails that finds one.
+    pub fn time_of(&mut self, line: &str) -> Option<Timestamp> {
+        let present = self.present;
+        self.matchers.iter_mut().find_map(|matcher| matcher.time_of(line, present))
+    }
+
+    /// Takes in a line written at `at`, or right behind the last one; `given` says that the journal
+    /// has told its time, so that none is looked for in it. `jails` are those that read it, by number.
+    pub fn line(
+        &mut self,
+        line: &str,
+        at: Option<Timestamp>,
+        given: bool,
+        jails: impl Iterator<Item = usize>,
+        resolve: Resolve<'_>,
+        out: &mut Vec<Happening>,
+    ) {
+        // A date from the future is a mistake of whoever wrote it; the clock does not follow.
+        let at = at.filter(|at| *at <= self.present.plus(AHEAD));
+        let now = self.now.into_iter().chain(at).max().unwrap_or(self.present);
+        self.now = Some(now);
+        self.wake(now, resolve, out);
+        for jail in jails {
+            let mut findings = std::mem::take(&mut self.findings);
+            let written = at.filter(|_| given);
+            self.matchers[jail].line(line, written, now, true, &mut findings);
+            for finding in findings.drain(..) {
+                self.found(finding, now, resolve, out);
+            }
+            self.findings = findings;
+        }
+    }
+
+    /// Lets time pass up to the present, so that bans end which have ended by now.
+    pub fn end(&mut self, resolve: Resolve<'_>, out: &mut Vec<Happening>) {
+        self.wake(self.present, resolve, out);
+    }
+
+    /// The engine as it stands.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What a jail's filter has seen.
+    pub fn matcher(&self, jail: usize) -> &Matcher {
+        &self.matchers[jail]
+    }
+
+    /// Where the clock stands; `None` before the first line.
+    pub fn now(&self) -> Option<Timestamp> {
+        self.now
+    }
+
+    fn found(
+        &mut self,
+        finding: Finding,
+        now: Timestamp,
+        resolve: Resolve<'_>,
+        out: &mut Vec<Happening>,
+    ) {
+        let effects = self.engine.handle(Event::Finding(finding.clone()), now);
+        self.follow(effects, Some(&finding), now, resolve, out);
+    }
+
+    fn wake(&mut self, now: Timestamp, resolve: Resolve<'_>, out: &mut Vec<Happening>) {
+        for _ in 0..MOST_TURNS {
+            let Some(due) = self.engine.next_wake().filter(|due| *due <= now) else { return };
+            let effects = self.engine.handle(Event::Wake, due);
+            // An end has passed only once its moment is over.
+            let idle = effects.is_empty() && self.engine.next_wake() == Some(due);
+            self.follow(effects, None, due, resolve, out);
+            if idle {
+                let effects = self.engine.handle(Event::Wake, now);
+                self.follow(effects, None, now, resolve, out);
+                if self.engine.next_wake() == Some(due) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn follow(
+        &mut self,
+        effects: Vec<Effect>,
+        finding: Option<&Finding>,
+        now: Timestamp,
+        resolve: Resolve<'_>,
+        out: &mut Vec<Happening>,
+    ) {
+        let rule = finding.map_or(0, |finding| finding.rule);
+        let told = |who: FailureId, attempts, spared| {
+            let finding = Finding { who, ..finding?.clone() };
+            Some(Happening::Finding { finding, attempts, spared })
+        };
+        for effect in effects {
+            match effect {
+                Effect::Found { who, attempts, .. } => out.extend(told(who, Some(attempts), None)),
+                Effect::Spared { who, by, .. } => out.extend(told(who, None, Some(by))),
+                Effect::Ban { ban, prolonged } => {
+                    self.rules.insert((ban.jail.clone(), ban.prefix), rule);
+                    let newest = finding.map_or(ban.since, |finding| finding.at);
+                    let at = if prolonged { newest } else { ban.since };
+                    out.push(Happening::Ban { ban, at, prolonged, rule });
+                }
+                Effect::Unban { ban, .. } => {
+                    let key = (ban.jail.clone(), ban.prefix);
+                    let rule = self.rules.remove(&key).unwrap_or(0);
+                    out.push(Happening::Unban { ban, rule });
+                }
+                Effect::Resolve { name } => {
+                    let addresses = resolve(&name);
+                    let effects = self.engine.handle(Event::Resolved { name, addresses }, now);
+                    self.follow(effects, finding, now, resolve, out);
+                }
+                Effect::AlreadyBanned { .. } | Effect::NoAddress { .. } | Effect::Forgot { .. } => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
