@@ -1,10 +1,17 @@
 //! Promise: the same where sshd's messages exist only in a journal, told by their unit.
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, LogTo, Login, Net, SERVER, Site, Sshd,
     attack::{Cast, is_stopped_and_ends},
-    guess, reaches, unit, until,
+    guess, now, reaches, tool, unit, until,
 };
 
 /// What the journal knows of a service's messages.
@@ -76,4 +83,43 @@ fn guesses_made_before_the_daemon_starts_count() {
     let _daemon = site.start();
     let ban = site.wait_banned(&unit(ATTACKER.v6));
     assert_eq!(ban["failures"], 3, "each is counted once: {ban}");
+}
+
+/// Writes entries of another machine's sshd as `systemd-journal-remote` keeps them.
+#[track_caller]
+fn send(file: &Path, messages: &[&str]) {
+    let entry = |message: &&str| {
+        format!(
+            "__REALTIME_TIMESTAMP={}000000\n__MONOTONIC_TIMESTAMP=1\n_BOOT_ID={}\n_HOSTNAME=web\n\
+             _SYSTEMD_UNIT=ssh.service\nSYSLOG_IDENTIFIER=sshd\n_PID=7\nMESSAGE={message}\n\n",
+            now() as i64,
+            "0123456789abcdef".repeat(2)
+        )
+    };
+    let feed: String = messages.iter().map(entry).collect();
+    let mut remote = Command::new(tool("systemd-journal-remote"));
+    remote.arg("-o").arg(file).arg("-").stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut remote = remote.spawn().expect("it can be started");
+    remote.stdin.take().expect("it is piped").write_all(feed.as_bytes()).expect("it reads");
+    assert!(remote.wait().expect("it ends").success(), "systemd-journal-remote failed");
+}
+
+#[test]
+fn files_of_other_machines_are_read_beside_a_broken_one() {
+    let net = Net::new("jnl-far");
+    let site = Site::new(&net);
+    let far = site.path("far");
+    fs::create_dir(&far).expect("the site can be written");
+    fs::write(far.join("noise.journal"), [0x5a; 9000]).expect("the site can be written");
+    let failed = "Failed password for root from 192.0.2.7 port 50022 ssh2";
+    send(&far.join("remote-web.journal"), &[failed; 2]);
+    let jail = format!(
+        "[sshd]\nenabled = true\nbackend = systemd[journalfiles=\"{}/*.journal\"]\nmaxretry = 3\n",
+        far.display()
+    );
+    site.jails(&(jail + UNIT));
+    let mut daemon = site.start();
+    daemon.wait_for_line("noise.journal` cannot be read", Duration::from_secs(10));
+    send(&far.join("remote-mail.journal"), &[failed]);
+    assert_eq!(site.wait_banned("192.0.2.7")["failures"], 3);
 }

@@ -55,7 +55,8 @@ pub(super) fn matches(text: &Text) -> Result<Vec<JournalTerms>, JournalError> {
             let field = word.split_once('=').map_or("", |(field, _)| field);
             let is_field =
                 field.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-            if field.is_empty() || !is_field {
+            // What begins with two underscores is an entry's address, which journald does not match.
+            if field.is_empty() || !is_field || field.starts_with("__") {
                 return Err(JournalError::NoTerm(word));
             }
             group.push(word);
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_no_match_is_said() {
-        for wrong in ["sshd", "=x", "unit=ssh", "A=1 b", "A='1", "A=1\\"] {
+        for wrong in ["sshd", "=x", "__CURSOR=x", "unit=ssh", "A=1 b", "A='1", "A=1\\"] {
             assert!(matches(&Text::new(wrong, None)).is_err(), "{wrong}");
         }
         assert_eq!(

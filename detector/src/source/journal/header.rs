@@ -26,6 +26,8 @@ pub(super) struct Header {
     pub(super) last: u64,
     /// When the last entry was received, in microseconds since the Unix epoch.
     pub(super) last_micros: i64,
+    /// Bytes that the file must have.
+    pub(super) size: u64,
 }
 
 /// Whose numbers entries have: the `seqnum_id`, which a writer gives to each file that continues another one.
@@ -66,6 +68,7 @@ impl Header {
         (bytes.starts_with(SIGNATURE)).then(|| Header {
             numbering: Numbering(u128::from_be_bytes(id)),
             archived: bytes[16] == ARCHIVED,
+            size: word(88).saturating_add(word(96)),
             last: word(160),
             first: word(168),
             last_micros: i64::try_from(word(192)).unwrap_or(i64::MAX),
@@ -92,12 +95,14 @@ mod tests {
         bytes[..8].copy_from_slice(SIGNATURE);
         bytes[16] = ARCHIVED;
         bytes[72..88].copy_from_slice(&[0xab; 16]);
-        for (at, value) in [(160, 9u64), (168, 3), (192, 1_700_000_000_000_000)] {
+        let words = [(88, 208), (96, 792), (160, 9u64), (168, 3), (192, 1_700_000_000_000_000)];
+        for (at, value) in words {
             bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
         let header = Header::parse(&bytes).expect("it has the signature");
         assert_eq!(header.numbering.to_string(), "ab".repeat(16));
         assert_eq!((header.first, header.last, header.archived), (3, 9, true));
+        assert_eq!(header.size, 1000);
         assert_eq!(header.last_micros, 1_700_000_000_000_000);
         assert_eq!(header.between(0, u64::MAX), 7);
         assert_eq!((header.between(5, 8), header.between(9, 20), header.between(0, 3)), (2, 0, 0));

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     JournalState, NO_JOURNAL, PAUSE, Reader,
+    header::Numbering,
     place::{Part, Refused, is_id},
     stream::{Spot, Start, Stream, Trouble},
 };
@@ -34,8 +35,8 @@ pub(super) struct Faults {
     refused: BTreeMap<PathBuf, Refusal>,
     /// How often reading has ended at a file.
     ends: BTreeMap<FileId, u32>,
-    /// Files that are not opened any more.
-    given_up: BTreeSet<FileId>,
+    /// Files that are not opened any more. The next file may be given the same inode, so their numbers tell as well.
+    given_up: BTreeSet<(FileId, Numbering, u64)>,
 }
 
 /// Why a file cannot be read.
@@ -73,7 +74,11 @@ impl Reader {
         let (parts, mut refused) = self.place.parts();
         let is_empty = parts.is_empty();
         let mut chains: BTreeMap<String, Vec<Part>> = BTreeMap::new();
-        for part in parts.into_iter().filter(|part| !self.faults.given_up.contains(&part.id)) {
+        let there: BTreeSet<FileId> = parts.iter().map(|part| part.id).collect();
+        self.faults.given_up.retain(|(id, ..)| there.contains(id));
+        self.faults.ends.retain(|id, _| there.contains(id));
+        let given_up = &self.faults.given_up;
+        for part in parts.into_iter().filter(|part| !given_up.contains(&part.identity())) {
             let directory = part.path.parent().unwrap_or(Path::new("/")).display();
             chains.entry(format!("{directory}/{}", part.header.numbering)).or_default().push(part);
         }
@@ -111,7 +116,7 @@ impl Reader {
         let old = stream.as_mut().map(|stream| std::mem::take(&mut stream.parts));
         // Of files that were removed we read the rest.
         for part in old.into_iter().flatten() {
-            if ids.contains(&part.id) || self.faults.given_up.contains(&part.id) {
+            if ids.contains(&part.id) || self.faults.given_up.contains(&part.identity()) {
                 continue;
             }
             let header = part.header;
@@ -271,20 +276,19 @@ impl Reader {
         let mut at_once = false;
         for id in ids {
             if stream.is_wiped(id) {
-                self.faults.given_up.insert(id);
                 at_once = true;
                 continue;
             }
             let tries = self.faults.ends.entry(id).or_default();
             *tries = if has_read { 1 } else { *tries + 1 };
-            let Some((path, over)) = stream.pass_over(id, *tries) else { continue };
+            let Some(over) = stream.pass_over(id, *tries) else { continue };
             if *tries >= TRIES || !over.grows {
-                self.faults.given_up.insert(id);
+                self.faults.given_up.insert(over.identity);
             }
             self.counts.passed_over += over.entries;
             let what = format!(
                 "`{}` cannot be read on: {why}; up to {} entries in it are passed over",
-                path.display(),
+                over.path.display(),
                 over.entries
             );
             self.fault(what)?;

@@ -246,7 +246,9 @@ impl Reader {
                 return Err(Stopped);
             }
             let woken = watch.take();
+            self.is_unsure |= !woken.files.is_empty();
             if woken.names || woken.anything || looked.elapsed() >= due {
+                self.is_unsure = true;
                 return Ok(());
             }
         }
@@ -258,6 +260,9 @@ impl Reader {
         let mut count = 0u64;
         let mut pass = Pass::Whole;
         loop {
+            if count > 0 && count.is_multiple_of(TURN) {
+                streams.iter_mut().for_each(Stream::look_after_files);
+            }
             let mut next: Option<(Timestamp, usize)> = None;
             for (number, stream) in streams.iter_mut().enumerate() {
                 match stream.peek() {

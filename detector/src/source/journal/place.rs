@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::header::Header;
+use super::header::{Header, Numbering};
 use crate::{
     config::JournalSettings,
     source::files::{FileId, Pattern, Watch},
@@ -73,6 +73,18 @@ impl Part {
     pub(super) fn removed(mut self) -> Option<Part> {
         self.header = Header::read(&self.file).ok()?;
         Some(self)
+    }
+
+    /// Whether it is shorter than it must be. The library reads it as memory, and memory behind the end of a file
+    /// would end this process: some clean a disk by emptying every file below /var/log.
+    pub(super) fn is_cut(&self) -> bool {
+        let size = self.file.metadata().map_or(0, |meta| meta.len());
+        Header::read(&self.file).map_or(true, |header| header.size > size)
+    }
+
+    /// What tells it from a file that was given its inode later.
+    pub(super) fn identity(&self) -> (FileId, Numbering, u64) {
+        (self.id, self.header.numbering, self.header.first)
     }
 
     /// Whether its content is gone.

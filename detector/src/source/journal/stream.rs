@@ -76,6 +76,10 @@ pub(super) enum Trouble {
 /// What is passed over in a damaged file.
 #[derive(Debug)]
 pub(super) struct Over {
+    /// The file's path.
+    pub(super) path: PathBuf,
+    /// See [`Part::identity`].
+    pub(super) identity: (FileId, Numbering, u64),
     /// Entries, at the most.
     pub(super) entries: u64,
     /// More may come.
@@ -98,6 +102,8 @@ pub(super) struct Stream {
     has_read: bool,
     /// Entries that were removed before they were read.
     removed: u64,
+    /// Files that are shorter than they must be.
+    cut: Vec<FileId>,
     ids: BTreeSet<FileId>,
     journal: Journal,
     /// When the entry was received that the library stands on and that was not read yet, and its number.
@@ -141,6 +147,7 @@ impl Stream {
             is_hurt: false,
             has_read: false,
             removed: 0,
+            cut: Vec::new(),
             journal,
             unread: None,
             exhausted: false,
@@ -187,6 +194,16 @@ impl Stream {
     /// Asks again whether there are entries.
     pub(super) fn begin_pass(&mut self) {
         self.exhausted = false;
+        self.look_after_files();
+    }
+
+    /// Takes hands off files that were cut off.
+    pub(super) fn look_after_files(&mut self) {
+        let cut = self.parts.iter().filter(|part| part.is_cut());
+        self.cut = cut.map(|part| part.id).collect();
+        if !self.cut.is_empty() {
+            self.unread = None;
+        }
     }
 
     /// When the next entry was received; `None`: there is none.
@@ -194,6 +211,9 @@ impl Stream {
     /// # Errors
     /// The library fails, or no longer reads all files.
     pub(super) fn peek(&mut self) -> Result<Option<Timestamp>, Trouble> {
+        if !self.cut.is_empty() && !self.is_hurt {
+            return Err(Trouble::Damaged(std::mem::take(&mut self.cut)));
+        }
         if self.unread.is_none() && !self.exhausted && !self.is_hurt {
             let next = self.journal.next().map_err(io::Error::from);
             match next.map_err(Trouble::Failed)? {
@@ -298,15 +318,16 @@ impl Stream {
     }
 
     /// Gives up what is unread in a file at which reading has ended again; `None`: it is worth another try.
-    pub(super) fn pass_over(&mut self, id: FileId, tries: u32) -> Option<(PathBuf, Over)> {
+    pub(super) fn pass_over(&mut self, id: FileId, tries: u32) -> Option<Over> {
         let part = self.parts.iter().find(|part| part.id == id).filter(|_| tries > 1)?;
         let header = Header::read(&part.file).unwrap_or(part.header);
         let entries = header.between(self.spot.number, u64::MAX);
-        let over = Over { entries, grows: part.may_grow() };
+        let (path, identity) = (part.path.clone(), part.identity());
+        let over = Over { path, identity, entries, grows: part.may_grow() };
         if over.grows {
             self.spot.number = self.spot.number.max(header.last);
         }
-        Some((part.path.clone(), over))
+        Some(over)
     }
 
     /// Whether a file was removed and wiped; then its entries that are unread are counted.

@@ -290,3 +290,56 @@ fn files_of_one_user_or_the_system_are_told_by_flags() {
         read(Some(8), &[system, root]);
     }
 }
+
+#[test]
+fn a_file_that_is_emptied_under_the_reader_ends_nothing() {
+    let setup = Setup::new();
+    let (file, other) = (setup.path("journal/a.journal"), setup.path("journal/b.journal"));
+    log(&file, &["1699999990 MESSAGE=bad~1"]);
+    log(&other, &["1699999991 MESSAGE=bad~2"]);
+    let mut bench = everything(&setup);
+    bench.expect(&["j: bad 1", "j: bad 2"]);
+    bench.wait(&Report::CaughtUp { source: setup.journal_name() });
+    let empty = OpenOptions::new().write(true).open(&file).expect("opened");
+    empty.set_len(0).expect("emptied");
+    let what = bench.wait_fault("cannot be read");
+    assert!(what.contains("a.journal` cannot be read: it is cut short"), "{what}");
+    log(&other, &["1699999992 MESSAGE=bad~3"]);
+    bench.expect(&["j: bad 3"]);
+    // Its writer replaces it.
+    fs::remove_file(&file).expect("removed");
+    log(&file, &["1699999993 MESSAGE=bad~4"]);
+    bench.expect(&["j: bad 4"]);
+    bench.stop();
+}
+
+#[test]
+fn a_file_whose_index_is_damaged_is_given_up_and_its_successors_are_read() {
+    let setup = Setup::new();
+    let (file, next) = (setup.path("journal/a.journal"), setup.path("journal/b.journal"));
+    let entries: Vec<String> = (0..20).map(|n| format!("1699999900 A=1 MESSAGE=bad~{n}")).collect();
+    log(&file, &entries.iter().map(String::as_str).collect::<Vec<_>>());
+    log(&next, &["1699999990 A=1 MESSAGE=bad~of~another~file"]);
+    // The hash table that leads from a match to its entries: its place and size stand in the header.
+    let mut content = fs::read(&file).expect("read");
+    let word = |at: usize| {
+        u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes")) as usize
+    };
+    let (begin, size) = (word(104), word(112));
+    content[begin..begin + size].fill(0xee);
+    fs::write(&file, content).expect("written");
+    let mut bench = setup.start_journal(&[("j", "A=1")]);
+    bench.expect(&["j: bad of another file"]);
+    let what = bench.wait_fault("cannot be read on");
+    assert!(
+        what.contains("a.journal` cannot be read on: it is damaged; up to 20 entries"),
+        "{what}"
+    );
+    assert_eq!(bench.progress().counts.passed_over, 20);
+    log(&next, &["1699999991 A=1 MESSAGE=bad~and~later"]);
+    bench.expect_after_faults(&["j: bad and later"]);
+    fs::remove_file(&file).expect("removed");
+    log(&file, &["1699999992 A=1 MESSAGE=bad~in~a~new~file"]);
+    bench.expect_after_faults(&["j: bad in a new file"]);
+    bench.stop();
+}
