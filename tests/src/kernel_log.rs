@@ -88,8 +88,7 @@ fn permission() -> Child {
     const HOLD: &str =
         "old=$(cat $0) && echo 1 >$0 && echo granted && { read -r end; echo $old >$0; }";
     let mut command = Command::new(tool("flock"));
-    command.arg(std::env::temp_dir().join("fail2xdp-tests-nf-log.lock"));
-    command.args(["sh", "-c", HOLD, SETTING]);
+    command.args([SETTING, "sh", "-c", HOLD, SETTING]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start flock: {error}"));
     let mut answer = String::new();

@@ -54,6 +54,7 @@ const fn shape(
     Shape { jails, text, holes }
 }
 
+const SSH: &[&str] = &["sshd"];
 const NGINX: &[&str] =
     &["nginx-http-auth", "nginx-botsearch", "nginx-bad-request", "nginx-limit-req"];
 const APACHE: &[&str] = &["apache-auth", "apache-noscript"];
@@ -65,6 +66,82 @@ const AUTH: &[&str] = &["pam-generic"];
 const OWN: &[&str] = &["recidive"];
 
 const SHAPES: &[Shape] = &[
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Failed password for invalid user {} from ADDR port 5000 ssh2",
+        &[Line; 1],
+    ),
+    shape(SSH, "Mar  1 11:00:00 web sshd[7]: Invalid user {} from ADDR port 5000", &[Line; 1]),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: input_userauth_request: invalid user {} [preauth]",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Connection closed by invalid user {} ADDR port 5000 [preauth]",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Disconnected from invalid user {} ADDR port 5000 [preauth]",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Disconnecting invalid user {} ADDR port 5000: Change of username or service not allowed: ({},ssh-connection) -> ({},ssh-connection) [preauth]",
+        &[Line; 3],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: error: maximum authentication attempts exceeded for invalid user {} from ADDR port 5000 ssh2 [preauth]",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Bad protocol version identification '{}' from ADDR port 5000",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: error: kex_exchange_identification: client sent invalid protocol identifier \"{}\"",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: banner exchange: Connection from ADDR port 5000: invalid format",
+        &[Line; 0],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Received disconnect from ADDR port 5000:11: {} [preauth]",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Unable to negotiate with ADDR port 5000: no matching host key type found. Their offer: {} [preauth]",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Failed keyboard-interactive/pam for invalid user {} from ADDR port 5000 ssh2",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: error: PAM: Authentication failure for illegal user {} from ADDR",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Failed publickey for root from ADDR port 5000 ssh2: ED25519-CERT SHA256:AAAA ID {} (serial 0) CA ED25519 SHA256:BBBB",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=ADDR  user={}",
+        &[Line; 1],
+    ),
     shape(
         NGINX,
         "ADDR - {} [01/Mar/2026:11:00:00 +0000] \"GET /wp-login.php{} HTTP/1.1\" 401 153 \"{}\" \"{}\"",
