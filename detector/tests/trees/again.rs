@@ -249,7 +249,8 @@ fn action(options: &[Value]) -> String {
         match name.split_once('?') {
             _ if name == "name" || name == "actname" => {}
             Some((name, condition)) => {
-                *variants.entry(condition).or_default() += &format!("{name} = {}\n", written(value));
+                *variants.entry(condition).or_default() +=
+                    &format!("{name} = {}\n", written(value));
             }
             None if is_command => {
                 defined |= *value != Value::Nothing;
