@@ -32,6 +32,9 @@ impl Tree for DirTree {
             Err(error) if is_missing(&error) => return Ok(None),
             other => other.map_err(fault)?,
         };
+        if metadata.is_dir() {
+            return Err(ReadFault::Directory);
+        }
         // A pipe or a device could keep us waiting or reading for ever.
         if !metadata.is_file() {
             return Err(ReadFault::System("it is no regular file".to_owned()));
@@ -119,7 +122,7 @@ mod tests {
         symlink("/dev/zero", folder.path().join("jail.conf")).expect("a link");
         let fault = ReadFault::System("it is no regular file".to_owned());
         assert_eq!(tree.read(&folder.path().join("jail.conf")), Err(fault.clone()));
-        assert_eq!(tree.read(folder.path()), Err(fault));
+        assert_eq!(tree.read(folder.path()), Err(ReadFault::Directory));
         let long = fs::File::create(folder.path().join("long.conf")).expect("a file");
         long.set_len(MAX_FILE as u64 + 1).expect("a long file");
         assert_eq!(tree.read(&folder.path().join("long.conf")), Err(ReadFault::TooLong));

@@ -15,6 +15,10 @@ use super::{
 pub(super) const OPTIONS: [&str; 7] =
     ["usedns", "prefregex", "maxlines", "ignoreregex", "failregex", "datepattern", "journalmatch"];
 
+/// Patterns of one option, and bytes of each: every line of a log is tried against all of them.
+const MOST_REGEXES: usize = 2_000;
+const LONGEST_REGEX: usize = 256 << 10;
+
 /// Bound of `maxlines`: so many lines are matched again with each new one.
 const MOST_LINES: u32 = 1_000;
 
@@ -273,6 +277,24 @@ impl Jail<'_, '_> {
             );
             let remedy = "correct the filter's parameters, above all `mode`";
             self.tell(Severity::Error, line.place, what, remedy);
+        }
+        for line in regexes.extract_if(.., |line| line.value.len() > LONGEST_REGEX) {
+            let what = format!(
+                "`{option}` holds a pattern of more than {LONGEST_REGEX} bytes; it is left out"
+            );
+            self.tell(Severity::Error, line.place, what, "split it into several");
+        }
+        if let Some(first) = regexes.get(MOST_REGEXES) {
+            let place = first.place.clone();
+            let what =
+                format!("`{option}` holds more than {MOST_REGEXES} patterns; the rest is left out");
+            self.tell(
+                Severity::Error,
+                place,
+                what,
+                "put alternatives into one pattern, as in `(?:one|two)`",
+            );
+            regexes.truncate(MOST_REGEXES);
         }
         Ok(regexes)
     }

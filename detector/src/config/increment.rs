@@ -28,8 +28,7 @@ impl Jail<'_, '_> {
             let text = self.text(&format!("bantime.{option}"), filter)?;
             Ok(text.filter(|text| !text.as_str().trim().is_empty()))
         };
-        let [factor, formula, multipliers] =
-            ["factor", "formula", "multipliers"].map(&mut written);
+        let [factor, formula, multipliers] = ["factor", "formula", "multipliers"].map(&mut written);
         let [max_time, random_time, over_all] =
             ["maxtime", "rndtime", "overalljails"].map(&mut written);
         let (factor, multipliers) = (self.factor(factor?)?, self.multipliers(multipliers?)?);

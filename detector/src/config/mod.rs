@@ -54,7 +54,7 @@ pub use settings::*;
 pub use span::{SpanError, seconds};
 pub use stream::{Command, Value, stream};
 
-use layers::{DEFAULT, Fault, Layers};
+use layers::{DEFAULT, Fault, FaultKind, Layers};
 
 /// Longest file that is read, in bytes.
 pub const MAX_FILE: usize = 4 << 20;
@@ -78,6 +78,9 @@ pub enum ReadFault {
     /// More than [`MAX_FILE`] bytes.
     #[error("it is longer than {MAX_FILE} bytes")]
     TooLong,
+    /// A directory stands where the file would.
+    #[error("it is a directory")]
+    Directory,
     /// What the system says.
     #[error("{0}")]
     System(String),
@@ -87,6 +90,7 @@ impl ReadFault {
     fn remedy(&self) -> &'static str {
         match self {
             ReadFault::TooLong => "split it, or check whether it is a configuration file at all",
+            ReadFault::Directory => "rename it or remove it: directories are not looked into",
             ReadFault::System(_) => "correct its owner or mode, or remove it",
         }
     }
@@ -121,7 +125,11 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
     }
     problems.extend(fail2ban.faults.iter().map(|fault| problem(fault, None, "defaults are used")));
     for fault in jails.faults.iter().filter(|fault| !concerns_all(fault)) {
-        problems.push(problem(fault, fault.section.as_deref(), "the jail does not run"));
+        let consequence = match fault.section {
+            Some(_) => "the jail does not run",
+            None => "it is left out",
+        };
+        problems.push(problem(fault, fault.section.as_deref(), consequence));
     }
 
     let server = server::read(&own, &fail2ban, &mut problems);
@@ -152,6 +160,10 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
 }
 
 fn concerns_all(fault: &Fault) -> bool {
+    // A directory holds no option that could be missed.
+    if matches!(fault.kind, FaultKind::Unreadable { fault: ReadFault::Directory, .. }) {
+        return false;
+    }
     fault.section.as_deref().is_none_or(|name| matches!(name, DEFAULT | "INCLUDES"))
 }
 

@@ -1,7 +1,7 @@
 //! A jail's patterns as an operator should see them: engines, and doubts.
 use super::{
     filter::expand_tags,
-    pattern::{Engine, Forgery, Groups, Outcome, Pattern, Subject, review},
+    pattern::{Engine, Forgery, Groups, Outcome, Pattern, Subject, remembers_otherwise, review},
 };
 use crate::config::{JailSettings, Place, Problem, Severity};
 
@@ -59,6 +59,16 @@ pub fn review_jail(jail: &JailSettings) -> (Vec<PatternReview>, Vec<Problem>) {
                 "end it with `$`, or name what may stand before the address more closely than by `.*`",
             ),
             None => {}
+        }
+        if remembers_otherwise(&expanded) {
+            doubt(
+                Severity::Warning,
+                format!(
+                    "{option} {} repeats a group that can be empty: the group may hold other text than in fail2ban",
+                    nth + 1
+                ),
+                "put the group around the repetition",
+            );
         }
         if option == "ignoreregex" && matches_everything(&expanded) {
             doubt(

@@ -21,7 +21,7 @@ use std::{
 pub(crate) use parse::{Options, parse};
 use print::{Dialect, print};
 pub use review::{Engine, Forgery};
-pub(crate) use review::review;
+pub(crate) use review::{remembers_otherwise, review};
 pub(crate) use syntax::{Node, Syntax};
 
 /// Bytes that a compiled pattern may take: what stock filters need is below a tenth of it.
@@ -367,5 +367,7 @@ fn engine_error(error: regex::Error) -> PatternError {
     }
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

@@ -227,7 +227,19 @@ impl Parser {
         if self.repetition()?.is_some() {
             return Err(self.fault(SyntaxFault::MultipleRepeat));
         }
-        Ok(Node::Repeat { inner: Box::new(atom), min, max, greed })
+        if !atom.is_zero_width() {
+            return Ok(Node::Repeat { inner: Box::new(atom), min, max, greed });
+        }
+        // Looking twice sees the same; engines refuse to repeat it.
+        if min > 0 {
+            return Ok(atom);
+        }
+        let branches = match greed {
+            _ if max == Some(0) => return Ok(Node::Empty),
+            Greed::Lazy => vec![Node::Empty, atom],
+            Greed::Greedy | Greed::Possessive => vec![atom, Node::Empty],
+        };
+        Ok(Node::Group { number: None, inner: Box::new(Node::Choice(branches)) })
     }
 
     fn repetition(&mut self) -> Parsed<Option<(u32, Option<u32>)>> {
@@ -361,6 +373,10 @@ impl Parser {
     fn condition(&mut self) -> Parsed<Node> {
         let name = self.until(')')?;
         let group = self.known_group(&name)?;
+        // Python asks for the group's turn before; no engine of ours remembers it.
+        if self.open.contains(&group) {
+            return Err(self.fault(SyntaxFault::OpenGroup));
+        }
         Ok(match self.inside()? {
             Node::Choice(mut branches) if branches.len() == 2 => {
                 let no = branches.pop().unwrap_or(Node::Empty);

@@ -45,6 +45,17 @@ impl Printer {
             }
             Node::End { .. } => self.out.push_str("(?m:$)"),
             Node::VeryEnd => self.out.push_str(r"\z"),
+            Node::WordEdge { negated, ascii: true } if self.dialect == Dialect::Fancy => {
+                // This engine cannot leave Unicode inside a pattern.
+                self.out.push_str(match negated {
+                    false => {
+                        r"(?:(?<=[0-9A-Za-z_])(?![0-9A-Za-z_])|(?<![0-9A-Za-z_])(?=[0-9A-Za-z_]))"
+                    }
+                    true => {
+                        r"(?:(?<=[0-9A-Za-z_])(?=[0-9A-Za-z_])|(?<![0-9A-Za-z_])(?![0-9A-Za-z_]))"
+                    }
+                });
+            }
             Node::WordEdge { negated, ascii } => {
                 let edge = if *negated { r"\B" } else { r"\b" };
                 if *ascii && self.dialect != Dialect::Ascii {

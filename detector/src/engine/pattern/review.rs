@@ -57,6 +57,12 @@ pub(crate) fn review(pattern: &str, lines: bool) -> Option<(Engine, Option<Forge
     Some((Engine::of(&syntax.root), forgery(&syntax)))
 }
 
+/// Whether a group of the pattern may hold other text than Python's would.
+pub(crate) fn remembers_otherwise(pattern: &str) -> bool {
+    let syntax = parse(pattern, Options::default());
+    syntax.is_ok_and(|syntax| syntax.root.may_remember_nothing())
+}
+
 /// Whether the pattern lets a client choose the address. A heuristic that errs on the quiet side: it knows text that
 /// may hold anything, not which part of a line a client writes.
 fn forgery(syntax: &Syntax) -> Option<Forgery> {

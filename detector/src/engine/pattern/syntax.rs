@@ -120,6 +120,25 @@ impl Node {
         }
     }
 
+    /// Takes up no text, wherever it matches.
+    pub(crate) fn is_zero_width(&self) -> bool {
+        match self {
+            Node::Empty
+            | Node::Start { .. }
+            | Node::End { .. }
+            | Node::VeryEnd
+            | Node::WordEdge { .. }
+            | Node::NotInWord
+            | Node::Look { .. } => true,
+            Node::Group { inner, .. } | Node::Atomic(inner) | Node::Repeat { inner, .. } => {
+                inner.is_zero_width()
+            }
+            Node::Sequence(parts) | Node::Choice(parts) => parts.iter().all(Node::is_zero_width),
+            Node::Condition { yes, no, .. } => yes.is_zero_width() && no.is_zero_width(),
+            Node::Literal { .. } | Node::Any { .. } | Node::Class(_) | Node::Again { .. } => false,
+        }
+    }
+
     /// Beyond what an automaton can do in one pass: needs an engine that tries again.
     pub(crate) fn needs_backtracking(&self) -> bool {
         self.any(&mut |node| {
@@ -132,6 +151,30 @@ impl Node {
                     | Node::Repeat { greed: Greed::Possessive, .. }
             )
         })
+    }
+
+    /// Repeats something with a group in it that can be empty: Python's group then remembers an empty last turn,
+    /// where ours remember the one before it. What matches is the same.
+    pub(crate) fn may_remember_nothing(&self) -> bool {
+        self.any(&mut |node| {
+            let Node::Repeat { inner, max, .. } = node else { return false };
+            *max != Some(1)
+                && inner.can_be_empty()
+                && inner.any(&mut |node| matches!(node, Node::Group { number: Some(_), .. }))
+        })
+    }
+
+    fn can_be_empty(&self) -> bool {
+        match self {
+            Node::Literal { .. } | Node::Any { .. } | Node::Class(_) => false,
+            Node::Again { .. } => true,
+            Node::Group { inner, .. } | Node::Atomic(inner) => inner.can_be_empty(),
+            Node::Repeat { inner, min, .. } => *min == 0 || inner.can_be_empty(),
+            Node::Sequence(parts) => parts.iter().all(Node::can_be_empty),
+            Node::Choice(parts) => parts.iter().any(Node::can_be_empty),
+            Node::Condition { yes, no, .. } => yes.can_be_empty() || no.can_be_empty(),
+            node => node.is_zero_width(),
+        }
     }
 
     /// The same without what an automaton cannot do, so that it matches wherever this one does, and
