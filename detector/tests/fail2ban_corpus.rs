@@ -186,6 +186,9 @@ impl Run {
                 Some(finding) => Err(format!("found, though it is no failure: {finding:?}")),
             };
         }
+        if matcher.counts().gave_up > 0 {
+            return Err("a pattern gave up".to_owned());
+        }
         self.positive += 1;
         let host = expect["host"].as_str().unwrap_or_default();
         if DIFFERENCES.iter().any(|(name, address, _)| *name == self.filter && *address == host) {

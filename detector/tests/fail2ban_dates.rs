@@ -101,7 +101,11 @@ const BEHIND: [&str; 10] =
     [" x", " x", "] x", ": x", " -0500 x", ".5 x", " 2004 x", "Z x", "x", ", 12 x"];
 
 /// Entries of `datepattern`.
-const PATTERNS: [&[&str]; 22] = [
+const PATTERNS: [&[&str]; 26] = [
+    &["{DATE}"],
+    &["^<\\d+>{DATE}"],
+    &["{^LN-BEG}host: ({DATE})"],
+    &["audit\\(({DATE}|{EPOCH})"],
     &["{DEFAULT}"],
     &["{^LN-BEG}"],
     &["{NONE}", "{DEFAULT}"],
