@@ -11,13 +11,12 @@ use std::{
 };
 
 use fail2xdp::engine::{Finding, Matcher, Timestamp};
-use jiff::{civil::DateTime, tz::TimeZone};
+use jiff::civil::DateTime;
 use serde_json::Value;
 
 mod peer;
 
-/// 14 August 2005, 12:00 in Central Europe.
-const NOON: Timestamp = Timestamp::from_seconds(1_124_013_600);
+use peer::{NOON, zone};
 
 /// Where we differ on purpose: the sample, the address it expects, and why we find nothing.
 /// Numbers with leading zeros are decimal to some readers and octal to others; no tool takes such a text for an
@@ -27,10 +26,6 @@ const DIFFERENCES: [(&str, &str, &str); 3] = [
     ("zzz-sshd-obsolete-multiline", "192.030.0.6", "no address: a number with a leading zero"),
     ("zzz-generic-example", "192.0.2.09", "no address: a number with a leading zero"),
 ];
-
-fn zone() -> TimeZone {
-    TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a POSIX zone")
-}
 
 /// Filter parameters with what the samples add for the test alone.
 type Options = BTreeMap<String, String>;
@@ -190,6 +185,9 @@ impl Run {
                 None => Ok(()),
                 Some(finding) => Err(format!("found, though it is no failure: {finding:?}")),
             };
+        }
+        if matcher.counts().gave_up > 0 {
+            return Err("a pattern gave up".to_owned());
         }
         self.positive += 1;
         let host = expect["host"].as_str().unwrap_or_default();

@@ -2,13 +2,27 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 use std::{
     env, fs,
+    io::Write as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
 };
 
 use fail2xdp::{
     config::{self, JailSettings, ReadFault, Severity, Tree},
     config_tree::DirTree,
+    engine::Timestamp,
 };
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+/// The clock of fail2ban's samples and of the judge: 14 August 2005, 12:00 in Central Europe.
+pub const NOON: Timestamp = Timestamp::from_seconds(1_124_013_600);
+
+/// The rules of Central Europe.
+pub fn zone() -> TimeZone {
+    TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a POSIX zone")
+}
 
 /// fail2ban's configuration directory.
 pub fn config() -> PathBuf {
@@ -118,4 +132,40 @@ pub fn filters() -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// What a judge begins with: the clock, and a filter of fail2ban's own.
+const JUDGE: &str = r#"
+import json, logging, os, sys, time
+os.environ["TZ"] = "CET-01CEST-02,M3.5.0,M10.5.0"
+time.tzset()
+logging.disable(logging.CRITICAL)
+from fail2ban.server.filter import Filter
+from fail2ban.server.mytime import MyTime
+MyTime.setTime(1124013600)
+"#;
+
+/// Asks fail2ban itself: `script` reads a request a line from its standard input and answers with a line of JSON.
+pub fn judge(script: &str, requests: &[Value]) -> Vec<Value> {
+    let library = tests().ancestors().nth(2).expect("above fail2ban's tests").to_owned();
+    let mut python = Command::new("python3")
+        .args(["-c", &format!("{JUDGE}{script}")])
+        .env("PYTHONPATH", library)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONIOENCODING", "utf-8")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3, which runs fail2ban: install Debian's `python3`");
+    let mut input = python.stdin.take().expect("a pipe");
+    let asked: String = requests.iter().map(|request| format!("{request}\n")).collect();
+    let asking = thread::spawn(move || input.write_all(asked.as_bytes()));
+    let output = python.wait_with_output().expect("python3 ends");
+    asking.join().expect("no panic").expect("fail2ban read everything");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).expect("JSON");
+    let answers: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(answers.len(), requests.len());
+    answers
 }

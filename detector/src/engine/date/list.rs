@@ -173,8 +173,11 @@ pub(super) fn entry(text: &str, year: i16) -> Result<Vec<Template>, DateFault> {
     if replace_keyword(&body, "{DATE}", "") == body {
         return Ok(vec![Template::pattern(text, &format!("{start}{body}"), bound, year)?]);
     }
+    // With other text around it, neither Unix time nor TAI64N takes part.
+    let alone = body.eq_ignore_ascii_case("{DATE}");
     DEFAULTS
         .iter()
+        .filter(|default| alone || !matches!(default.text, EPOCH | TAI64N))
         .map(|default| {
             let date = default.within();
             let text = replace_keyword(&body, "{DATE}", &format!("(?:{date})"));

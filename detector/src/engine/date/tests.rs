@@ -213,6 +213,17 @@ fn what_a_date_means_is_learned() {
 }
 
 #[test]
+fn places_are_counted_in_characters() {
+    let mut dates = detector(&[]);
+    assert_eq!(read(&mut dates, "é Sun Aug 14 11:42:51 2005 x").0, "2005-08-14 11:42:51");
+    // In the same place, whatever stands before it.
+    assert_eq!(
+        read(&mut dates, "Z Sun Aug 14 11:42:51 2005 x"),
+        ("2005-08-14 11:42:51".to_owned(), "Z  x".to_owned())
+    );
+}
+
+#[test]
 fn peeking_teaches_nothing() {
     let mut dates = detector(&[]);
     assert!(dates.peek("x 07-17-2005 21:59:59 y", NOW).is_some());

@@ -422,6 +422,11 @@ fn a_hostile_line_is_given_up_and_counted() {
     let start = std::time::Instant::now();
     assert_eq!(feed(&mut matcher, &format!("{}c 192.0.2.1", "a".repeat(8_000))), None);
     assert_eq!(matcher.counts().gave_up, 1);
+    let stopped: Vec<_> = matcher.patterns().filter(|pattern| pattern.gave_up > 0).collect();
+    let [PatternState { name, linear: false, gave_up: 1 }] = stopped[..] else {
+        panic!("{stopped:?}")
+    };
+    assert_eq!(name.to_string(), "failregex 1");
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
 
@@ -429,6 +434,32 @@ fn a_hostile_line_is_given_up_and_counted() {
 fn a_matcher_can_move_to_its_readers_thread() {
     fn movable<T: Send>(_: &T) {}
     movable(&matcher("<HOST>"));
+}
+
+#[test]
+fn a_field_is_filled_by_other_names_of_its_own_pattern() {
+    let patterns = r"
+        prefix: ^<F-USER>\w+</F-USER>: <F-CONTENT>.*</F-CONTENT>$
+        ^(?:as <F-ALT_USER>\w+</F-ALT_USER> )?fail <HOST>$";
+    let lines = ["bob: fail 192.0.2.1", "bob: as eve fail 192.0.2.1"];
+    check(patterns, &lines, &["192.0.2.1 (1) user=bob", "192.0.2.1 (1) user=eve"]);
+}
+
+#[test]
+fn a_date_that_does_not_exist_stays_while_the_last_one_serves() {
+    let (never, line) = ("^ fail <HOST>$", "2026-02-30 14:00:00 fail 192.0.2.1");
+    check(never, &[line], &["192.0.2.1 (1)"]);
+    check(never, &["2026-11-21 13:59:30 ok", line], &["-", "-"]);
+    check(r"^\S+ \S+ fail <HOST>$", &["2026-11-21 13:59:30 ok", line], &["-", "192.0.2.1 (1)"]);
+}
+
+#[test]
+fn a_log_without_dates_is_read_as_of_now() {
+    let mut matcher = matcher("date: {NONE}\nfail <HOST>$");
+    let mut out = Vec::new();
+    matcher.line("2001-01-01 00:00:00 fail 192.0.2.1", None, NOW, false, &mut out);
+    assert_eq!(out.first().map(|finding| finding.at), Some(NOW));
+    assert_eq!(matcher.counts().undated, 0);
 }
 
 #[test]

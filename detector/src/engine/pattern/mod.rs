@@ -29,10 +29,10 @@ const SIZE_LIMIT: usize = 4 << 20;
 /// The same for the twin that knows all of Unicode.
 const UNICODE_SIZE_LIMIT: usize = 32 << 20;
 /// Tries of an engine that backtracks: about a millisecond's worth.
-const BACKTRACK_LIMIT: usize = 20_000;
+const BACKTRACK_LIMIT: usize = 10_000;
 /// Texts longer than this are not given to an engine that backtracks: each of its tries may look at
-/// the whole of it.
-const BACKTRACK_TEXT: usize = 16 << 10;
+/// the whole of it. Syslog daemons and web servers cut lines at this length or below.
+const BACKTRACK_TEXT: usize = 8 << 10;
 /// Steps of a program for the engine that backtracks.
 const PROGRAM_LIMIT: usize = 100_000;
 
