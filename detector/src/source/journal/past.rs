@@ -49,7 +49,10 @@ impl PastJournal {
         journal.set_data_threshold(MAX_FIELD)?;
         matches.apply(&mut journal)?;
         journal.seek_head()?;
-        Ok((PastJournal { journal, matches, entry: Entry::default(), jails: jails.len() }, problems))
+        Ok((
+            PastJournal { journal, matches, entry: Entry::default(), jails: jails.len() },
+            problems,
+        ))
     }
 
     /// The next entry; `None` at the end.
