@@ -105,7 +105,11 @@ impl Dates {
                 there.strftime("%d/%b/%Y:%H:%M:%S %z").to_string()
             }
             Dates::Apache => {
-                format!("[{}.{micros:06} {}]", here.strftime("%a %b %d %H:%M:%S"), here.strftime("%Y"))
+                format!(
+                    "[{}.{micros:06} {}]",
+                    here.strftime("%a %b %d %H:%M:%S"),
+                    here.strftime("%Y")
+                )
             }
             Dates::Epoch => format!("{at}.{:03}", micros / 1000),
         }
@@ -176,8 +180,12 @@ const SERVICES: [Service; 8] = [
                 "DATE web sshd[PID]: Connection from ADDR port 2222",
                 "DATE web sshd[PID]: kex_exchange_identification: Connection closed by remote host",
             ],
-            &["DATE web sshd[PID]: Unable to negotiate with ADDR port 2222: no matching host key type found. Their offer: ssh-dss [preauth]"],
-            &["DATE web sshd[PID]: error: maximum authentication attempts exceeded for USER from ADDR port 22 ssh2 [preauth]"],
+            &[
+                "DATE web sshd[PID]: Unable to negotiate with ADDR port 2222: no matching host key type found. Their offer: ssh-dss [preauth]",
+            ],
+            &[
+                "DATE web sshd[PID]: error: maximum authentication attempts exceeded for USER from ADDR port 22 ssh2 [preauth]",
+            ],
         ],
         noise: &["DATE web sshd[PID]: Received signal 15; terminating."],
     },
@@ -187,10 +195,16 @@ const SERVICES: [Service; 8] = [
         options: "maxretry = 4",
         dates: Dates::Slashes,
         attacks: &[
-            &["DATE [error] PID#0: *PID user \"USER\": password mismatch, client: ADDR, server: example.org, request: \"GET / HTTP/1.1\", host: \"example.org\""],
-            &["DATE [error] PID#0: *PID user \"USER\" was not found in \"/etc/nginx/htpasswd\", client: ADDR, server: example.org, request: \"GET / HTTP/1.1\", host: \"example.org\""],
+            &[
+                "DATE [error] PID#0: *PID user \"USER\": password mismatch, client: ADDR, server: example.org, request: \"GET / HTTP/1.1\", host: \"example.org\"",
+            ],
+            &[
+                "DATE [error] PID#0: *PID user \"USER\" was not found in \"/etc/nginx/htpasswd\", client: ADDR, server: example.org, request: \"GET / HTTP/1.1\", host: \"example.org\"",
+            ],
         ],
-        noise: &["DATE [error] PID#0: *PID open() \"/srv/x\" failed (2: No such file or directory), client: ADDR, server: example.org"],
+        noise: &[
+            "DATE [error] PID#0: *PID open() \"/srv/x\" failed (2: No such file or directory), client: ADDR, server: example.org",
+        ],
     },
     Service {
         jail: "nginx-botsearch",
@@ -198,7 +212,9 @@ const SERVICES: [Service; 8] = [
         options: "maxretry = 2",
         dates: Dates::Clf,
         attacks: &[
-            &["ADDR - - [DATE] \"GET /phpmyadmin/scripts/setup.php HTTP/1.1\" 404 47 \"-\" \"-\" \"-\""],
+            &[
+                "ADDR - - [DATE] \"GET /phpmyadmin/scripts/setup.php HTTP/1.1\" 404 47 \"-\" \"-\" \"-\"",
+            ],
             &["ADDR - USER [DATE] \"POST /wp-login.php HTTP/1.1\" 404 564 \"-\" \"Mozilla\" \"-\""],
         ],
         noise: &[
@@ -212,8 +228,12 @@ const SERVICES: [Service; 8] = [
         options: "maxretry = 3",
         dates: Dates::Apache,
         attacks: &[
-            &["DATE [auth_basic:error] [pid PID:tid 1] [client ADDR:51000] AH01618: user USER not found: /secret"],
-            &["DATE [auth_basic:error] [pid PID] [client ADDR:51000] AH01617: user USER: authentication failure for \"/secret\": Password Mismatch"],
+            &[
+                "DATE [auth_basic:error] [pid PID:tid 1] [client ADDR:51000] AH01618: user USER not found: /secret",
+            ],
+            &[
+                "DATE [auth_basic:error] [pid PID] [client ADDR:51000] AH01617: user USER: authentication failure for \"/secret\": Password Mismatch",
+            ],
         ],
         noise: &["DATE [core:notice] [pid PID:tid 1] AH00094: Command line: '/usr/sbin/apache2'"],
     },
@@ -223,8 +243,12 @@ const SERVICES: [Service; 8] = [
         options: "maxretry = 3",
         dates: Dates::Syslog,
         attacks: &[
-            &["DATE mail postfix/smtpd[PID]: warning: unknown[ADDR]: SASL LOGIN authentication failed: UGFzc3dvcmQ6"],
-            &["DATE mail postfix/submission/smtpd[PID]: warning: host.example[ADDR]: SASL PLAIN authentication failed: generic failure"],
+            &[
+                "DATE mail postfix/smtpd[PID]: warning: unknown[ADDR]: SASL LOGIN authentication failed: UGFzc3dvcmQ6",
+            ],
+            &[
+                "DATE mail postfix/submission/smtpd[PID]: warning: host.example[ADDR]: SASL PLAIN authentication failed: generic failure",
+            ],
         ],
         noise: &["DATE mail postfix/smtpd[PID]: connect from unknown[ADDR]"],
     },
@@ -234,10 +258,16 @@ const SERVICES: [Service; 8] = [
         options: "maxretry = 5\nmaxmatches = 0",
         dates: Dates::Syslog,
         attacks: &[
-            &["DATE mail dovecot: imap-login: Disconnected (auth failed, 1 attempts in 2 secs): user=<USER>, method=PLAIN, rip=ADDR, lip=10.0.0.1, TLS"],
-            &["DATE mail dovecot: pop3-login: Aborted login (auth failed, 2 attempts in 9 secs): user=<USER>, method=PLAIN, rip=ADDR, lip=10.0.0.1"],
+            &[
+                "DATE mail dovecot: imap-login: Disconnected (auth failed, 1 attempts in 2 secs): user=<USER>, method=PLAIN, rip=ADDR, lip=10.0.0.1, TLS",
+            ],
+            &[
+                "DATE mail dovecot: pop3-login: Aborted login (auth failed, 2 attempts in 9 secs): user=<USER>, method=PLAIN, rip=ADDR, lip=10.0.0.1",
+            ],
         ],
-        noise: &["DATE mail dovecot: imap-login: Login: user=<USER>, method=PLAIN, rip=ADDR, lip=10.0.0.1, mpid=PID, TLS"],
+        noise: &[
+            "DATE mail dovecot: imap-login: Login: user=<USER>, method=PLAIN, rip=ADDR, lip=10.0.0.1, mpid=PID, TLS",
+        ],
     },
     Service {
         jail: "squid",
@@ -245,10 +275,14 @@ const SERVICES: [Service; 8] = [
         options: "maxretry = 2\nmaxmatches = 10",
         dates: Dates::Epoch,
         attacks: &[
-            &["DATE     PID ADDR TCP_DENIED/403 4099 GET http://www.example.com/USER - HIER_NONE/- text/html"],
+            &[
+                "DATE     PID ADDR TCP_DENIED/403 4099 GET http://www.example.com/USER - HIER_NONE/- text/html",
+            ],
             &["DATE     0 ADDR NONE/405 3364 GET http://www.example.com/ - HIER_NONE/- text/html"],
         ],
-        noise: &["DATE     PID ADDR TCP_MISS/200 4099 GET http://www.example.com/USER - HIER_DIRECT/192.0.2.80 text/html"],
+        noise: &[
+            "DATE     PID ADDR TCP_MISS/200 4099 GET http://www.example.com/USER - HIER_DIRECT/192.0.2.80 text/html",
+        ],
     },
 ];
 
@@ -267,7 +301,8 @@ fn log(service: &Service, count: usize, start: i64, random: &mut Random) -> Stri
                 false => service.attacks[random.below(service.attacks.len())],
             };
             let address = random.attacker();
-            let user = random.one_of(&["root", "admin", "bob", "it's", "ünï", "a b", "x from y", "%s"]);
+            let user =
+                random.one_of(&["root", "admin", "bob", "it's", "ünï", "a b", "x from y", "%s"]);
             let fill = |line: &&str| {
                 let line = line.replace("ADDR", &address).replace("USER", user);
                 line.replace("PID", &pid.to_string())
@@ -291,7 +326,11 @@ fn log(service: &Service, count: usize, start: i64, random: &mut Random) -> Stri
         for line in attack {
             let date = service.dates.write(start + SPAN, random);
             let line = line.replace("ADDR", LAST).replace("USER", "last");
-            let _ = writeln!(text, "{}", line.replace("PID", &(200_000 + nth).to_string()).replacen("DATE", &date, 1));
+            let _ = writeln!(
+                text,
+                "{}",
+                line.replace("PID", &(200_000 + nth).to_string()).replacen("DATE", &date, 1)
+            );
         }
     }
     text
@@ -303,7 +342,8 @@ fn mutated(line: &str, random: &mut Random) -> String {
     for _ in 0..=random.below(2) {
         let at = random.below(chars.len());
         let near_date = |at: usize, chars: &[char]| {
-            let text: String = chars[at.saturating_sub(5)..(at + 5).min(chars.len())].iter().collect();
+            let text: String =
+                chars[at.saturating_sub(5)..(at + 5).min(chars.len())].iter().collect();
             text.contains("DATE") || text.contains("ATE") || text.contains("DAT")
         };
         if near_date(at, &chars) {
@@ -311,8 +351,21 @@ fn mutated(line: &str, random: &mut Random) -> String {
         }
         match random.below(5) {
             0 => drop(chars.remove(at)),
-            1 => chars.insert(at, random.one_of(&["x", " ", "9", ":", "\"", "ß", "[", "\t"]).chars().next().expect("one")),
-            2 => chars[at] = random.one_of(&["x", " ", "0", ".", "]", "\u{1F980}", "=", "<"]).chars().next().expect("one"),
+            1 => chars.insert(
+                at,
+                random
+                    .one_of(&["x", " ", "9", ":", "\"", "ß", "[", "\t"])
+                    .chars()
+                    .next()
+                    .expect("one"),
+            ),
+            2 => {
+                chars[at] = random
+                    .one_of(&["x", " ", "0", ".", "]", "\u{1F980}", "=", "<"])
+                    .chars()
+                    .next()
+                    .expect("one")
+            }
             3 if !chars[at..].iter().collect::<String>().contains("DATE") => chars.truncate(at + 1),
             _ => {
                 let again: Vec<char> = chars[at..(at + 7).min(chars.len())].to_vec();
@@ -330,13 +383,17 @@ type Ban = (String, IpAddr, i64, u64);
 fn configure(folder: &Path, services: &[&Service]) {
     let tree = folder.join("etc");
     fs::create_dir_all(tree.join("action.d")).expect("a directory");
-    std::os::unix::fs::symlink(fail2ban_config().join("filter.d"), tree.join("filter.d")).expect("a link");
+    std::os::unix::fs::symlink(fail2ban_config().join("filter.d"), tree.join("filter.d"))
+        .expect("a link");
     fs::write(tree.join("action.d/record.py"), RECORD).expect("a file");
     let at = |name: &str| folder.join(name).display().to_string();
     let server = format!(
         "[DEFAULT]\nloglevel = INFO\nlogtarget = {}\nsyslogsocket = auto\nsocket = {}\npidfile = {}\n\
          dbfile = {}\ndbpurgeage = 1d\n[Definition]\n",
-        at("fail2ban.log"), at("sock"), at("pid"), at("db.sqlite3")
+        at("fail2ban.log"),
+        at("sock"),
+        at("pid"),
+        at("db.sqlite3")
     );
     fs::write(tree.join("fail2ban.conf"), server).expect("a file");
     let mut jails = format!(
@@ -370,11 +427,14 @@ fn theirs(folder: &Path, services: &[&Service]) -> BTreeSet<Ban> {
         jails.len() == services.len()
     };
     let outcome = std::panic::catch_unwind(|| {
-        until(Duration::from_secs(500), "fail2ban has read all logs", || done(&read()).then_some(()));
+        until(Duration::from_secs(500), "fail2ban has read all logs", || {
+            done(&read()).then_some(())
+        });
     });
     let pid = rustix::process::Pid::from_child(&server);
     let _ = rustix::process::kill_process(pid, Signal::TERM);
-    let ended = fail2xdp_tests::within(Duration::from_secs(60), || server.try_wait().expect("our child"));
+    let ended =
+        fail2xdp_tests::within(Duration::from_secs(60), || server.try_wait().expect("our child"));
     if ended.is_none() {
         let _ = server.kill();
         let _ = server.wait();
@@ -430,7 +490,8 @@ fn compare(services: &[&Service], lines_each: usize, seed: u64) {
     for (nth, service) in services.iter().enumerate() {
         let mut random = Random(seed * 1000 + nth as u64 + 1);
         let text = log(service, lines_each, start, &mut random);
-        fs::write(folder.path().join(format!("{}.log", service.jail)), text).expect("room for a log");
+        fs::write(folder.path().join(format!("{}.log", service.jail)), text)
+            .expect("room for a log");
     }
     let began = Instant::now();
     let ours = ours(folder.path(), services);
@@ -445,7 +506,9 @@ fn compare(services: &[&Service], lines_each: usize, seed: u64) {
     );
     let wrong: Vec<String> = ours
         .symmetric_difference(&theirs)
-        .map(|ban| format!("{} {ban:?}", if ours.contains(ban) { "only we" } else { "only fail2ban" }))
+        .map(|ban| {
+            format!("{} {ban:?}", if ours.contains(ban) { "only we" } else { "only fail2ban" })
+        })
         .collect();
     if !wrong.is_empty() {
         let kept = folder.keep();
@@ -461,7 +524,10 @@ fn compare(services: &[&Service], lines_each: usize, seed: u64) {
     for (jail, ..) in &ours {
         *jails.entry(jail).or_default() += 1;
     }
-    assert!(jails.len() == services.len() && jails.values().all(|bans| *bans > 5), "too few bans: {jails:?}");
+    assert!(
+        jails.len() == services.len() && jails.values().all(|bans| *bans > 5),
+        "too few bans: {jails:?}"
+    );
 }
 
 #[test]

@@ -249,21 +249,29 @@ fn the_report_has_fail2bans_shape() {
         vec!["-L", "3", &log, "^.* begins$<SKIPLINES>^.* from <ADDR>"],
         vec!["-d", "%Y-%m-%d", "x 2026-11-20 10:00:00 bad 192.0.2.1", "bad <F-ID>\\S+</F-ID>"],
         vec!["one 192.0.2.1\ntwo 192.0.2.2", "one <HOST>"],
-        vec!["a line that is so long that it has to be cut in the head of it 192.0.2.1", "it <HOST>"],
+        vec![
+            "a line that is so long that it has to be cut in the head of it 192.0.2.1",
+            "it <HOST>",
+        ],
     ] {
         let said = same(&args, |said| {
             // The fourteenth date template takes more forms than Debian's fail2ban knows.
-            report(said).replace("(?:-|T|  ?)Ex24hour:?ExMinute:?ExSecond", "(?:T|  ?)Ex24hourExMinuteExSecond")
+            report(said).replace(
+                "(?:-|T|  ?)Ex24hour:?ExMinute:?ExSecond",
+                "(?:T|  ?)Ex24hourExMinuteExSecond",
+            )
         });
         assert!(said.contains("Lines: "), "{args:?}: {said}");
     }
     same(&["-r", &log, filter], |said| {
         // In the pattern's text an address is written otherwise, and in the head are options we had to name.
-        let told = |line: &&str| !line.starts_with("|  ^(?P<mlfid>") && !line.contains("filter options");
+        let told =
+            |line: &&str| !line.starts_with("|  ^(?P<mlfid>") && !line.contains("filter options");
         report(said).lines().filter(told).collect::<Vec<_>>().join("\n")
     });
     for (regex, ignore) in [("(bad", ""), ("bad", ""), ("bad <HOST>", "(bad")] {
-        let args: Vec<&str> = ["bad 192.0.2.1", regex, ignore].into_iter().filter(|word| !word.is_empty()).collect();
+        let args: Vec<&str> =
+            ["bad 192.0.2.1", regex, ignore].into_iter().filter(|word| !word.is_empty()).collect();
         same(&args, |said| said.lines().any(|line| line.starts_with("ERROR: ")).to_string());
     }
     same(&["only one word"], |_| String::new());
@@ -277,8 +285,20 @@ fn every_form_of_output_is_fail2bans() {
     // Of a session we list every group, fail2ban-regex only those that some line of it filled.
     same(&["-r", "-o", "row", &log, literal], str::to_owned);
     for form in [
-        "id", "fid", "ip", "msg", "user", "host", "ip4", "ip6", "dns", "fport", "matches",
-        "<ip> <fid> <family> <ip-rev>", "<F-USER> <F-NOPE> <nope> < <F-ID>", "<matches><br><sp>.",
+        "id",
+        "fid",
+        "ip",
+        "msg",
+        "user",
+        "host",
+        "ip4",
+        "ip6",
+        "dns",
+        "fport",
+        "matches",
+        "<ip> <fid> <family> <ip-rev>",
+        "<F-USER> <F-NOPE> <nope> < <F-ID>",
+        "<matches><br><sp>.",
     ] {
         for filter in ["sshd[logtype=file]", literal] {
             same(&["-r", "-o", form, &log, filter], str::to_owned);
@@ -296,12 +316,20 @@ fn a_miss_says_how_near_it_was() {
     };
     let config = fail2ban_config().display().to_string();
     let said = run(&["--config", &config, "regex", line, "sshd"]);
-    for part in ["Use             jail : sshd", "4) matched   `Failed passwrd f`", "and found     `r root from 192.0.2.1`"] {
+    for part in [
+        "Use             jail : sshd",
+        "4) matched   `Failed passwrd f`",
+        "and found     `r root from 192.0.2.1`",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    let said = run(&["--json", "regex", "bad thing of 192.0.2.1", "^bad (?:wing|thing) from <HOST>$"]);
+    let said =
+        run(&["--json", "regex", "bad thing of 192.0.2.1", "^bad (?:wing|thing) from <HOST>$"]);
     let report: Value = serde_json::from_str(&said).expect("JSON");
-    assert_eq!(report["lines"], json!({"tested": 1, "matched": 0, "ignored": 0, "missed": 1, "not_an_address": 0}));
+    assert_eq!(
+        report["lines"],
+        json!({"tested": 1, "matched": 0, "ignored": 0, "missed": 1, "not_an_address": 0})
+    );
     let miss = &report["missed"][0]["nearest"][0];
     assert_eq!(miss["matched"], "bad thing ");
     assert_eq!(miss["wanted"], "from <HOST>$");
@@ -316,7 +344,12 @@ fn standard_input_is_a_log() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("we start");
-    child.stdin.take().expect("it is piped").write_all(b"bad 192.0.2.1\n\n# bad 192.0.2.2\nbad 2001:DB8::1").expect("we read");
+    child
+        .stdin
+        .take()
+        .expect("it is piped")
+        .write_all(b"bad 192.0.2.1\n\n# bad 192.0.2.2\nbad 2001:DB8::1")
+        .expect("we read");
     let output = child.wait_with_output().expect("we end");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "192.0.2.1\n2001:db8::1\n");
 }

@@ -70,9 +70,10 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
     let mut jails = loaded.settings.jails;
     jails.retain(|jail| names.is_empty() || names.contains(&jail.name.as_str()));
     for problem in &loaded.problems {
-        let concerns = problem.jail.as_ref().is_none_or(|jail| {
-            names.is_empty() || names.contains(&jail.as_str())
-        });
+        let concerns = problem
+            .jail
+            .as_ref()
+            .is_none_or(|jail| names.is_empty() || names.contains(&jail.as_str()));
         if concerns && problem.severity == Severity::Error {
             eprintln!("error: {problem}");
         }
@@ -108,10 +109,13 @@ fn resolver() -> impl FnMut(&str) -> Vec<IpAddr> {
     move |name| known.entry(name.to_owned()).or_insert_with(|| look_up(name)).clone()
 }
 
+/// Answers with a name's addresses.
+type LookUp = Box<dyn FnMut(&str) -> Vec<IpAddr>>;
+
 /// Logs on their way to what is printed.
 struct Player {
     replay: Replay,
-    resolve: Box<dyn FnMut(&str) -> Vec<IpAddr>>,
+    resolve: LookUp,
     told: Told,
     happened: Vec<Happening>,
 }
@@ -154,9 +158,8 @@ impl Player {
             let at = log.at;
             self.line(&line, at, false, all.clone())?;
             let log = &mut logs[nth];
-            log.advance(&mut self.replay).with_context(|| {
-                format!("cannot read on in `{}`", paths[nth].display())
-            })?;
+            log.advance(&mut self.replay)
+                .with_context(|| format!("cannot read on in `{}`", paths[nth].display()))?;
             if self.told.lines.is_multiple_of(LINES_BETWEEN) {
                 let read = logs.iter().map(|log| log.file.bytes_read()).sum();
                 progress.show(read, &self.told, self.replay.now());
@@ -280,10 +283,8 @@ impl Told {
             return writeln!(self.to, "{line}");
         }
         let Some(line) = in_words(&happening, jail.max_retry, &self.zone) else { return Ok(()) };
-        let detail = matches!(
-            happening,
-            Happening::Finding { .. } | Happening::Ban { prolonged: true, .. }
-        );
+        let detail =
+            matches!(happening, Happening::Finding { .. } | Happening::Ban { prolonged: true, .. });
         if detail && !self.verbose {
             return Ok(());
         }

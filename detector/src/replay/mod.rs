@@ -213,7 +213,8 @@ impl Replay {
                     let effects = self.engine.handle(Event::Resolved { name, addresses }, now);
                     self.follow(effects, finding, now, resolve, out);
                 }
-                Effect::AlreadyBanned { .. } | Effect::NoAddress { .. } | Effect::Forgot { .. } => {}
+                Effect::AlreadyBanned { .. } | Effect::NoAddress { .. } | Effect::Forgot { .. } => {
+                }
             }
         }
     }

@@ -1,8 +1,5 @@
 //! The report, in fail2ban-regex's shape and as JSON.
-use std::{
-    fmt::Write,
-    time::Duration,
-};
+use std::{fmt::Write, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -81,7 +78,13 @@ impl Report<'_> {
         out
     }
 
-    fn regexes(&self, out: &mut String, title: &str, regexes: &[Located<String>], hits: &[RuleHits]) {
+    fn regexes(
+        &self,
+        out: &mut String,
+        title: &str,
+        regexes: &[Located<String>],
+        hits: &[RuleHits],
+    ) {
         let total: u64 = hits.iter().map(|hits| hits.count).sum();
         let _ = writeln!(out, "\n{title}: {total} total");
         let mut told = false;
@@ -140,9 +143,12 @@ impl Report<'_> {
             let some = all.len() - nowhere;
             for (miss, subject) in all.into_iter().take(some.min(most)) {
                 let (name, pattern) = self.pattern(&miss);
-                let _ = writeln!(out, "|    {name} matched   {}", piece(&subject[miss.found.clone()]));
-                let _ = writeln!(out, "|         then wanted   {}", piece(&pattern[miss.reached..]));
-                let _ = writeln!(out, "|         and found     {}", piece(&subject[miss.found.end..]));
+                let _ =
+                    writeln!(out, "|    {name} matched   {}", piece(&subject[miss.found.clone()]));
+                let _ =
+                    writeln!(out, "|         then wanted   {}", piece(&pattern[miss.reached..]));
+                let _ =
+                    writeln!(out, "|         and found     {}", piece(&subject[miss.found.end..]));
             }
             if some == 0 || most > 1 && nowhere > 0 {
                 let whose = if some == 0 { "no regex" } else { "no other regex" };

@@ -49,7 +49,7 @@ fn notation(name: &str) -> String {
 
 /// A date pattern with words for its codes, as fail2ban-regex shows it.
 pub fn in_words(name: &str) -> String {
-    let bare = name.strip_prefix("{^LN-BEG}").unwrap_or(&name);
+    let bare = name.strip_prefix("{^LN-BEG}").unwrap_or(name);
     let start = &name[..name.len() - bare.len()];
     match bare.to_ascii_uppercase().as_str() {
         "EPOCH" => return format!("{start}Epoch"),

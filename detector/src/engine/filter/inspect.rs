@@ -212,8 +212,7 @@ impl Matcher {
             let most = self.max_matches.max(1);
             match self.sessions.merge(fields.clone(), &lines, most, identified, now) {
                 Merged::NoFailure { pending } => {
-                    let outcome =
-                        if pending { HitOutcome::Pending } else { HitOutcome::NoFailure };
+                    let outcome = if pending { HitOutcome::Pending } else { HitOutcome::NoFailure };
                     return Hit { rule, outcome, fields, names, lines };
                 }
                 Merged::Failure { fields: merged, lines: all } => (fields, lines) = (merged, all),

@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use buffer::Buffer;
 pub use error::FilterError;
-pub use inspect::{Hit, HitOutcome, Inspection, expand_tags};
-pub use nearest::{NearMiss, NearMisses};
 use identify::{Fields, Identity, field};
+pub use inspect::{Hit, HitOutcome, Inspection, expand_tags};
 use jiff::tz::TimeZone;
+pub use nearest::{NearMiss, NearMisses};
 pub use patterns::{PatternName, PatternState};
 pub use session::MAX_SESSIONS;
 use session::{Merged, Sessions};

@@ -146,7 +146,9 @@ impl Search<'_> {
         let Some(first) = pieces.first() else { return };
         let beginning = |count: usize| match count {
             0 => before.to_owned(),
-            _ => format!("{before}{}", &self.source[first.range.start..pieces[count - 1].range.end]),
+            _ => {
+                format!("{before}{}", &self.source[first.range.start..pieces[count - 1].range.end])
+            }
         };
         let beginnings: Vec<String> = (0..=pieces.len()).map(beginning).collect();
         // Found in the text: all up to `low`; not found: `high` and beyond.
@@ -342,7 +344,8 @@ impl Cutter<'_> {
 
 fn is_tag(name: &str) -> bool {
     let known = ["HOST", "ADDR", "IP4", "IP6", "DNS", "CIDR", "SUBNET", "SKIPLINES"];
-    let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '/');
+    let upper =
+        |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '/');
     known.contains(&name) || name.strip_prefix("F-").is_some_and(|name| name.chars().all(upper))
 }
 
@@ -410,8 +413,18 @@ mod tests {
 
     #[test]
     fn the_longest_beginning_that_is_found_counts() {
-        check("^Failed password for <HOST>$", "Failed passwrd for 192.0.2.1", "^Failed passw", "Failed passw");
-        check(r"bad \d+ from <HOST>$", "a bad 12 from 192.0.2.1 x", r"bad \d+ from <HOST>", "bad 12 from 192.0.2.1");
+        check(
+            "^Failed password for <HOST>$",
+            "Failed passwrd for 192.0.2.1",
+            "^Failed passw",
+            "Failed passw",
+        );
+        check(
+            r"bad \d+ from <HOST>$",
+            "a bad 12 from 192.0.2.1 x",
+            r"bad \d+ from <HOST>",
+            "bad 12 from 192.0.2.1",
+        );
         check("nothing", "xyz", "", "");
     }
 
