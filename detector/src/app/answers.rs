@@ -11,6 +11,7 @@ use crate::{
     },
     engine::{Ban, Jail, Until},
     source::{FileState, JournalState, JournalStatus, Readers},
+    store::State,
 };
 
 /// The jail of bans made by hand without one.
@@ -22,6 +23,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         jails: daemon.engine.jails().iter().map(|jail| shown_jail(daemon, jail)).collect(),
         bans: daemon.engine.bans().len(),
         enforcement: enforcement(daemon),
+        store: daemon.keeper.status().map(store),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
 }
@@ -126,6 +128,7 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
             capacity: None,
             allowed: Vec::new(),
             alarms: daemon.alarms.clone(),
+            repairs: 0,
         };
     };
     let status = enforcer.status();
@@ -139,6 +142,24 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
         capacity: Some(capacity(status.load)),
         allowed: widest(&status.allowed).map(shown).collect(),
         alarms: daemon.alarms.clone(),
+        repairs: daemon.repairs,
+    }
+}
+
+fn store(status: crate::store::Status) -> wire::Store {
+    wire::Store {
+        path: status.path.display().to_string(),
+        state: match status.state {
+            State::Works => "works".into(),
+            State::Opening => "opening".into(),
+            State::Fails(why) | State::Off(why) => why,
+        },
+        waiting: status.waiting,
+        transactions: status.transactions,
+        faults: status.faults,
+        refused: status.refused,
+        lost: status.lost,
+        set_aside: status.set_aside.map(|path| path.display().to_string()),
     }
 }
 

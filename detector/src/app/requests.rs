@@ -8,6 +8,9 @@ use crate::{
     engine::{Ban, Event, ban_end},
 };
 
+/// How long an answer about bans waits until they are stored; the kernel has them before.
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What follows a request.
 pub(super) enum Next {
     GoOn,
@@ -46,8 +49,22 @@ impl Daemon {
                 Ok(wire::Reply::Stopping(wire::Stopping { enforced, detached }))
             }
         };
-        // A client that did not wait for its answer has none.
-        let _ = asked.answer.send(answer);
+        let changes = matches!(
+            answer,
+            Ok(wire::Reply::Made(wire::BansMade { banned: 1.. })
+                | wire::Reply::Lifted(wire::BansLifted { lifted: 1.. }))
+        );
+        match changes.then(|| self.keeper.settled()).flatten() {
+            // What somebody was told to be done shall not be undone by a crash.
+            Some(settled) => {
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(SETTLED, settled).await;
+                    let _ = asked.answer.send(answer);
+                });
+            }
+            // A client that did not wait for its answer has none.
+            None => drop(asked.answer.send(answer)),
+        }
         next
     }
 
@@ -170,6 +187,7 @@ impl Daemon {
             let _ = self.carry_out(effect);
         }
         self.settings = settings;
+        self.keeper.settings(self.settings.store);
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {
             let notices = enforcer.reconfigure(&options);

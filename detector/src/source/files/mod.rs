@@ -11,7 +11,13 @@ mod start;
 mod tail;
 mod watch;
 
-use std::{borrow::Cow, io, ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    io,
+    ops::ControlFlow,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +32,7 @@ use self::{
     tail::{BLOCK, FileId, Read, Tail},
 };
 use super::{
-    Board, Kit, Report,
+    Board, Kit, POSITION_EVERY, Positions, Report,
     jail::Jail,
     outbox::{Outbox, Stopped},
 };
@@ -94,6 +100,9 @@ pub(crate) struct Files {
     first: bool,
     /// There are more files than are followed, and that was told.
     crowded: bool,
+    /// When it was told last how far everything was read, and whether more was read since.
+    told: Instant,
+    moved: bool,
 }
 
 impl Files {
@@ -120,6 +129,8 @@ impl Files {
             block: vec![0; BLOCK + ANCHOR],
             first,
             crowded: false,
+            told: monotonic(),
+            moved: false,
         }
     }
 
@@ -153,6 +164,9 @@ impl Files {
                 if let Some(due) = self.follow.next_gone() {
                     left = left.min(due.saturating_duration_since(monotonic()));
                 }
+                if self.moved {
+                    left = left.min(POSITION_EVERY.saturating_sub(self.told.elapsed()));
+                }
                 let fds: Vec<_> = self.watch.fd().into_iter().collect();
                 self.outbox.stop().sleep(&fds, Some(left));
             }
@@ -173,8 +187,35 @@ impl Files {
                 last_look = monotonic();
             }
             self.tell_gone()?;
+            self.moved |= !self.follow.ready.is_empty();
             self.read_ready()?;
+            self.tell_position()?;
         }
+    }
+
+    /// Tells now and then how far everything was read.
+    fn tell_position(&mut self) -> Result<(), Stopped> {
+        if !self.moved || self.told.elapsed() < POSITION_EVERY {
+            return Ok(());
+        }
+        // While a jail catches up with others, or a file is being copied, one position does not say it all.
+        let mut files = self.follow.files.values();
+        let plain = files.all(|file| {
+            let start = file.tail.line_start();
+            file.copy_of.is_none() && file.readers.iter().all(|reader| reader.from <= start)
+        });
+        self.told = monotonic();
+        let jails = &self.jails;
+        let Ok(files) = self.follow.positions(|jail| jails[jail].name.to_string()) else {
+            return Ok(());
+        };
+        if !plain {
+            return Ok(());
+        }
+        self.moved = false;
+        let jails = jails.iter().map(|jail| jail.name.clone()).collect();
+        let positions = Positions { files, ..Positions::default() };
+        self.outbox.send(Report::Position { jails, positions })
     }
 
     /// Tells of the files that have been gone for a while.

@@ -19,7 +19,7 @@ use systemd::Journal;
 pub(crate) use self::place::Place;
 use self::{matches::Matches, render::Entry};
 use super::{
-    Board, Kit, Report,
+    Board, Kit, POSITION_EVERY, Positions, Report,
     files::Watch,
     jail::Jail,
     outbox::{Outbox, Stopped},
@@ -89,6 +89,9 @@ pub(crate) struct Reader {
     started: Timestamp,
     entry: Entry,
     last_entry: Option<Instant>,
+    /// When it was told last how far was read, and whether more was read since.
+    told: Instant,
+    moved: bool,
     outbox: Outbox,
     board: Board,
     clock: Clock,
@@ -126,6 +129,8 @@ impl Reader {
             started: clock(),
             entry: Entry::default(),
             last_entry: None,
+            told: monotonic(),
+            moved: false,
             outbox,
             board,
             clock,
@@ -260,6 +265,7 @@ impl Reader {
                 self.caught_up = true;
                 self.outbox.send(Report::CaughtUp { source: self.place.to_string() })?;
             }
+            self.tell_position()?;
             let lively = self.last_entry.is_some_and(|last| last.elapsed() < LIVELY);
             let fd = match journal.fd() {
                 Ok(fd) => fd,
@@ -271,6 +277,11 @@ impl Reader {
                 (true, _) => LIVELY_STEP,
                 (false, true) => TICK,
                 (false, false) => RECHECK,
+            };
+            let at_most = if self.moved {
+                at_most.min(POSITION_EVERY.saturating_sub(self.told.elapsed()))
+            } else {
+                at_most
             };
             let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().chain([fd]).collect();
             self.outbox.stop().sleep(&fds, Some(at_most));
@@ -320,6 +331,10 @@ impl Reader {
                 self.note_position(journal);
                 return Err(Stopped);
             }
+            if count.is_multiple_of(64) && self.told.elapsed() >= POSITION_EVERY {
+                self.note_position(journal);
+                self.tell_position()?;
+            }
         }
         if count > 0 {
             self.last_entry = Some(monotonic());
@@ -333,6 +348,27 @@ impl Reader {
         let micros = i64::try_from(micros).unwrap_or(i64::MAX);
         let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
         self.position = Some(JournalPosition { cursor, micros, jails });
+        self.moved = true;
+    }
+
+    /// Tells now and then how far was read.
+    fn tell_position(&mut self) -> Result<(), Stopped> {
+        let Some(position) = self.position.as_ref().filter(|_| self.moved) else { return Ok(()) };
+        let read = Timestamp::from_micros(position.micros);
+        // While a jail catches up with others, one position does not say it all.
+        let plain = self.read_until.iter().flatten().all(|until| *until < read);
+        if self.told.elapsed() < POSITION_EVERY {
+            return Ok(());
+        }
+        self.told = monotonic();
+        if !plain {
+            return Ok(());
+        }
+        self.moved = false;
+        let jails = self.jails.iter().map(|jail| jail.name.clone()).collect();
+        let journals = [(self.place.to_string(), position.clone())].into();
+        let positions = Positions { journals, ..Positions::default() };
+        self.outbox.send(Report::Position { jails, positions })
     }
 
     /// Matches the current entry.
