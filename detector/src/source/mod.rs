@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// A reader that reads tells so often how far it is: so much is read again after a crash.
-const POSITION_EVERY: Duration = Duration::from_secs(1);
+const POSITION_EVERY: Duration = Duration::from_millis(250);
 
 /// What a reader tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -101,7 +101,7 @@ pub(crate) struct Files {
     /// There are more files than are followed, and that was told.
     crowded: bool,
     /// When it was told last how far everything was read, and whether more was read since.
-    told: Instant,
+    told: Option<Instant>,
     moved: bool,
 }
 
@@ -129,7 +129,7 @@ impl Files {
             block: vec![0; BLOCK + ANCHOR],
             first,
             crowded: false,
-            told: monotonic(),
+            told: None,
             moved: false,
         }
     }
@@ -165,7 +165,7 @@ impl Files {
                     left = left.min(due.saturating_duration_since(monotonic()));
                 }
                 if self.moved {
-                    left = left.min(POSITION_EVERY.saturating_sub(self.told.elapsed()));
+                    left = left.min(self.until_told());
                 }
                 let fds: Vec<_> = self.watch.fd().into_iter().collect();
                 self.outbox.stop().sleep(&fds, Some(left));
@@ -193,9 +193,14 @@ impl Files {
         }
     }
 
+    /// When it may be told again how far was read.
+    fn until_told(&self) -> Duration {
+        self.told.map_or(Duration::ZERO, |told| POSITION_EVERY.saturating_sub(told.elapsed()))
+    }
+
     /// Tells now and then how far everything was read.
     fn tell_position(&mut self) -> Result<(), Stopped> {
-        if !self.moved || self.told.elapsed() < POSITION_EVERY {
+        if !self.moved || !self.until_told().is_zero() {
             return Ok(());
         }
         // While a jail catches up with others, or a file is being copied, one position does not say it all.
@@ -204,7 +209,7 @@ impl Files {
             let start = file.tail.line_start();
             file.copy_of.is_none() && file.readers.iter().all(|reader| reader.from <= start)
         });
-        self.told = monotonic();
+        self.told = Some(monotonic());
         let jails = &self.jails;
         let Ok(files) = self.follow.positions(|jail| jails[jail].name.to_string()) else {
             return Ok(());

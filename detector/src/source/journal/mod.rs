@@ -90,7 +90,7 @@ pub(crate) struct Reader {
     entry: Entry,
     last_entry: Option<Instant>,
     /// When it was told last how far was read, and whether more was read since.
-    told: Instant,
+    told: Option<Instant>,
     moved: bool,
     outbox: Outbox,
     board: Board,
@@ -129,7 +129,7 @@ impl Reader {
             started: clock(),
             entry: Entry::default(),
             last_entry: None,
-            told: monotonic(),
+            told: None,
             moved: false,
             outbox,
             board,
@@ -278,11 +278,7 @@ impl Reader {
                 (false, true) => TICK,
                 (false, false) => RECHECK,
             };
-            let at_most = if self.moved {
-                at_most.min(POSITION_EVERY.saturating_sub(self.told.elapsed()))
-            } else {
-                at_most
-            };
+            let at_most = if self.moved { at_most.min(self.until_told()) } else { at_most };
             let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().chain([fd]).collect();
             self.outbox.stop().sleep(&fds, Some(at_most));
             if self.outbox.stop().is_ordered() {
@@ -331,7 +327,7 @@ impl Reader {
                 self.note_position(journal);
                 return Err(Stopped);
             }
-            if count.is_multiple_of(64) && self.told.elapsed() >= POSITION_EVERY {
+            if count.is_multiple_of(64) && self.until_told().is_zero() {
                 self.note_position(journal);
                 self.tell_position()?;
             }
@@ -351,16 +347,21 @@ impl Reader {
         self.moved = true;
     }
 
+    /// When it may be told again how far was read.
+    fn until_told(&self) -> Duration {
+        self.told.map_or(Duration::ZERO, |told| POSITION_EVERY.saturating_sub(told.elapsed()))
+    }
+
     /// Tells now and then how far was read.
     fn tell_position(&mut self) -> Result<(), Stopped> {
         let Some(position) = self.position.as_ref().filter(|_| self.moved) else { return Ok(()) };
         let read = Timestamp::from_micros(position.micros);
         // While a jail catches up with others, one position does not say it all.
         let plain = self.read_until.iter().flatten().all(|until| *until < read);
-        if self.told.elapsed() < POSITION_EVERY {
+        if !self.until_told().is_zero() {
             return Ok(());
         }
-        self.told = monotonic();
+        self.told = Some(monotonic());
         if !plain {
             return Ok(());
         }
