@@ -15,7 +15,7 @@ use std::{
 
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, Daemon, Echo, Log, Net, SERVER, Siege, Site, is_dropped, now, reaches,
-    run, unit, until,
+    run, unit, until, within,
 };
 use rusqlite::Connection;
 
@@ -223,11 +223,14 @@ fn killed_at_any_moment_no_line_counts_twice_or_never_and_no_ban_is_lost_or_doub
     let written = written.into_inner().expect("nobody panicked with it");
     let total: u64 = written.values().sum();
     let database = store(&site);
-    until(Duration::from_secs(30), &format!("all of {total} lines are counted"), || {
-        let counted =
-            number(&database, "SELECT coalesce(sum(attempts), 0) FROM counts WHERE jail = 'count'");
-        (counted >= total as i64).then_some(())
-    });
+    let counted =
+        || number(&database, "SELECT coalesce(sum(attempts), 0) FROM counts WHERE jail = 'count'");
+    if within(Duration::from_secs(30), || (counted() >= total as i64).then_some(())).is_none() {
+        let status = site.json(&["status"]);
+        let places = number(&database, "SELECT count(*) FROM places");
+        let logs = run("ls", &["-lai", &site.path("").display().to_string()]);
+        panic!("{} of {total} lines are counted; {places} places; {status:#}\n{logs}", counted());
+    }
     let listed = listed_bans(&site);
     assert_eq!(bans_in_the_map(&site), listed.len(), "maps and list agree");
     heard(&daemon);

@@ -7,11 +7,12 @@
 mod act;
 mod answers;
 mod keep;
+mod listing;
 mod requests;
 mod restore;
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -22,7 +23,7 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
-use self::{keep::Keeper, requests::Next};
+use self::{keep::Keeper, listing::Listing, requests::Next};
 use crate::{
     clock::{self, Clock},
     config::{self, Problem, Scope, Settings, Tree},
@@ -95,6 +96,7 @@ pub(crate) struct Daemon {
     /// Times that the maps differed from the table of bans, and were mended.
     pub(crate) repairs: u64,
     keeper: Keeper,
+    listings: VecDeque<Listing>,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
     detach_on_exit: bool,
@@ -154,6 +156,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         alarms: Vec::new(),
         repairs: 0,
         keeper,
+        listings: VecDeque::new(),
         tree: options.tree,
         kernel: options.kernel,
         detach_on_exit: options.detach_on_exit,
@@ -167,11 +170,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     daemon.resolve_ignored().await;
     daemon.start_readers(positions);
     daemon.first_look().await;
-    ready(&answers::status(&daemon));
-
+    // Before anybody hears that we are ready: from then on an order to stop is carried out in order.
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    ready(&answers::status(&daemon));
+
     let mut news = daemon.keeper.news();
     let detach = loop {
         let due = daemon.due();
@@ -195,6 +199,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
                 Ok(_) => tracing::info!("configuration reloaded"),
                 Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
             },
+            () = std::future::ready(()), if !daemon.listings.is_empty() => daemon.list_on(),
             () = sleep_until(due) => daemon.wake(),
         }
     };

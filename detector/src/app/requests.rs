@@ -1,7 +1,12 @@
 //! What the socket asks, carried out.
 use std::collections::HashSet;
 
-use super::{Daemon, act::shown, answers};
+use super::{
+    Daemon,
+    act::shown,
+    answers,
+    listing::{Answer, List, Listing},
+};
 use crate::{
     config::{self, JailName, JailSettings, Problem, Severity},
     control::{Asked, Refusal, Request, wire},
@@ -22,10 +27,13 @@ impl Daemon {
         let mut next = Next::GoOn;
         let answer = match asked.request {
             Request::Ping => Ok(wire::Reply::Pong(wire::Pong { reply: "pong".into() })),
-            Request::Status => Ok(wire::Reply::Status(Box::new(answers::status(self)))),
-            Request::Jail(name) => answers::jail(self, &name).map(wire::Reply::Jail),
-            Request::Bans => Ok(wire::Reply::Bans(answers::bans(self))),
-            Request::Banned => Ok(wire::Reply::Banned(answers::banned(self))),
+            Request::Status => return self.list(List::Status, asked.answer),
+            Request::Bans => return self.list(List::Bans, asked.answer),
+            Request::Banned => return self.list(List::Banned, asked.answer),
+            Request::Jail(name) => match self.engine.jail(&JailName::new(&name)) {
+                Some(_) => return self.list(List::Jail(JailName::new(&name)), asked.answer),
+                None => Err(Refusal::NoSuchJail(name)),
+            },
             Request::Ban { prefixes, jail, seconds, force } => {
                 self.ban(&prefixes, jail, seconds, force)
             }
@@ -66,6 +74,12 @@ impl Daemon {
             None => drop(asked.answer.send(answer)),
         }
         next
+    }
+
+    /// Answered over the next turns.
+    fn list(&mut self, list: List, answer: Answer) -> Next {
+        self.listings.push_back(Listing::new(list, answer));
+        Next::GoOn
     }
 
     /// A jail that is configured, or at least holds bans.

@@ -205,7 +205,14 @@ impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
 fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> {
     let open = || {
         std::fs::create_dir_all(state)?;
-        std::fs::File::options().create(true).append(true).open(state.join("lock"))
+        let lock = state.join("lock");
+        match std::fs::File::options().create(true).append(true).open(&lock) {
+            // It was made when the disk could be written still; it can be locked all the same.
+            Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                std::fs::File::open(&lock)
+            }
+            opened => opened,
+        }
     };
     let file = match open() {
         Ok(file) => file,
