@@ -8,6 +8,8 @@ pub mod engine; // findings become bans, given `now`; nothing in here does I/O
 
 pub mod enforce; // bans become entries in the XDP maps
 
+pub mod store; // bans, counts and positions become rows that outlive the daemon
+
 pub mod config; // text becomes checked settings and a list of problems; opens no file
 
 pub mod config_tree; // the texts it is made from: a directory, or the tree inside the binary

@@ -40,9 +40,9 @@ impl Daemon {
         daemon
     }
 
-    /// Starts a command and listens to both its streams.
+    /// Starts a command and listens to both its streams, without waiting for anything it says.
     #[track_caller]
-    pub(crate) fn spawn(mut command: Command) -> Daemon {
+    pub fn spawn(mut command: Command) -> Daemon {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));

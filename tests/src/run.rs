@@ -32,7 +32,11 @@ pub fn require(names: &[&str]) {
 fn package_of(program: &str) -> &str {
     match program {
         "ip" => "iproute2",
-        "nsenter" | "unshare" | "setpriv" | "mount" | "umount" | "flock" => "util-linux",
+        "nsenter" | "unshare" | "setpriv" | "mount" | "umount" | "flock" | "fsfreeze" => {
+            "util-linux"
+        }
+        "mkfs.ext4" => "e2fsprogs",
+        "truncate" => "coreutils",
         "sshd" => "openssh-server",
         "ssh" | "ssh-keygen" => "openssh-client",
         "rsyslogd" => "rsyslog",

@@ -21,8 +21,12 @@ impl Daemon {
                 {
                     tracing::error!("[{}] {} is NOT banned: {error}", ban.jail, shown(ban.prefix));
                     self.engine.refused(&ban);
+                    if prolonged {
+                        self.keeper.lifted(&ban, Lifted::Expired, (self.clock)());
+                    }
                     return Err(error);
                 }
+                self.keeper.ban(&ban);
                 if prolonged {
                     tracing::info!("[{}] Prolong Ban {}", ban.jail, shown(ban.prefix));
                 } else {
@@ -40,6 +44,7 @@ impl Daemon {
                         shown(ban.prefix)
                     );
                 }
+                self.keeper.lifted(&ban, why, (self.clock)());
                 let why = match why {
                     Lifted::Expired => "",
                     Lifted::ByHand => " (by hand)",
@@ -69,6 +74,9 @@ impl Daemon {
                     }
                     SparedBy::EndsInThePast => {
                         tracing::info!("[{jail}] Ignore {who}, expired bantime")
+                    }
+                    SparedBy::LiftedSince => {
+                        tracing::info!("[{jail}] Ignore {who}, unbanned by hand since")
                     }
                 }
                 false
@@ -104,6 +112,9 @@ impl Daemon {
         match report {
             Report::Finding(finding) => {
                 self.event(Event::Finding(finding));
+            }
+            Report::Position { jails, positions } => {
+                self.keeper.cut(&mut self.engine, jails, &positions);
             }
             Report::File { path, state } => match state {
                 FileState::Following => tracing::info!("following `{}`", path.display()),

@@ -3,79 +3,34 @@ use ipnet::IpNet;
 
 use super::{Daemon, act::shown};
 use crate::{
-    config::{JailName, Problem, Scope},
-    control::{Refusal, wire},
+    config::{Problem, Scope},
+    control::wire,
     enforce::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Ban, Jail, Until},
+    engine::Jail,
     source::{FileState, JournalState, JournalStatus, Readers},
+    store::State,
 };
 
 /// The jail of bans made by hand without one.
 pub(crate) const BY_HAND: &str = "manual";
 
+/// Without the banned prefixes of its jails.
 pub(crate) fn status(daemon: &Daemon) -> wire::Status {
     wire::Status {
         version: env!("CARGO_PKG_VERSION").into(),
-        jails: daemon.engine.jails().iter().map(|jail| shown_jail(daemon, jail)).collect(),
+        jails: daemon.engine.jails().iter().map(|of| jail(daemon, of)).collect(),
         bans: daemon.engine.bans().len(),
         enforcement: enforcement(daemon),
+        store: daemon.keeper.status().map(store),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
 }
 
-pub(crate) fn jail(daemon: &Daemon, name: &str) -> Result<wire::Jail, Refusal> {
-    match daemon.engine.jail(&JailName::new(name)) {
-        Some(jail) => Ok(shown_jail(daemon, jail)),
-        None => Err(Refusal::NoSuchJail(name.into())),
-    }
-}
-
-pub(crate) fn bans(daemon: &Daemon) -> Vec<wire::Ban> {
-    let mut bans: Vec<&Ban> = daemon.engine.bans().iter().collect();
-    bans.sort_by_key(|ban| (ban.since, ban.prefix));
-    let packets = |ban: &Ban| Some(daemon.enforcer.as_ref()?.traffic(ban.prefix)?.packets);
-    bans.iter()
-        .map(|ban| wire::Ban {
-            prefix: shown(ban.prefix),
-            jail: ban.jail.to_string(),
-            since: ban.since.seconds(),
-            until: end_of(ban.until),
-            failures: ban.failures,
-            scope: ban.scope.to_string(),
-            packets: packets(ban),
-            lines: ban.lines.iter().map(|line| line.to_string()).collect(),
-        })
-        .collect()
-}
-
-pub(crate) fn banned(daemon: &Daemon) -> Vec<wire::BannedBy> {
-    let configured = daemon.engine.jails().iter().map(|jail| jail.settings().name.clone());
-    let mut jails: Vec<JailName> = configured.collect();
-    let mut others: Vec<JailName> = daemon
-        .engine
-        .bans()
-        .jails()
-        .filter(|name| daemon.engine.jail(name).is_none())
-        .cloned()
-        .collect();
-    others.sort();
-    jails.extend(others);
-    jails
-        .into_iter()
-        .map(|jail| wire::BannedBy { banned: in_order(daemon, &jail), jail: jail.to_string() })
-        .collect()
-}
-
-fn in_order(daemon: &Daemon, jail: &JailName) -> Vec<String> {
-    let mut bans: Vec<&Ban> = daemon.engine.bans().of_jail(jail).collect();
-    bans.sort_by_key(|ban| (ban.since, ban.prefix));
-    bans.iter().map(|ban| shown(ban.prefix)).collect()
-}
-
-fn shown_jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
+/// Without its banned prefixes.
+pub(crate) fn jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
     let settings = jail.settings();
     let sources = daemon.readers.as_ref().map(Readers::sources).unwrap_or_default();
     let source = sources.into_iter().find(|status| status.jail == settings.name);
@@ -111,7 +66,7 @@ fn shown_jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         journal_matches,
         journal,
         scope: Scope::to_string(jail.scope()),
-        banned: in_order(daemon, &settings.name),
+        banned: Vec::new(),
     }
 }
 
@@ -126,6 +81,7 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
             capacity: None,
             allowed: Vec::new(),
             alarms: daemon.alarms.clone(),
+            repairs: 0,
         };
     };
     let status = enforcer.status();
@@ -139,6 +95,24 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
         capacity: Some(capacity(status.load)),
         allowed: widest(&status.allowed).map(shown).collect(),
         alarms: daemon.alarms.clone(),
+        repairs: daemon.repairs,
+    }
+}
+
+fn store(status: crate::store::Status) -> wire::Store {
+    wire::Store {
+        path: status.path.display().to_string(),
+        state: match status.state {
+            State::Works => "works".into(),
+            State::Opening => "opening".into(),
+            State::Fails(why) | State::Off(why) => why,
+        },
+        waiting: status.waiting,
+        transactions: status.transactions,
+        faults: status.faults,
+        refused: status.refused,
+        lost: status.lost,
+        set_aside: status.set_aside.map(|path| path.display().to_string()),
     }
 }
 
@@ -184,13 +158,5 @@ fn capacity(load: Load) -> wire::Capacity {
         ipv4_room: load.v4.capacity,
         ipv6_used: load.v6.bans,
         ipv6_room: load.v6.capacity,
-    }
-}
-
-/// Unix seconds of a ban's end; `None` for ever.
-fn end_of(until: Until) -> Option<i64> {
-    match until {
-        Until::At(end) => Some(end.seconds()),
-        Until::Forever => None,
     }
 }

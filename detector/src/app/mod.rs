@@ -1,14 +1,18 @@
 //! Wiring: the only file that knows every room. One task owns the engine and the kernel's maps; everything
 //! else sends it messages.
 //!
-//! Order of start: control socket (so that a second daemon stops before it touches anything), kernel maps
-//! and links, names of `ignoreip`, readers. Order of stop: readers, then the socket; the kernel goes on.
+//! Order of start: control socket (so that a second daemon stops before it touches anything), what is stored, kernel
+//! maps and links, bans that ended or were lost meanwhile, names of `ignoreip`, readers. Order of stop: readers, store,
+//! socket; the kernel goes on.
 mod act;
 mod answers;
+mod keep;
+mod listing;
 mod requests;
+mod restore;
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -19,13 +23,13 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
-use self::requests::Next;
+use self::{keep::Keeper, listing::Listing, requests::Next};
 use crate::{
     clock::{self, Clock},
     config::{self, Problem, Scope, Settings, Tree},
     control::{self, Asked, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
-    engine::{Ban, Engine, Event, Limits, Matcher},
+    engine::{Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
 };
 
@@ -53,6 +57,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// No socket is no reason to stop: nobody named a place for it, and this user may write none.
     pub socket_optional: bool,
+    /// The state directory, which is this daemon's alone; `None`: there is none, nothing is stored.
+    pub state: Option<PathBuf>,
     /// Kernel side, as the command line overrides the configuration; `None`: no BPF at all.
     pub kernel: KernelOptions,
     /// Remove program and maps at the end.
@@ -87,6 +93,10 @@ pub(crate) struct Daemon {
     pub(crate) settings: Settings,
     pub(crate) problems: Vec<Problem>,
     pub(crate) alarms: Vec<String>,
+    /// Times that the maps differed from the table of bans, and were mended.
+    pub(crate) repairs: u64,
+    keeper: Keeper,
+    listings: VecDeque<Listing>,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
     detach_on_exit: bool,
@@ -127,23 +137,14 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let _watch = enforce::watch(tell)
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
-    let mut engine = Engine::new(&settings.jails, Limits::default());
-    let enforcer = match (options.kernel)(&settings) {
-        None => None,
-        Some(kernel) => {
+    let engine = Engine::new(&settings.jails, Limits::default());
+    let (keeper, loaded) = Keeper::open(options.state, settings.store, clock).await;
+    let (enforcer, adopted) = match (options.kernel)(&settings) {
+        None => (None, Vec::new()),
+        Some(mut kernel) => {
+            kernel.make_room_for(loaded.bans.iter().map(|ban| ban.prefix));
             let (enforcer, adopted) = Enforcer::start(&kernel, clock())?;
-            for ban in adopted {
-                engine.adopt(Ban {
-                    prefix: ban.prefix,
-                    jail: ban.jail,
-                    scope: Arc::new(ban.scope),
-                    since: clock(),
-                    until: ban.until,
-                    failures: 0,
-                    lines: Vec::new(),
-                });
-            }
-            Some(enforcer)
+            (Some(enforcer), adopted)
         }
     };
     let mut daemon = Daemon {
@@ -153,6 +154,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         settings,
         problems: options.loaded.problems,
         alarms: Vec::new(),
+        repairs: 0,
+        keeper,
+        listings: VecDeque::new(),
         tree: options.tree,
         kernel: options.kernel,
         detach_on_exit: options.detach_on_exit,
@@ -161,15 +165,18 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         events: mpsc::unbounded_channel(),
         by_hand: Arc::new(Scope::EveryPacket),
     };
+    let positions = daemon.take_up(adopted, loaded);
     daemon.surroundings();
     daemon.resolve_ignored().await;
-    daemon.start_readers(Positions::default());
+    daemon.start_readers(positions);
     daemon.first_look().await;
-    ready(&answers::status(&daemon));
-
+    // Before anybody hears that we are ready: from then on an order to stop is carried out in order.
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    ready(&answers::status(&daemon));
+
+    let mut news = daemon.keeper.news();
     let detach = loop {
         let due = daemon.due();
         // Whichever is ready, in turn: a flood of findings must not keep bans from ending, nor the other
@@ -180,6 +187,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
                 daemon.event(event);
             }
             Some(change) = links.recv() => daemon.link_changed(change),
+            Some(news) = news.recv() => daemon.store_says(news),
+            loaded = daemon.keeper.late() => daemon.take_up_late(loaded),
             Some(asked) = asked.recv() => match daemon.answer(asked).await {
                 Next::GoOn => {}
                 Next::Stop { detach } => break detach,
@@ -190,6 +199,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
                 Ok(_) => tracing::info!("configuration reloaded"),
                 Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
             },
+            () = std::future::ready(()), if !daemon.listings.is_empty() => daemon.list_on(),
             () = sleep_until(due) => daemon.wake(),
         }
     };
@@ -221,9 +231,10 @@ impl Daemon {
     fn reports_from(&mut self, report: Report) {
         self.report(report);
         for _ in 1..REPORTS_AT_ONCE {
-            let Ok(report) = self.reports.1.try_recv() else { return };
+            let Ok(report) = self.reports.1.try_recv() else { break };
             self.report(report);
         }
+        self.keeper.counted(&mut self.engine);
     }
 
     fn link_changed(&mut self, change: LinkChange) {
@@ -236,6 +247,7 @@ impl Daemon {
 
     fn notices(&mut self, notices: Vec<Notice>) {
         for notice in notices {
+            self.repairs += u64::from(matches!(notice, Notice::Repaired { .. }));
             if notice.is_alarm() {
                 tracing::error!("{notice}");
                 self.alarms.push(notice.to_string());
@@ -337,7 +349,7 @@ impl Daemon {
             clock::monotonic() + Duration::from_micros(micros)
         });
         let of_kernel = self.enforcer.as_ref().map(Enforcer::next_due);
-        of_engine.into_iter().chain(of_kernel).min()
+        of_engine.into_iter().chain(of_kernel).chain(self.keeper.due()).min()
     }
 
     fn wake(&mut self) {
@@ -352,10 +364,14 @@ impl Daemon {
             let notices = enforcer.maintain((self.clock)());
             self.notices(notices);
         }
+        if self.keeper.due().is_some_and(|due| due <= clock::monotonic()) {
+            self.keeper.go_on(&mut self.engine);
+        }
     }
 
     async fn finish(mut self, detach: bool, socket: &std::path::Path) -> anyhow::Result<Ended> {
-        self.stop_readers().await;
+        let positions = self.stop_readers().await;
+        self.keeper.close(&mut self.engine, &positions).await;
         let _ = std::fs::remove_file(socket);
         let enforced =
             if self.enforcer.is_some() && !detach { self.engine.bans().len() } else { 0 };

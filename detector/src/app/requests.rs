@@ -1,12 +1,20 @@
 //! What the socket asks, carried out.
 use std::collections::HashSet;
 
-use super::{Daemon, act::shown, answers};
+use super::{
+    Daemon,
+    act::shown,
+    answers,
+    listing::{Answer, List, Listing},
+};
 use crate::{
     config::{self, JailName, JailSettings, Problem, Severity},
     control::{Asked, Refusal, Request, wire},
     engine::{Ban, Event, ban_end},
 };
+
+/// How long an answer about bans waits until they are stored; the kernel has them before.
+const SETTLED: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What follows a request.
 pub(super) enum Next {
@@ -19,10 +27,13 @@ impl Daemon {
         let mut next = Next::GoOn;
         let answer = match asked.request {
             Request::Ping => Ok(wire::Reply::Pong(wire::Pong { reply: "pong".into() })),
-            Request::Status => Ok(wire::Reply::Status(Box::new(answers::status(self)))),
-            Request::Jail(name) => answers::jail(self, &name).map(wire::Reply::Jail),
-            Request::Bans => Ok(wire::Reply::Bans(answers::bans(self))),
-            Request::Banned => Ok(wire::Reply::Banned(answers::banned(self))),
+            Request::Status => return self.list(List::Status, asked.answer),
+            Request::Bans => return self.list(List::Bans, asked.answer),
+            Request::Banned => return self.list(List::Banned, asked.answer),
+            Request::Jail(name) => match self.engine.jail(&JailName::new(&name)) {
+                Some(_) => return self.list(List::Jail(JailName::new(&name)), asked.answer),
+                None => Err(Refusal::NoSuchJail(name)),
+            },
             Request::Ban { prefixes, jail, seconds, force } => {
                 self.ban(&prefixes, jail, seconds, force)
             }
@@ -46,9 +57,29 @@ impl Daemon {
                 Ok(wire::Reply::Stopping(wire::Stopping { enforced, detached }))
             }
         };
-        // A client that did not wait for its answer has none.
-        let _ = asked.answer.send(answer);
+        let changes = matches!(
+            answer,
+            Ok(wire::Reply::Made(wire::BansMade { banned: 1.. })
+                | wire::Reply::Lifted(wire::BansLifted { lifted: 1.. }))
+        );
+        match changes.then(|| self.keeper.settled()).flatten() {
+            // What somebody was told to be done shall not be undone by a crash.
+            Some(settled) => {
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(SETTLED, settled).await;
+                    let _ = asked.answer.send(answer);
+                });
+            }
+            // A client that did not wait for its answer has none.
+            None => drop(asked.answer.send(answer)),
+        }
         next
+    }
+
+    /// Answered over the next turns.
+    fn list(&mut self, list: List, answer: Answer) -> Next {
+        self.listings.push_back(Listing::new(list, answer));
+        Next::GoOn
     }
 
     /// A jail that is configured, or at least holds bans.
@@ -174,6 +205,7 @@ impl Daemon {
             let _ = self.carry_out(effect);
         }
         self.settings = settings;
+        self.keeper.settings(self.settings.store);
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {
             let notices = enforcer.reconfigure(&options);

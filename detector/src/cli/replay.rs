@@ -361,6 +361,7 @@ fn reason(by: &SparedBy) -> String {
         SparedBy::IgnoreIp(net) => format!("ignoreip {net}"),
         SparedBy::IgnoreName(name) => format!("ignoreip {name}"),
         SparedBy::EndsInThePast => "its ban would have ended already".to_owned(),
+        SparedBy::LiftedSince => "its ban was lifted by hand since".to_owned(),
     }
 }
 

@@ -88,13 +88,14 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(hint) = &chosen.hint {
         eprintln!("{hint}");
     }
-    let _one_at_a_time = lock_state(&place.state)?;
+    let one_at_a_time = lock_state(&place.state)?;
     allow_many_files();
     let options = app::Options {
         tree: chosen.tree,
         socket: place.socket.clone(),
         // What an ordinary user lacks first is the right to load BPF: that is the error to show.
         socket_optional: !rustix::process::geteuid().is_root(),
+        state: one_at_a_time.is_some().then(|| place.state.clone()),
         kernel: kernel_options(place, args),
         detach_on_exit: args.detach_on_exit,
         loaded,
@@ -204,7 +205,14 @@ impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
 fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> {
     let open = || {
         std::fs::create_dir_all(state)?;
-        std::fs::File::options().create(true).append(true).open(state.join("lock"))
+        let lock = state.join("lock");
+        match std::fs::File::options().create(true).append(true).open(&lock) {
+            // It was made when the disk could be written still; it can be locked all the same.
+            Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                std::fs::File::open(&lock)
+            }
+            opened => opened,
+        }
     };
     let file = match open() {
         Ok(file) => file,
@@ -270,6 +278,11 @@ fn banner(status: &wire::Status, tree: &str, place: &Place, detach_on_exit: bool
         row("never drops", &enforcement.allowed.join(", "));
     }
     row("bans", &format!("{} enforced", status.bans));
+    match &status.store {
+        Some(store) if store.state == "works" => row("store", &store.path),
+        Some(store) => row("store", &format!("{}: {}", store.path, store.state)),
+        None => row("store", "none: what is counted is lost at the end"),
+    }
     let socket = if place.socket == Path::new("/run/fail2xdp/fail2xdp.sock") {
         String::new()
     } else {

@@ -94,7 +94,28 @@ fn status_text(status: &wire::Status) -> String {
     for alarm in &enforcement.alarms {
         let _ = writeln!(text, "|- ALARM:\t{alarm}");
     }
+    if enforcement.repairs > 0 {
+        let _ = writeln!(text, "|- Maps mended:\t{} times", enforcement.repairs);
+    }
     let _ = writeln!(text, "`- Banned prefixes:\t{}", status.bans);
+    match &status.store {
+        None => text += "Store\n`- Nothing is stored\n",
+        Some(store) => {
+            let state = match store.state.as_str() {
+                "works" | "opening" => store.state.clone(),
+                why => format!("ALARM: {why}"),
+            };
+            let _ = writeln!(text, "Store\n|- File:\t{}\n|- State:\t{state}", store.path);
+            if let Some(path) = &store.set_aside {
+                let _ = writeln!(text, "|- Damaged file:\t{path}");
+            }
+            let _ = writeln!(
+                text,
+                "`- Writes:\t{} transactions, {} waiting, {} refused, {} lost, {} faults",
+                store.transactions, store.waiting, store.refused, store.lost, store.faults
+            );
+        }
+    }
     for problem in &status.problems {
         let _ = writeln!(text, "Problem: {problem}");
     }

@@ -3,7 +3,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::{
     BanTime, EnforceSettings, FilterSettings, Ignore, Increment, JailSettings, JournalSettings,
-    Located, LogPath, Settings, SourceSettings,
+    Located, LogPath, Settings, SourceSettings, StoreSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -137,7 +137,9 @@ fn of_source(source: &SourceSettings) -> Vec<Shown> {
 }
 
 fn of_server(settings: &Settings) -> Vec<Shown> {
-    let Settings { jails: _, enforce, default_ban_time, log_level, fail2ban_tree: _ } = settings;
+    let Settings { jails: _, enforce, store, default_ban_time, log_level, fail2ban_tree: _ } =
+        settings;
+    let StoreSettings { purge_age, max_matches } = store;
     let EnforceSettings {
         interfaces,
         mode,
@@ -159,6 +161,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("events_per_second", vec![events_per_second.to_string()]),
         ("bantime of [DEFAULT]", vec![ban_time_of(*default_ban_time)]),
         ("loglevel", vec![log_level.clone()]),
+        ("dbpurgeage", vec![seconds(*purge_age)]),
+        ("dbmaxmatches", vec![max_matches.to_string()]),
     ]
 }
 

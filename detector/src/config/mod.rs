@@ -154,6 +154,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         enforce,
         default_ban_time,
         log_level: server.log_level,
+        store: server.store,
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })

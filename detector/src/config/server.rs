@@ -1,7 +1,9 @@
 //! `fail2xdp.conf`: what is ours alone; and the few options of `fail2ban.conf` that we honour.
+use std::time::Duration;
+
 use super::{
-    AttachMode, EnforceSettings, Located, Problem, Severity, expand::Context, ignore,
-    layers::Layers, options, ports, text::Text,
+    AttachMode, EnforceSettings, Located, Problem, Severity, StoreSettings, expand::Context,
+    ignore, layers::Layers, options, ports, seconds, text::Text,
 };
 
 const SECTION: &str = "Definition";
@@ -28,12 +30,22 @@ const OPTIONS: &[&str] = &[
     "initial_bans",
     "events_per_second",
     "loglevel",
+    "dbpurgeage",
+    "dbmaxmatches",
 ];
+
+/// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
+const PURGE_AGE: Duration = Duration::from_secs(86_400);
+const MAX_MATCHES: u32 = 10;
+const MOST_MATCHES: u32 = 1000;
+/// A hundred years: the bound of `dbpurgeage`.
+const MOST_SECONDS: f64 = 3_155_760_000.0;
 
 /// The server's share of the settings.
 pub(super) struct Server {
     pub(super) enforce: EnforceSettings,
     pub(super) log_level: String,
+    pub(super) store: StoreSettings,
 }
 
 /// Reads `fail2xdp.conf`, and what it leaves open from `fail2ban.conf`.
@@ -53,12 +65,16 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         events_per_second: reader.number("events_per_second", EVENTS, 0..=u32::MAX),
     };
     let log_level = reader.log_level();
-    let log_level = log_level.or_else(|| {
-        let mut other =
-            Reader { context: Context::of_file(fail2ban, SECTION), problems: reader.problems };
-        other.log_level()
-    });
-    Server { enforce, log_level: log_level.unwrap_or_else(|| "INFO".to_owned()) }
+    let (purge_age, max_matches) = (reader.purge_age(), reader.max_matches());
+    // What our own file leaves open is asked of fail2ban's.
+    let mut other =
+        Reader { context: Context::of_file(fail2ban, SECTION), problems: reader.problems };
+    let log_level = log_level.or_else(|| other.log_level());
+    let store = StoreSettings {
+        purge_age: purge_age.or_else(|| other.purge_age()).unwrap_or(PURGE_AGE),
+        max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
+    };
+    Server { enforce, log_level: log_level.unwrap_or_else(|| "INFO".to_owned()), store }
 }
 
 struct Reader<'a, 'p> {
@@ -116,6 +132,26 @@ impl Reader<'_, '_> {
                 default
             }
         }
+    }
+
+    fn purge_age(&mut self) -> Option<Duration> {
+        let text = self.text("dbpurgeage")?;
+        match seconds(text.as_str()) {
+            Ok(seconds) if (0.0..=MOST_SECONDS).contains(&seconds) => {
+                Some(Duration::from_secs_f64(seconds))
+            }
+            _ => {
+                let what =
+                    format!("`dbpurgeage = {}` is no usable time; 1d is used", text.as_str());
+                self.problem(Severity::Error, &text.located(), what, "write a time such as `7d`");
+                Some(PURGE_AGE)
+            }
+        }
+    }
+
+    fn max_matches(&mut self) -> Option<u32> {
+        self.text("dbmaxmatches")?;
+        Some(self.number("dbmaxmatches", MAX_MATCHES, 0..=MOST_MATCHES))
     }
 
     fn boolean(&mut self, option: &str, default: bool) -> bool {

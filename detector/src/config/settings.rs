@@ -285,6 +285,15 @@ pub struct EnforceSettings {
     pub events_per_second: u32,
 }
 
+/// What the store keeps, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// `dbpurgeage`: how long after its end a ban is remembered.
+    pub purge_age: Duration,
+    /// `dbmaxmatches`: matched lines kept with each ban.
+    pub max_matches: u32,
+}
+
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -292,6 +301,8 @@ pub struct Settings {
     pub jails: Vec<JailSettings>,
     /// Enforcement.
     pub enforce: EnforceSettings,
+    /// The store.
+    pub store: StoreSettings,
     /// `bantime` of `[DEFAULT]`, for bans by hand without a jail.
     pub default_ban_time: BanTime,
     /// `loglevel` of `fail2xdp.conf` or `fail2ban.conf`: `INFO`, `DEBUG` …

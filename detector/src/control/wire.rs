@@ -43,6 +43,8 @@ pub struct Status {
     pub bans: usize,
     /// What the kernel does.
     pub enforcement: Enforcement,
+    /// What outlives the daemon; absent where nothing is stored.
+    pub store: Option<Store>,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
 }
@@ -100,6 +102,29 @@ pub struct Enforcement {
     pub allowed: Vec<String>,
     /// What is not as it should be.
     pub alarms: Vec<String>,
+    /// Times that the kernel's maps differed from the table of bans, and were mended.
+    pub repairs: u64,
+}
+
+/// The store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// The file.
+    pub path: String,
+    /// `works`, `opening`, or why nothing is stored.
+    pub state: String,
+    /// Writes that wait.
+    pub waiting: usize,
+    /// Transactions since the daemon started.
+    pub transactions: u64,
+    /// Times it began to fail.
+    pub faults: u64,
+    /// Writes refused because too many waited.
+    pub refused: u64,
+    /// Writes given up because the file could not be written; all of it is written anew when it can.
+    pub lost: u64,
+    /// Where a damaged file was put last.
+    pub set_aside: Option<String>,
 }
 
 /// An interface.

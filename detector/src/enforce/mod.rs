@@ -92,6 +92,17 @@ pub struct Options {
     pub kernel_log: bool,
 }
 
+impl Options {
+    /// New maps shall hold these at once, and half as many more.
+    pub fn make_room_for(&mut self, prefixes: impl Iterator<Item = IpNet>) {
+        let (v4, v6): (Vec<IpNet>, Vec<IpNet>) =
+            prefixes.partition(|prefix| prefix.addr().is_ipv4());
+        let roomy = v4.len().max(v6.len()).saturating_mul(3) / 2;
+        let roomy = u32::try_from(roomy).unwrap_or(u32::MAX);
+        self.initial_bans = self.initial_bans.max(roomy).min(self.max_bans);
+    }
+}
+
 /// A ban of an earlier daemon, found in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {

@@ -1,5 +1,9 @@
 //! Who is banned until when. The only copy of that truth: the kernel's maps mirror it.
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -9,18 +13,32 @@ use crate::config::JailName;
 /// All live bans, by jail and prefix and by their end.
 #[derive(Default)]
 pub struct BanTable {
-    by_jail: HashMap<JailName, HashMap<IpNet, Ban>>,
-    by_end: BTreeSet<(Timestamp, IpNet, JailName)>,
+    by_jail: HashMap<JailName, HashMap<IpNet, Arc<Ban>>>,
+    by_end: BTreeSet<Place>,
+}
+
+/// A ban's place in the order of ends; those for ever come last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    until: Until,
+    prefix: IpNet,
+    jail: JailName,
+}
+
+impl Place {
+    fn of(ban: &Ban) -> Place {
+        Place { until: ban.until, prefix: ban.prefix, jail: ban.jail.clone() }
+    }
 }
 
 /// What became of a ban put into the table.
 pub(super) enum Put {
     /// Nobody of this jail held the prefix.
-    New(Ban),
+    New(Arc<Ban>),
     /// The jail's ban of this prefix now ends later.
-    Later(Ban),
+    Later(Arc<Ban>),
     /// The jail's ban of this prefix ends as late or later: nothing changed.
-    Already(Ban),
+    Already(Arc<Ban>),
 }
 
 impl BanTable {
@@ -28,41 +46,36 @@ impl BanTable {
         let of_jail = self.by_jail.entry(ban.jail.clone()).or_default();
         let put = match of_jail.get_mut(&ban.prefix) {
             None => {
+                let ban = Arc::new(ban);
                 of_jail.insert(ban.prefix, ban.clone());
                 Put::New(ban)
             }
             Some(held) if ban.until <= held.until => return Put::Already(held.clone()),
             Some(held) => {
-                if let Until::At(end) = held.until {
-                    self.by_end.remove(&(end, held.prefix, held.jail.clone()));
-                }
-                held.until = ban.until;
+                self.by_end.remove(&Place::of(held));
+                Arc::make_mut(held).until = ban.until;
                 Put::Later(held.clone())
             }
         };
-        if let Put::New(ban) | Put::Later(ban) = &put
-            && let Until::At(end) = ban.until
-        {
-            self.by_end.insert((end, ban.prefix, ban.jail.clone()));
+        if let Put::New(ban) | Put::Later(ban) = &put {
+            self.by_end.insert(Place::of(ban));
         }
         put
     }
 
     /// Takes one jail's ban of a prefix out.
-    pub(super) fn take(&mut self, prefix: IpNet, jail: &JailName) -> Option<Ban> {
+    pub(super) fn take(&mut self, prefix: IpNet, jail: &JailName) -> Option<Arc<Ban>> {
         let of_jail = self.by_jail.get_mut(jail)?;
         let ban = of_jail.remove(&prefix)?;
         if of_jail.is_empty() {
             self.by_jail.remove(jail);
         }
-        if let Until::At(end) = ban.until {
-            self.by_end.remove(&(end, ban.prefix, ban.jail.clone()));
-        }
+        self.by_end.remove(&Place::of(&ban));
         Some(ban)
     }
 
     /// Takes out every ban of `within` and of the prefixes it covers, of one jail or of all.
-    pub(super) fn take_within(&mut self, within: IpNet, jail: Option<&JailName>) -> Vec<Ban> {
+    pub(super) fn take_within(&mut self, within: IpNet, jail: Option<&JailName>) -> Vec<Arc<Ban>> {
         let found: Vec<(IpNet, JailName)> = self
             .by_jail
             .iter()
@@ -85,24 +98,21 @@ impl BanTable {
     }
 
     /// Takes out every ban of a jail.
-    pub(super) fn take_jail(&mut self, jail: &JailName) -> Vec<Ban> {
-        let bans: Vec<Ban> =
+    pub(super) fn take_jail(&mut self, jail: &JailName) -> Vec<Arc<Ban>> {
+        let bans: Vec<Arc<Ban>> =
             self.by_jail.remove(jail).into_iter().flat_map(HashMap::into_values).collect();
         for ban in &bans {
-            if let Until::At(end) = ban.until {
-                self.by_end.remove(&(end, ban.prefix, ban.jail.clone()));
-            }
+            self.by_end.remove(&Place::of(ban));
         }
         bans
     }
 
     /// Takes out at most `most` bans that have run their course at `now`, oldest first.
-    pub(super) fn expire(&mut self, now: Timestamp, most: usize) -> Vec<Ban> {
+    pub(super) fn expire(&mut self, now: Timestamp, most: usize) -> Vec<Arc<Ban>> {
         let mut lapsed = Vec::new();
         while lapsed.len() < most
-            && let Some((end, _, _)) = self.by_end.first()
-            && *end <= now
-            && let Some((_, prefix, jail)) = self.by_end.pop_first()
+            && self.next_expiry().is_some_and(|end| end <= now)
+            && let Some(Place { prefix, jail, .. }) = self.by_end.pop_first()
         {
             lapsed.extend(self.take(prefix, &jail));
         }
@@ -111,12 +121,35 @@ impl BanTable {
 
     /// When the next ban ends.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.by_end.first().map(|(end, _, _)| *end)
+        match self.by_end.first()?.until {
+            Until::At(end) => Some(end),
+            Until::Forever => None,
+        }
+    }
+
+    /// One jail's ban of a prefix.
+    pub fn of(&self, prefix: IpNet, jail: &JailName) -> Option<&Arc<Ban>> {
+        self.by_jail.get(jail)?.get(&prefix)
+    }
+
+    /// The bans that follow `place` in the order of ends, from the first on where there is none, and where the next
+    /// step goes on. Who walks all of them in steps may miss or meet twice what changes meanwhile, nothing else.
+    pub fn step(&self, place: Option<&Place>, most: usize) -> (Vec<Arc<Ban>>, Option<Place>) {
+        let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+        let places = self.by_end.range((from, Bound::Unbounded)).take(most);
+        let mut last = None;
+        let bans = places
+            .filter_map(|place| {
+                last = Some(place);
+                self.of(place.prefix, &place.jail).cloned()
+            })
+            .collect();
+        (bans, last.cloned())
     }
 
     /// One jail's bans, in no order.
     pub fn of_jail(&self, jail: &JailName) -> impl Iterator<Item = &Ban> {
-        self.by_jail.get(jail).into_iter().flat_map(HashMap::values)
+        self.by_jail.get(jail).into_iter().flat_map(HashMap::values).map(Arc::as_ref)
     }
 
     /// How many bans a jail holds.
@@ -131,7 +164,7 @@ impl BanTable {
 
     /// Every ban, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Ban> {
-        self.by_jail.values().flat_map(HashMap::values)
+        self.by_jail.values().flat_map(HashMap::values).map(Arc::as_ref)
     }
 
     /// The bans that cover an address, of whatever jail.

@@ -1,9 +1,12 @@
 //! Failures counted towards a ban, in fail2ban's arithmetic: a rate, not a window.
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
-use super::Timestamp;
+use super::{Pending, Timestamp};
 
 /// What an attacker could make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,20 +28,12 @@ pub(super) enum Key {
     Text(Box<str>),
 }
 
-/// What is known of one key below the threshold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub first: Timestamp,
-    pub last: Timestamp,
-    pub attempts: u32,
-    pub failures: u32,
-    pub lines: Vec<Box<str>>,
-}
-
 /// Failures of one jail.
 #[derive(Default)]
 pub(super) struct Counter {
-    records: HashMap<Key, Record>,
+    records: HashMap<Key, Pending>,
+    /// What was counted since it was last asked for; `None` while nobody wants to know.
+    changed: Option<HashSet<Key>>,
 }
 
 /// One failure as it is counted.
@@ -59,7 +54,7 @@ pub(super) struct Rules {
 pub(super) struct Counted {
     pub attempts: u32,
     /// The threshold is reached; the record is gone from the counter.
-    pub reached: Option<Record>,
+    pub reached: Option<Pending>,
     /// Addresses forgotten to make room.
     pub forgotten: usize,
 }
@@ -71,7 +66,10 @@ impl Counter {
         if !self.records.contains_key(&key) && self.records.len() >= limits.pending_failures {
             forgotten = self.forget_oldest();
         }
-        let record = self.records.entry(key.clone()).or_insert_with(|| Record {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(key.clone());
+        }
+        let record = self.records.entry(key.clone()).or_insert_with(|| Pending {
             first: failure.at,
             last: failure.at,
             attempts: 0,
@@ -123,6 +121,43 @@ impl Counter {
             !drop
         });
         before - self.records.len()
+    }
+
+    /// From now on notes what changes; with `all` as if everything just had.
+    pub fn note_changes(&mut self, all: bool) {
+        let changed = self.changed.get_or_insert_default();
+        if all {
+            changed.extend(self.records.keys().cloned());
+        }
+    }
+
+    /// At most `most` keys that changed since they were last given, with what is known of them now.
+    pub fn changes(&mut self, most: usize) -> Vec<(Key, Option<Pending>)> {
+        let Some(changed) = &mut self.changed else { return Vec::new() };
+        let given: Vec<Key> = changed.iter().take(most).cloned().collect();
+        for key in &given {
+            changed.remove(key);
+        }
+        if changed.is_empty() && changed.capacity() > 4096 {
+            changed.shrink_to(1024);
+        }
+        given
+            .into_iter()
+            .map(|key| {
+                let record = self.records.get(&key).cloned();
+                (key, record)
+            })
+            .collect()
+    }
+
+    /// How many keys [`Counter::changes`] has to give.
+    pub fn changed(&self) -> usize {
+        self.changed.as_ref().map_or(0, HashSet::len)
+    }
+
+    /// Takes up what was known before.
+    pub fn restore(&mut self, key: Key, record: Pending) {
+        self.records.insert(key, record);
     }
 
     /// Keys below the threshold.

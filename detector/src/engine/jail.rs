@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    Ban, FailureId, Finding, Limits, SparedBy, Timestamp, Until,
+    Ban, Change, FailureId, Finding, Limits, Pending, SparedBy, Timestamp, Until,
     counter::{Counter, Failure, Key, Rules},
     names::Names,
 };
@@ -108,11 +108,7 @@ impl Jail {
     pub(super) fn count(&mut self, finding: Finding, now: Timestamp, limits: Limits) -> Counted {
         self.totals.failed += 1;
         self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
-        let key = match finding.who {
-            FailureId::Address(address) => Key::Prefix(self.prefix_of(address)),
-            FailureId::Network(net) => Key::Prefix(net.trunc()),
-            FailureId::Name(text) | FailureId::Text(text) => Key::Text(text),
-        };
+        let key = self.key_of(finding.who);
         let rules = Rules {
             max_retry: self.settings.max_retry,
             find_time: self.settings.find_time,
@@ -135,6 +131,45 @@ impl Jail {
             }),
         };
         Counted { attempts: counted.attempts, forgotten: counted.forgotten, outcome }
+    }
+
+    fn key_of(&self, who: FailureId) -> Key {
+        match who {
+            FailureId::Address(address) => Key::Prefix(self.prefix_of(address)),
+            FailureId::Network(net) => Key::Prefix(net.trunc()),
+            FailureId::Name(text) | FailureId::Text(text) => Key::Text(text),
+        }
+    }
+
+    /// From now on notes whose counts change; with `all` as if everybody's just had.
+    pub(super) fn note_changes(&mut self, all: bool) {
+        self.counter.note_changes(all);
+    }
+
+    pub(super) fn changed(&self) -> usize {
+        self.counter.changed()
+    }
+
+    pub(super) fn changes(&mut self, most: usize) -> impl Iterator<Item = Change> {
+        self.counter.changes(most).into_iter().map(|(key, pending)| Change {
+            jail: self.settings.name.clone(),
+            lapses: pending.as_ref().map_or(Timestamp::from_micros(0), |pending| {
+                pending.last.plus(self.settings.find_time)
+            }),
+            who: match key {
+                Key::Prefix(prefix) => FailureId::Network(prefix),
+                Key::Text(text) => FailureId::Text(text),
+            },
+            pending,
+        })
+    }
+
+    /// Counts on from there, unless it is too old to count.
+    pub(super) fn restore(&mut self, who: FailureId, pending: Pending, now: Timestamp) {
+        if pending.last > now.minus(self.settings.find_time) {
+            self.counter.restore(self.key_of(who), pending);
+            self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
+        }
     }
 
     /// What is counted and banned as one: the address itself, or for IPv6 the jail's prefix.

@@ -12,9 +12,9 @@ mod pattern;
 mod review;
 mod types;
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-pub use bans::BanTable;
+pub use bans::{BanTable, Place};
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode, date_in_words};
 pub use filter::{
@@ -73,14 +73,14 @@ pub enum Effect {
     /// The ban holds: put it into the kernel's maps before anything else. Also when a live ban moved its end.
     Ban {
         /// The ban.
-        ban: Ban,
+        ban: Arc<Ban>,
         /// A live ban of this jail moved to a later end.
         prolonged: bool,
     },
     /// The ban is over: take it out of the maps.
     Unban {
         /// The ban as it was.
-        ban: Ban,
+        ban: Arc<Ban>,
         /// Why it is over.
         why: Lifted,
     },
@@ -156,6 +156,8 @@ pub enum SparedBy {
     IgnoreName(String),
     /// The ban it led to would be over already.
     EndsInThePast,
+    /// The ban it led to was lifted by hand since: it was read again after a crash.
+    LiftedSince,
 }
 
 /// All jails and all bans.
@@ -167,6 +169,9 @@ pub struct Engine {
     own: Vec<IpAddr>,
     allowed: Vec<IpNet>,
     limits: Limits,
+    /// Lifted by hand before a crash: what led to these bans may be read again.
+    lifted: HashMap<(JailName, IpNet), Timestamp>,
+    notes_changes: bool,
 }
 
 impl Engine {
@@ -180,6 +185,8 @@ impl Engine {
             own: Vec::new(),
             allowed: Vec::new(),
             limits,
+            lifted: HashMap::new(),
+            notes_changes: false,
         };
         engine.place(jails.iter().map(|settings| Jail::new(settings.clone())).collect());
         engine
@@ -216,6 +223,9 @@ impl Engine {
             })
             .collect();
         self.place(jails);
+        if self.notes_changes {
+            self.note_changes(false);
+        }
         let gone: Vec<JailName> = old.into_keys().filter(|name| !broken.contains(name)).collect();
         gone.iter()
             .flat_map(|name| self.bans.take_jail(name))
@@ -306,7 +316,17 @@ impl Engine {
                 effects
                     .push(Effect::NoAddress { jail: self.jails[at].settings().name.clone(), text });
             }
-            jail::Outcome::Ban(ban) => self.ban(ban, now, effects),
+            jail::Outcome::Ban(ban) => {
+                let lifted = self.lifted.remove(&(ban.jail.clone(), ban.prefix));
+                if let Some(at) = lifted.filter(|at| ban.since <= *at) {
+                    let who = FailureId::Network(ban.prefix);
+                    let by = SparedBy::LiftedSince;
+                    effects.push(Effect::Spared { jail: ban.jail.clone(), who, by });
+                    self.lifted.insert((ban.jail, ban.prefix), at);
+                } else {
+                    self.ban(ban, now, effects);
+                }
+            }
         }
     }
 
@@ -325,7 +345,7 @@ impl Engine {
             }
             bans::Put::Later(ban) => effects.push(Effect::Ban { ban, prolonged: true }),
             bans::Put::Already(ban) => {
-                effects.push(Effect::AlreadyBanned { jail: ban.jail, prefix: ban.prefix })
+                effects.push(Effect::AlreadyBanned { jail: ban.jail.clone(), prefix: ban.prefix })
             }
         }
     }
@@ -334,6 +354,45 @@ impl Engine {
     /// meanwhile is lifted by the next [`Event::Wake`].
     pub fn adopt(&mut self, ban: Ban) {
         self.bans.put(ban);
+    }
+
+    /// Takes up what a jail knew of an address when it last ran; what is too old or of no jail is left.
+    pub fn restore(&mut self, change: Change, now: Timestamp) {
+        if let (Some(&at), Some(pending)) = (self.index.get(&change.jail), change.pending) {
+            self.jails[at].restore(change.who, pending, now);
+        }
+    }
+
+    /// This ban was lifted by hand before the daemon crashed: failures up to then, read again, do not bring it back.
+    pub fn was_lifted(&mut self, prefix: IpNet, jail: JailName, at: Timestamp) {
+        self.lifted.insert((jail, prefix), at);
+    }
+
+    /// From now on notes whose counts change, for [`Engine::changes`]; with `all` as if everybody's just had.
+    pub fn note_changes(&mut self, all: bool) {
+        self.notes_changes = true;
+        for jail in &mut self.jails {
+            jail.note_changes(all);
+        }
+    }
+
+    /// How many counts of these jails changed and were not given by [`Engine::changes`] yet.
+    pub fn changed(&self, jails: &[JailName]) -> usize {
+        jails.iter().filter_map(|jail| self.jail(jail)).map(Jail::changed).sum()
+    }
+
+    /// At most `most` counts that changed since they were last given.
+    pub fn changes(&mut self, most: usize) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for jail in &mut self.jails {
+            if jail.changed() > 0 {
+                changes.extend(jail.changes(most - changes.len()));
+            }
+            if changes.len() >= most {
+                break;
+            }
+        }
+        changes
     }
 
     /// Forgets a ban that could not be enforced, so that what is listed is what is enforced.

@@ -108,3 +108,31 @@ pub struct Ban {
     /// The last matched lines.
     pub lines: Vec<Box<str>>,
 }
+
+/// What is known of an address, or of a text, below the threshold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The failure that the rate is counted from.
+    pub first: Timestamp,
+    /// The newest failure.
+    pub last: Timestamp,
+    /// What is left of older failures, and each newer one.
+    pub attempts: u32,
+    /// Failures counted.
+    pub failures: u32,
+    /// The last matched lines.
+    pub lines: Vec<Box<str>>,
+}
+
+/// What a jail knows of one address or text; see [`Engine::changes`](super::Engine::changes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The jail.
+    pub jail: JailName,
+    /// Whom it counts: a network (also of one address) or a text.
+    pub who: FailureId,
+    /// What it knows; `None`: nothing any more.
+    pub pending: Option<Pending>,
+    /// When it is too old to count.
+    pub lapses: Timestamp,
+}

@@ -7,7 +7,7 @@
 //! meant that autumn has twice.
 //!
 //! The room reads no file, socket or clock; it asks its caller for the addresses of names.
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
@@ -40,7 +40,7 @@ pub enum Happening {
     /// A ban, or with `prolonged` a later end of one that held.
     Ban {
         /// It.
-        ban: Ban,
+        ban: Arc<Ban>,
         /// The failure that led to it.
         at: Timestamp,
         /// A ban that held moved to a later end.
@@ -51,7 +51,7 @@ pub enum Happening {
     /// A ban ended.
     Unban {
         /// It.
-        ban: Ban,
+        ban: Arc<Ban>,
         /// The failregex of its last failure, from 0.
         rule: usize,
     },

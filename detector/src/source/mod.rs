@@ -20,6 +20,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,14 @@ use self::{
     jail::Jail,
     outbox::{Outbox, Stop},
 };
-use crate::{clock::Clock, config::JailSettings, engine::Finding};
+use crate::{
+    clock::Clock,
+    config::{JailName, JailSettings},
+    engine::Finding,
+};
+
+/// A reader that reads tells so often how far it is: so much is read again after a crash.
+const POSITION_EVERY: Duration = Duration::from_millis(250);
 
 /// What a reader tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +72,13 @@ pub enum Report {
         journal: String,
         /// How it is doing.
         state: JournalState,
+    },
+    /// So far was read: all that was found up to there is in the queue before this, nothing that comes after.
+    Position {
+        /// The jails that a reader reads for; no other reader does.
+        jails: Vec<JailName>,
+        /// How far it has read all of its sources.
+        positions: Positions,
     },
     /// The end of a source was reached for the first time: from now on its lines are new.
     CaughtUp {

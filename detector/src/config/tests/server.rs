@@ -38,6 +38,27 @@ fn our_options_are_read() {
 }
 
 #[test]
+fn how_long_the_store_remembers_is_read_from_either_file() {
+    let read = |own: &str, theirs: &str| {
+        let (own, theirs) = (format!("[Definition]\n{own}"), format!("[Definition]\n{theirs}"));
+        let files = [
+            ("fail2xdp.conf", own.as_str()),
+            ("fail2ban.conf", theirs.as_str()),
+            ("jail.conf", "[j]\nenabled = 1\n"),
+        ];
+        let store = load_with(files).expect("settings").settings.store;
+        (store.purge_age.as_secs(), store.max_matches)
+    };
+    assert_eq!(read("", ""), (86_400, 10));
+    assert_eq!(read("", "dbpurgeage = 648000\ndbmaxmatches = 3\n"), (648_000, 3));
+    assert_eq!(read("dbpurgeage = 2d\n", "dbpurgeage = 648000\n"), (172_800, 10));
+    check(
+        "dbpurgeage = soon",
+        "error /etc/x/fail2xdp.conf:2: `dbpurgeage = soon` is no usable time; 1d is used; write a time such as `7d`",
+    );
+}
+
+#[test]
 fn of_a_fail2ban_tree_the_log_level_is_honoured() {
     let files = [
         ("fail2ban.conf", "[DEFAULT]\nloglevel = NOTICE\n[Definition]\n"),

@@ -266,12 +266,13 @@ impl Files {
         same: bool,
     ) -> io::Result<Option<FileId>> {
         let mut files = Vec::new();
-        let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
-        for spot in spots {
+        let earlier = position.earlier.iter().map(|spot| (spot, false));
+        for (spot, is_last) in earlier.chain((!same).then_some((&position.spot, true))) {
             let found = find_sibling(path, spot, false).or_else(|| find_sibling(path, spot, true));
             let Some((_, file)) = found else { continue };
             let meta = file.metadata()?;
-            let newer = if same { Vec::new() } else { newer_siblings(path, meta.modified()?) };
+            // Only what is newer than the last of them was never read.
+            let newer = if is_last { newer_siblings(path, meta.modified()?) } else { Vec::new() };
             files.push((file, spot.offset));
             files.extend(newer.into_iter().map(|file| (file, 0)));
         }

@@ -12,7 +12,13 @@ mod start;
 mod tail;
 mod watch;
 
-use std::{borrow::Cow, io, ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    io,
+    ops::ControlFlow,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +35,7 @@ use self::{
     tail::{BLOCK, Read, Tail},
 };
 use super::{
-    Board, Kit, Report,
+    Board, Kit, POSITION_EVERY, Positions, Report,
     jail::Jail,
     outbox::{Outbox, Stopped},
 };
@@ -97,6 +103,9 @@ pub(crate) struct Files {
     first: bool,
     /// There are more files than are followed, and that was told.
     crowded: bool,
+    /// When it was told last how far everything was read, and whether more was read since.
+    told: Option<Instant>,
+    moved: bool,
 }
 
 impl Files {
@@ -123,6 +132,8 @@ impl Files {
             block: vec![0; BLOCK + ANCHOR],
             first,
             crowded: false,
+            told: None,
+            moved: false,
         }
     }
 
@@ -156,6 +167,9 @@ impl Files {
                 if let Some(due) = self.follow.next_gone() {
                     left = left.min(due.saturating_duration_since(monotonic()));
                 }
+                if self.moved {
+                    left = left.min(self.until_told());
+                }
                 let fds: Vec<_> = self.watch.fd().into_iter().collect();
                 self.outbox.stop().sleep(&fds, Some(left));
             }
@@ -176,8 +190,40 @@ impl Files {
                 last_look = monotonic();
             }
             self.tell_gone()?;
+            self.moved |= !self.follow.ready.is_empty();
             self.read_ready()?;
+            self.tell_position()?;
         }
+    }
+
+    /// When it may be told again how far was read.
+    fn until_told(&self) -> Duration {
+        self.told.map_or(Duration::ZERO, |told| POSITION_EVERY.saturating_sub(told.elapsed()))
+    }
+
+    /// Tells now and then how far everything was read.
+    fn tell_position(&mut self) -> Result<(), Stopped> {
+        if !self.moved || !self.until_told().is_zero() {
+            return Ok(());
+        }
+        // While a jail catches up with others, or a file is being copied, one position does not say it all.
+        let mut files = self.follow.files.values();
+        let plain = files.all(|file| {
+            let start = file.tail.line_start();
+            file.copy_of.is_none() && file.readers.iter().all(|reader| reader.from <= start)
+        });
+        self.told = Some(monotonic());
+        let jails = &self.jails;
+        let Ok(files) = self.follow.positions(|jail| jails[jail].name.to_string()) else {
+            return Ok(());
+        };
+        if !plain {
+            return Ok(());
+        }
+        self.moved = false;
+        let jails = jails.iter().map(|jail| jail.name.clone()).collect();
+        let positions = Positions { files, ..Positions::default() };
+        self.outbox.send(Report::Position { jails, positions })
     }
 
     /// Tells of the files that have been gone for a while.

@@ -28,7 +28,7 @@ use self::{
     stream::{Spot, Stream},
 };
 use super::{
-    Board, JournalCounts, Kit, Report,
+    Board, JournalCounts, Kit, POSITION_EVERY, Positions, Report,
     files::{FileId, Watch},
     jail::Jail,
     outbox::{Outbox, Stopped},
@@ -119,6 +119,9 @@ pub(crate) struct Reader {
     is_unsure: bool,
     /// When the last entry that each jail wants was received.
     newest: Vec<Option<Timestamp>>,
+    /// When it was told last how far was read, and whether more was read since.
+    told: Option<Instant>,
+    moved: bool,
     outbox: Outbox,
     board: Board,
     clock: Clock,
@@ -165,6 +168,8 @@ impl Reader {
             entry: Entry::default(),
             last_entry: None,
             is_unsure: false,
+            told: None,
+            moved: false,
             outbox,
             board,
             clock,
@@ -193,7 +198,7 @@ impl Reader {
             stream.spot.number = stream.spot.number.max(stream.known_until.unwrap_or(0));
             (stream.key, stream.spot)
         }));
-        let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
+        let jails = self.names();
         (!self.spots.is_empty()).then_some(JournalPosition { chains: self.spots, jails })
     }
 
@@ -224,6 +229,7 @@ impl Reader {
                 self.caught_up = true;
                 self.outbox.send(Report::CaughtUp { source: self.place.to_string() })?;
             }
+            self.tell_position(streams)?;
             let lively = self.last_entry.is_some_and(|last| last.elapsed() < LIVELY);
             let due = if pass == Pass::Hurt || self.faults.are_suspected() {
                 PAUSE
@@ -240,6 +246,7 @@ impl Reader {
             }
             let left = due.saturating_sub(looked.elapsed());
             let at_most = if lively { left.min(LIVELY_STEP) } else { left };
+            let at_most = if self.moved { at_most.min(self.until_told()) } else { at_most };
             let fds: Vec<BorrowedFd<'_>> = watch.fd().into_iter().collect();
             self.outbox.stop().sleep(&fds, Some(at_most));
             if self.outbox.stop().is_ordered() {
@@ -287,6 +294,7 @@ impl Reader {
                     return Err(Stopped);
                 }
                 self.show(Some(received));
+                self.tell_position(streams)?;
                 // A file that is new must be opened before it can be removed, however much is unread before it.
                 let woken = watch.take();
                 if woken.names || woken.anything {
@@ -295,6 +303,7 @@ impl Reader {
                 }
             }
             self.take(streams, number, received)?;
+            self.moved = true;
             count += 1;
         }
         streams.iter_mut().for_each(Stream::finish_pass);
@@ -386,6 +395,36 @@ impl Reader {
         }
         let (journal, state) = (self.place.to_string(), state.clone());
         self.outbox.send(Report::Journal { journal, state })
+    }
+
+    /// When it may be told again how far was read.
+    fn until_told(&self) -> Duration {
+        self.told.map_or(Duration::ZERO, |told| POSITION_EVERY.saturating_sub(told.elapsed()))
+    }
+
+    /// Tells now and then how far was read.
+    fn tell_position(&mut self, streams: &[Stream]) -> Result<(), Stopped> {
+        if !self.moved || !self.until_told().is_zero() {
+            return Ok(());
+        }
+        self.told = Some(monotonic());
+        // While a jail catches up with others, one position does not say it all.
+        let behind = |stream: &Stream| stream.known_until.is_some_and(|it| stream.spot.number < it);
+        if streams.iter().any(behind) {
+            return Ok(());
+        }
+        self.moved = false;
+        let mut chains = self.spots.clone();
+        chains.extend(streams.iter().map(|stream| (stream.key.clone(), stream.spot.clone())));
+        let position = JournalPosition { chains, jails: self.names() };
+        let jails = self.jails.iter().map(|jail| jail.name.clone()).collect();
+        let journals = [(self.place.to_string(), position)].into();
+        let positions = Positions { journals, ..Positions::default() };
+        self.outbox.send(Report::Position { jails, positions })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.jails.iter().map(|jail| jail.name.to_string()).collect()
     }
 
     /// Puts up how far each jail is.

@@ -1,0 +1,167 @@
+//! Answers that list bans: gathered a handful a turn, written on another thread. A hundred thousand bans would keep a
+//! new one waiting for most of a second otherwise.
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{Daemon, act::shown, answers};
+use crate::{
+    config::JailName,
+    control::{Refusal, wire},
+    engine::{Ban, Place, Until},
+};
+
+/// Bans gathered in one turn.
+const AT_ONCE: usize = 256;
+
+/// Where an answer goes.
+pub(super) type Answer = oneshot::Sender<Result<wire::Reply, Refusal>>;
+
+/// What is asked for.
+pub(super) enum List {
+    /// Every ban, with what it has dropped.
+    Bans,
+    /// Banned prefixes, by jail.
+    Banned,
+    /// The whole daemon, with each jail's banned prefixes.
+    Status,
+    /// One jail, with its banned prefixes.
+    Jail(JailName),
+}
+
+/// An answer that is being gathered.
+pub(super) struct Listing {
+    list: List,
+    answer: Answer,
+    place: Option<Place>,
+    bans: Vec<Listed>,
+}
+
+struct Listed {
+    ban: Arc<Ban>,
+    packets: Option<u64>,
+}
+
+impl Listing {
+    pub fn new(list: List, answer: Answer) -> Listing {
+        Listing { list, answer, place: None, bans: Vec::new() }
+    }
+}
+
+impl Daemon {
+    /// Gathers some more of the first listing that waits; the last of them sends it off.
+    pub(super) fn list_on(&mut self) {
+        let Some(mut listing) = self.listings.pop_front() else { return };
+        if listing.answer.is_closed() {
+            return;
+        }
+        let (bans, last) = self.engine.bans().step(listing.place.as_ref(), AT_ONCE);
+        let is_wanted = |ban: &Arc<Ban>| match &listing.list {
+            List::Jail(jail) => ban.jail == *jail,
+            List::Bans | List::Banned | List::Status => true,
+        };
+        let enforcer = self.enforcer.as_ref().filter(|_| matches!(listing.list, List::Bans));
+        let listed = bans.into_iter().filter(is_wanted).map(|ban| Listed {
+            packets: enforcer.and_then(|enforcer| Some(enforcer.traffic(ban.prefix)?.packets)),
+            ban,
+        });
+        listing.bans.extend(listed);
+        if last.is_some() {
+            listing.place = last;
+            self.listings.push_front(listing);
+        } else {
+            self.send_off(listing);
+        }
+    }
+
+    fn send_off(&self, listing: Listing) {
+        let Listing { list, answer, bans, .. } = listing;
+        let write: Box<dyn FnOnce(Vec<Listed>) -> wire::Reply + Send> = match list {
+            List::Bans => Box::new(|bans| wire::Reply::Bans(bans.iter().map(wire_ban).collect())),
+            List::Banned => {
+                let jails = self.engine.jails().iter();
+                let jails = jails.map(|jail| jail.settings().name.clone()).collect();
+                Box::new(|bans| wire::Reply::Banned(banned(jails, &bans)))
+            }
+            List::Status => {
+                let mut status = answers::status(self);
+                Box::new(|bans| {
+                    let mut of_jails = by_jail(&bans);
+                    for jail in &mut status.jails {
+                        jail.banned = of_jails.remove(jail.name.as_str()).unwrap_or_default();
+                    }
+                    wire::Reply::Status(Box::new(status))
+                })
+            }
+            List::Jail(name) => {
+                let Some(jail) = self.engine.jail(&name) else {
+                    // A reload may have taken it away meanwhile.
+                    let _ = answer.send(Err(Refusal::NoSuchJail(name.to_string())));
+                    return;
+                };
+                let mut jail = answers::jail(self, jail);
+                Box::new(move |bans| {
+                    jail.banned = bans.iter().map(|listed| shown(listed.ban.prefix)).collect();
+                    wire::Reply::Jail(jail)
+                })
+            }
+        };
+        tokio::task::spawn_blocking(move || {
+            // A client that did not wait for its answer has none.
+            let _ = answer.send(Ok(write(in_order(bans))));
+        });
+    }
+}
+
+/// In the order of banning. A ban that moved its end while it was gathered was met twice.
+fn in_order(mut bans: Vec<Listed>) -> Vec<Listed> {
+    let key = |listed: &Listed| (listed.ban.since, listed.ban.prefix);
+    bans.sort_by(|one, other| {
+        key(one).cmp(&key(other)).then_with(|| one.ban.jail.cmp(&other.ban.jail))
+    });
+    bans.dedup_by(|one, other| key(one) == key(other) && one.ban.jail == other.ban.jail);
+    bans
+}
+
+fn by_jail(bans: &[Listed]) -> HashMap<&str, Vec<String>> {
+    let mut jails: HashMap<&str, Vec<String>> = HashMap::new();
+    for Listed { ban, .. } in bans {
+        jails.entry(ban.jail.as_str()).or_default().push(shown(ban.prefix));
+    }
+    jails
+}
+
+/// Jails that are configured first, in their order.
+fn banned(jails: Vec<JailName>, bans: &[Listed]) -> Vec<wire::BannedBy> {
+    let mut of_jails = by_jail(bans);
+    let mut banned: Vec<wire::BannedBy> = jails
+        .iter()
+        .map(|jail| wire::BannedBy {
+            jail: jail.to_string(),
+            banned: of_jails.remove(jail.as_str()).unwrap_or_default(),
+        })
+        .collect();
+    let others = of_jails.into_iter();
+    let mut others: Vec<wire::BannedBy> =
+        others.map(|(jail, banned)| wire::BannedBy { jail: jail.to_owned(), banned }).collect();
+    others.sort_by(|one, other| one.jail.cmp(&other.jail));
+    banned.extend(others);
+    banned
+}
+
+fn wire_ban(listed: &Listed) -> wire::Ban {
+    let ban = &listed.ban;
+    wire::Ban {
+        prefix: shown(ban.prefix),
+        jail: ban.jail.to_string(),
+        since: ban.since.seconds(),
+        until: match ban.until {
+            Until::At(end) => Some(end.seconds()),
+            Until::Forever => None,
+        },
+        failures: ban.failures,
+        scope: ban.scope.to_string(),
+        packets: listed.packets,
+        lines: ban.lines.iter().map(|line| line.to_string()).collect(),
+    }
+}

@@ -1,0 +1,99 @@
+//! The start, as far as it concerns bans of an earlier daemon: those in the maps are taken over, those that ended
+//! meanwhile lifted, those that the kernel has lost put back. All before the first source is read.
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Daemon, act::shown, keep};
+use crate::{
+    config::JailName,
+    enforce::Adopted,
+    engine::{Ban, Event, Timestamp, Until},
+    source::Positions,
+    store::Loaded,
+};
+
+impl Daemon {
+    /// Brings maps, store and ban table together, and takes up what was counted; answers how far sources were read.
+    pub(super) fn take_up(&mut self, adopted: Vec<Adopted>, loaded: Loaded) -> Positions {
+        let now = (self.clock)();
+        if self.keeper.is_on() {
+            self.engine.note_changes(false);
+        }
+        if loaded.unreadable > 0 {
+            tracing::warn!("{} rows of the store cannot be understood", loaded.unreadable);
+        }
+        let missing = self.adopt(adopted, loaded.bans, now);
+        let (over, live): (Vec<Ban>, Vec<Ban>) =
+            missing.into_iter().partition(|ban| is_over(ban, now));
+        for ban in over {
+            self.engine.adopt(ban);
+        }
+        // In the order of their ends.
+        while self.engine.bans().next_expiry().is_some_and(|end| end <= now) {
+            self.event(Event::Wake);
+        }
+        self.put_back(live);
+        for (jail, prefix, at) in loaded.lifted {
+            self.engine.was_lifted(prefix, jail, at);
+        }
+        for count in loaded.counts {
+            self.engine.restore(count, now);
+        }
+        keep::positions(&loaded.places)
+    }
+
+    /// What is stored came only now: bans that nobody else knows are put back, the rest is younger here.
+    pub(super) fn take_up_late(&mut self, loaded: Loaded) {
+        let now = (self.clock)();
+        let unknown = |ban: &Ban| self.engine.bans().of(ban.prefix, &ban.jail).is_none();
+        let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !is_over(ban, now));
+        let live = live.collect();
+        self.put_back(live);
+    }
+
+    /// Takes over what the maps hold, with the evidence that is stored; answers what is stored and not in the maps.
+    fn adopt(&mut self, adopted: Vec<Adopted>, stored: Vec<Ban>, now: Timestamp) -> Vec<Ban> {
+        let key = |ban: &Ban| (ban.jail.clone(), ban.prefix);
+        let mut stored: HashMap<(JailName, ipnet::IpNet), Ban> =
+            stored.into_iter().map(|ban| (key(&ban), ban)).collect();
+        for Adopted { prefix, jail, scope, until } in adopted {
+            let known = stored.remove(&(jail.clone(), prefix));
+            let is_stored =
+                known.as_ref().is_some_and(|ban| ban.until == until && *ban.scope == scope);
+            let scope = Arc::new(scope);
+            let ban = match known {
+                Some(ban) => Ban { scope, until, ..ban },
+                None => {
+                    Ban { prefix, jail, scope, since: now, until, failures: 0, lines: Vec::new() }
+                }
+            };
+            if !is_stored && !is_over(&ban, now) {
+                self.keeper.ban(&Arc::new(ban.clone()));
+            }
+            self.engine.adopt(ban);
+        }
+        stored.into_values().collect()
+    }
+
+    /// Puts back bans that the kernel has lost, as it does at a reboot.
+    fn put_back(&mut self, mut bans: Vec<Ban>) {
+        bans.sort_by_key(|ban| (ban.since, ban.prefix));
+        for ban in bans {
+            if let Some(enforcer) = &mut self.enforcer
+                && let Err(error) = enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
+            {
+                tracing::error!(
+                    "[{}] {} is NOT banned again: {error}",
+                    ban.jail,
+                    shown(ban.prefix)
+                );
+                continue;
+            }
+            tracing::info!("[{}] Restore Ban {}", ban.jail, shown(ban.prefix));
+            self.engine.adopt(ban);
+        }
+    }
+}
+
+fn is_over(ban: &Ban, now: Timestamp) -> bool {
+    matches!(ban.until, Until::At(end) if end <= now)
+}

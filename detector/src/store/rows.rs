@@ -1,0 +1,274 @@
+//! The rows of the tables, written and read.
+use std::{collections::HashMap, str::FromStr, sync::Arc};
+
+use ipnet::IpNet;
+use rusqlite::{Connection, Row, ToSql, params};
+
+use super::{Loaded, Place};
+use crate::{
+    config::{JailName, Scope},
+    engine::{Ban, Change, FailureId, Pending, Timestamp, Until},
+};
+
+/// Bytes of one matched line that are kept, and of all lines together.
+const LINE: usize = 1024;
+const LINES: usize = 8192;
+
+/// A text that is no address begins with this in `counts.who`.
+const TEXT: char = '=';
+
+/// Enters a ban, or moves its end; what it is in the history for is entered once.
+pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> rusqlite::Result<()> {
+    let (jail, prefix) = (ban.jail.as_str(), ban.prefix.to_string());
+    let (since, until) = (ban.since.micros(), end(ban.until));
+    sql.prepare_cached(
+        "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT DO UPDATE SET since = excluded.since, until = excluded.until, failures = excluded.failures,
+         scope = excluded.scope, lines = excluded.lines, round = excluded.round",
+    )?
+    .execute(params![
+        jail,
+        prefix,
+        since,
+        until,
+        ban.failures,
+        ban.scope.to_string(),
+        text_of(&ban.lines, matches),
+        round
+    ])?;
+    sql.prepare_cached(
+        "INSERT INTO history (jail, prefix, bans, last, until) VALUES (?1, ?2, 1, ?3, ?4)
+         ON CONFLICT DO UPDATE SET bans = bans + (excluded.last > last), last = max(last, excluded.last),
+         until = CASE WHEN until IS NULL OR excluded.until IS NULL THEN NULL ELSE max(until, excluded.until) END",
+    )?
+    .execute(params![jail, prefix, since, until])?;
+    Ok(())
+}
+
+/// Takes a ban out; one that was lifted by hand is held against nobody.
+pub(super) fn lifted(
+    sql: &Connection,
+    ban: &Ban,
+    by_hand: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    let key = params![ban.jail.as_str(), ban.prefix.to_string()];
+    sql.prepare_cached("DELETE FROM bans WHERE jail = ?1 AND prefix = ?2")?.execute(key)?;
+    if let Some(at) = by_hand {
+        sql.prepare_cached("DELETE FROM history WHERE jail = ?1 AND prefix = ?2")?.execute(key)?;
+        sql.prepare_cached("INSERT OR REPLACE INTO lifted (jail, prefix, at) VALUES (?1, ?2, ?3)")?
+            .execute(params![ban.jail.as_str(), ban.prefix.to_string(), at.micros()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn count(sql: &Connection, change: &Change) -> rusqlite::Result<()> {
+    let (jail, who) = (change.jail.as_str(), who(&change.who));
+    let Some(pending) = &change.pending else {
+        let mut delete = sql.prepare_cached("DELETE FROM counts WHERE jail = ?1 AND who = ?2")?;
+        return delete.execute(params![jail, who]).map(drop);
+    };
+    sql.prepare_cached(
+        "INSERT OR REPLACE INTO counts (jail, who, first, last, attempts, failures, lapses, lines)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        jail,
+        who,
+        pending.first.micros(),
+        pending.last.micros(),
+        pending.attempts,
+        pending.failures,
+        change.lapses.micros(),
+        text_of(&pending.lines, usize::MAX)
+    ])?;
+    Ok(())
+}
+
+pub(super) fn place(sql: &Connection, place: &Place, now: Timestamp) -> rusqlite::Result<()> {
+    sql.prepare_cached("INSERT OR REPLACE INTO places (source, place, at) VALUES (?1, ?2, ?3)")?
+        .execute(params![place.source, place.text, now.micros()])?;
+    Ok(())
+}
+
+/// Notes a number under a name.
+pub(super) fn note(sql: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    sql.prepare_cached("INSERT OR REPLACE INTO notes (name, value) VALUES (?1, ?2)")?
+        .execute(params![name, value])?;
+    Ok(())
+}
+
+pub(super) fn noted(sql: &Connection, name: &str) -> rusqlite::Result<i64> {
+    let found = sql.query_row("SELECT value FROM notes WHERE name = ?1", [name], |row| row.get(0));
+    match found {
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(0),
+        found => found,
+    }
+}
+
+/// Deletes at most `most` rows of `table` for which `condition` holds of `?1`; answers how many.
+pub(super) fn delete_some(
+    sql: &Connection,
+    table: &str,
+    condition: &str,
+    value: &dyn ToSql,
+    most: usize,
+) -> rusqlite::Result<usize> {
+    sql.prepare_cached(&format!(
+        "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {condition} LIMIT {most})"
+    ))?
+    .execute([value])
+}
+
+/// Reads everything that a start wants. A row that cannot be understood is counted and left; what is read of a damaged
+/// file before the damage is kept, and told with the error.
+pub(super) fn load(sql: &Connection) -> (Loaded, rusqlite::Result<()>) {
+    let mut loaded = Loaded::default();
+    let mut texts = Texts::default();
+    let read = (|| {
+        // First what would be missed most.
+        each(sql, "SELECT jail, prefix, since, until, failures, scope, lines FROM bans", |row| {
+            let ban = texts.ban(row)?;
+            loaded.unreadable += u64::from(ban.is_none());
+            loaded.bans.extend(ban);
+            Ok(())
+        })?;
+        each(sql, "SELECT jail, prefix, at FROM lifted", |row| {
+            let (prefix, at): (String, i64) = (row.get(1)?, row.get(2)?);
+            let jail = texts.jail(row.get(0)?);
+            let found = prefix.parse().ok();
+            loaded.unreadable += u64::from(found.is_none());
+            loaded.lifted.extend(found.map(|prefix| (jail, prefix, Timestamp::from_micros(at))));
+            Ok(())
+        })?;
+        let (mut places, mut counts) = (Vec::new(), Vec::new());
+        each(sql, "SELECT source, place FROM places", |row| {
+            places.push(Place { source: row.get(0)?, text: row.get(1)? });
+            Ok(())
+        })?;
+        each(
+            sql,
+            "SELECT jail, who, first, last, attempts, failures, lapses, lines FROM counts",
+            |row| {
+                let count = texts.count(row)?;
+                loaded.unreadable += u64::from(count.is_none());
+                counts.extend(count);
+                Ok(())
+            },
+        )?;
+        // Both or neither: one without the other would count lines twice, or miss them.
+        (loaded.places, loaded.counts) = (places, counts);
+        Ok(())
+    })();
+    (loaded, read)
+}
+
+fn each(
+    sql: &Connection,
+    query: &str,
+    mut row: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let mut statement = sql.prepare(query)?;
+    let mut rows = statement.query([])?;
+    while let Some(next) = rows.next()? {
+        row(next)?;
+    }
+    Ok(())
+}
+
+/// Names and scopes that many rows share.
+#[derive(Default)]
+struct Texts {
+    jails: HashMap<String, JailName>,
+    scopes: HashMap<String, Option<Arc<Scope>>>,
+}
+
+impl Texts {
+    fn jail(&mut self, name: String) -> JailName {
+        self.jails.entry(name).or_insert_with_key(|name| JailName::new(name)).clone()
+    }
+
+    fn ban(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Ban>> {
+        let (prefix, scope, lines): (String, String, String) =
+            (row.get(1)?, row.get(5)?, row.get(6)?);
+        let scope = self.scopes.entry(scope);
+        let scope = scope.or_insert_with_key(|text| Scope::from_str(text).ok().map(Arc::new));
+        let (Ok(prefix), Some(scope)) = (prefix.parse::<IpNet>(), scope.clone()) else {
+            return Ok(None);
+        };
+        let until: Option<i64> = row.get(3)?;
+        Ok(Some(Ban {
+            prefix,
+            jail: self.jail(row.get(0)?),
+            scope,
+            since: Timestamp::from_micros(row.get(2)?),
+            until: until.map_or(Until::Forever, |end| Until::At(Timestamp::from_micros(end))),
+            failures: row.get(4)?,
+            lines: lines_of(&lines),
+        }))
+    }
+
+    fn count(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Change>> {
+        let (who, lines): (String, String) = (row.get(1)?, row.get(7)?);
+        let who = match who.strip_prefix(TEXT) {
+            Some(text) => FailureId::Text(text.into()),
+            None => match who.parse() {
+                Ok(prefix) => FailureId::Network(prefix),
+                Err(_) => return Ok(None),
+            },
+        };
+        Ok(Some(Change {
+            jail: self.jail(row.get(0)?),
+            who,
+            pending: Some(Pending {
+                first: Timestamp::from_micros(row.get(2)?),
+                last: Timestamp::from_micros(row.get(3)?),
+                attempts: row.get(4)?,
+                failures: row.get(5)?,
+                lines: lines_of(&lines),
+            }),
+            lapses: Timestamp::from_micros(row.get(6)?),
+        }))
+    }
+}
+
+/// Whom a count is of, as it stands in the file.
+pub(super) fn who(who: &FailureId) -> String {
+    match who {
+        FailureId::Address(address) => IpNet::from(*address).to_string(),
+        FailureId::Network(net) => net.to_string(),
+        FailureId::Name(text) | FailureId::Text(text) => format!("{TEXT}{text}"),
+    }
+}
+
+fn end(until: Until) -> Option<i64> {
+    match until {
+        Until::At(end) => Some(end.micros()),
+        Until::Forever => None,
+    }
+}
+
+/// The last lines as a JSON list; long ones are cut.
+fn text_of(lines: &[Box<str>], most: usize) -> String {
+    let mut room = LINES;
+    let mut kept: Vec<&str> = Vec::new();
+    for line in lines.iter().rev().take(most) {
+        let mut end = line.len().min(LINE).min(room);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        let line = &line[..end];
+        room -= line.len();
+        kept.push(line);
+        if room == 0 {
+            break;
+        }
+    }
+    kept.reverse();
+    serde_json::to_string(&kept).expect("texts can be written as JSON")
+}
+
+/// Lines that cannot be read are none: a ban holds without its evidence.
+fn lines_of(text: &str) -> Vec<Box<str>> {
+    serde_json::from_str(text).unwrap_or_default()
+}
