@@ -9,7 +9,7 @@ use crate::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::Jail,
+    engine::{Jail, PendingTotals},
     source::{FileState, JournalState, JournalStatus, Readers},
     store::State,
 };
@@ -25,6 +25,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         bans: daemon.engine.bans().len(),
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
+        pending: pending(daemon.engine.pending()),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
 }
@@ -96,6 +97,25 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
         allowed: widest(&status.allowed).map(shown).collect(),
         alarms: daemon.alarms.clone(),
         repairs: daemon.repairs,
+    }
+}
+
+fn pending(totals: PendingTotals) -> wire::Pending {
+    let PendingTotals {
+        addresses,
+        most_addresses,
+        forgotten_addresses,
+        evidence,
+        most_evidence,
+        forgotten_lines,
+    } = totals;
+    wire::Pending {
+        addresses,
+        most_addresses,
+        forgotten_addresses,
+        evidence_bytes: evidence,
+        most_evidence_bytes: most_evidence,
+        forgotten_lines,
     }
 }
 

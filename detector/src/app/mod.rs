@@ -137,7 +137,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let _watch = enforce::watch(tell)
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
-    let engine = Engine::new(&settings.jails, Limits::default());
+    let engine = Engine::new(&settings.jails, Limits::from(settings.counting));
     let (keeper, loaded) = Keeper::open(options.state, settings.store, clock).await;
     let (enforcer, adopted) = match (options.kernel)(&settings) {
         None => (None, Vec::new()),

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::{self, JailName, JailSettings, Problem, Severity},
     control::{Asked, Refusal, Request, wire},
-    engine::{Ban, Event, ban_end},
+    engine::{Ban, Event, Limits, ban_end},
 };
 
 /// How long an answer about bans waits until they are stored; the kernel has them before.
@@ -206,6 +206,7 @@ impl Daemon {
         }
         self.settings = settings;
         self.keeper.settings(self.settings.store);
+        self.engine.set_limits(Limits::from(self.settings.counting));
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {
             let notices = enforcer.reconfigure(&options);

@@ -98,6 +98,14 @@ fn status_text(status: &wire::Status) -> String {
         let _ = writeln!(text, "|- Maps mended:\t{} times", enforcement.repairs);
     }
     let _ = writeln!(text, "`- Banned prefixes:\t{}", status.bans);
+    let pending = &status.pending;
+    let forgotten = match (pending.forgotten_addresses, pending.forgotten_lines) {
+        (0, 0) => String::new(),
+        (addresses, lines) => {
+            format!(" (forgotten for want of room: {addresses}, and {lines} lines)")
+        }
+    };
+    let _ = writeln!(text, "Below the threshold\n`- Addresses:\t{}{forgotten}", pending.addresses);
     match &status.store {
         None => text += "Store\n`- Nothing is stored\n",
         Some(store) => {

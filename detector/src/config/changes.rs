@@ -2,8 +2,8 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::{
-    BanTime, EnforceSettings, FilterSettings, Ignore, Increment, JailSettings, JournalSettings,
-    Located, LogPath, Settings, SourceSettings, StoreSettings,
+    BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore, Increment, JailSettings,
+    JournalSettings, Located, LogPath, Settings, SourceSettings, StoreSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -137,8 +137,16 @@ fn of_source(source: &SourceSettings) -> Vec<Shown> {
 }
 
 fn of_server(settings: &Settings) -> Vec<Shown> {
-    let Settings { jails: _, enforce, store, default_ban_time, log_level, fail2ban_tree: _ } =
-        settings;
+    let Settings {
+        jails: _,
+        enforce,
+        store,
+        counting,
+        default_ban_time,
+        log_level,
+        fail2ban_tree: _,
+    } = settings;
+    let CountingSettings { max_pending, max_evidence } = counting;
     let StoreSettings { purge_age, max_matches } = store;
     let EnforceSettings {
         interfaces,
@@ -161,6 +169,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("events_per_second", vec![events_per_second.to_string()]),
         ("bantime of [DEFAULT]", vec![ban_time_of(*default_ban_time)]),
         ("loglevel", vec![log_level.clone()]),
+        ("max_pending", vec![max_pending.to_string()]),
+        ("max_evidence", vec![max_evidence.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
     ]

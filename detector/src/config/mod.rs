@@ -155,6 +155,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         default_ban_time,
         log_level: server.log_level,
         store: server.store,
+        counting: server.counting,
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })

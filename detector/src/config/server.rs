@@ -2,8 +2,8 @@
 use std::time::Duration;
 
 use super::{
-    AttachMode, EnforceSettings, Located, Problem, Severity, StoreSettings, expand::Context,
-    ignore, layers::Layers, options, ports, seconds, text::Text,
+    AttachMode, CountingSettings, EnforceSettings, Located, Problem, Severity, StoreSettings,
+    expand::Context, ignore, layers::Layers, options, ports, seconds, text::Text,
 };
 
 const SECTION: &str = "Definition";
@@ -32,6 +32,8 @@ const OPTIONS: &[&str] = &[
     "loglevel",
     "dbpurgeage",
     "dbmaxmatches",
+    "max_pending",
+    "max_evidence",
 ];
 
 /// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
@@ -41,11 +43,20 @@ const MOST_MATCHES: u32 = 1000;
 /// A hundred years: the bound of `dbpurgeage`.
 const MOST_SECONDS: f64 = 3_155_760_000.0;
 
+/// `max_pending`, and bounds: the fewest that forgetting a sixteenth works with, the most a machine could hold.
+const PENDING: u32 = 1_000_000;
+const FEWEST_PENDING: u32 = 16;
+const MOST_PENDING: u32 = 1 << 28;
+/// `max_evidence` and its bound, in MiB.
+const EVIDENCE: u32 = 24;
+const MOST_EVIDENCE: u32 = 1 << 16;
+
 /// The server's share of the settings.
 pub(super) struct Server {
     pub(super) enforce: EnforceSettings,
     pub(super) log_level: String,
     pub(super) store: StoreSettings,
+    pub(super) counting: CountingSettings,
 }
 
 /// Reads `fail2xdp.conf`, and what it leaves open from `fail2ban.conf`.
@@ -64,6 +75,10 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         initial_bans,
         events_per_second: reader.number("events_per_second", EVENTS, 0..=u32::MAX),
     };
+    let counting = CountingSettings {
+        max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
+        max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
+    };
     let log_level = reader.log_level();
     let (purge_age, max_matches) = (reader.purge_age(), reader.max_matches());
     // What our own file leaves open is asked of fail2ban's.
@@ -74,7 +89,8 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         purge_age: purge_age.or_else(|| other.purge_age()).unwrap_or(PURGE_AGE),
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
-    Server { enforce, log_level: log_level.unwrap_or_else(|| "INFO".to_owned()), store }
+    let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
+    Server { enforce, log_level, store, counting }
 }
 
 struct Reader<'a, 'p> {

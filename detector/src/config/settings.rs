@@ -285,6 +285,15 @@ pub struct EnforceSettings {
     pub events_per_second: u32,
 }
 
+/// Bounds of what is kept of addresses below the threshold, of all jails together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountingSettings {
+    /// `max_pending`: addresses, at least 16.
+    pub max_pending: u32,
+    /// `max_evidence`: their matched lines, in MiB.
+    pub max_evidence: u32,
+}
+
 /// What the store keeps, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
@@ -303,6 +312,8 @@ pub struct Settings {
     pub enforce: EnforceSettings,
     /// The store.
     pub store: StoreSettings,
+    /// Bounds of counting.
+    pub counting: CountingSettings,
     /// `bantime` of `[DEFAULT]`, for bans by hand without a jail.
     pub default_ban_time: BanTime,
     /// `loglevel` of `fail2xdp.conf` or `fail2ban.conf`: `INFO`, `DEBUG` …

@@ -45,8 +45,27 @@ pub struct Status {
     pub enforcement: Enforcement,
     /// What outlives the daemon; absent where nothing is stored.
     pub store: Option<Store>,
+    /// What is kept of those below the threshold.
+    pub pending: Pending,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
+}
+
+/// What is kept of those below the threshold, of all jails together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Addresses counted.
+    pub addresses: usize,
+    /// `max_pending`.
+    pub most_addresses: usize,
+    /// Addresses forgotten because there were more, since the daemon started.
+    pub forgotten_addresses: u64,
+    /// Their matched lines.
+    pub evidence_bytes: usize,
+    /// `max_evidence`.
+    pub most_evidence_bytes: usize,
+    /// Lines forgotten because there were more, since the daemon started.
+    pub forgotten_lines: u64,
 }
 
 /// One jail.

@@ -1,23 +1,40 @@
 //! Failures counted towards a ban, in fail2ban's arithmetic: a rate, not a window.
 use std::{
     collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use ipnet::IpNet;
 
-use super::{Pending, Timestamp};
+use super::{
+    Pending, Timestamp,
+    evidence::{Chain, Evidence},
+};
+use crate::config::CountingSettings;
 
 /// What an attacker could make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Addresses a jail counts at once; beyond it the oldest sixteenth is forgotten. At least 16.
+    /// Addresses below the threshold that all jails count at once; beyond it the jail with the most forgets
+    /// the sixteenth whose last failure is oldest. At least 16.
     pub pending_failures: usize,
+    /// Bytes of matched lines kept for them; beyond it the oldest lines go first.
+    pub evidence: usize,
+}
+
+impl From<CountingSettings> for Limits {
+    fn from(settings: CountingSettings) -> Limits {
+        Limits {
+            pending_failures: settings.max_pending as usize,
+            evidence: (settings.max_evidence as usize) << 20,
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { pending_failures: 1_000_000 }
+        Limits { pending_failures: 1_000_000, evidence: 24 << 20 }
     }
 }
 
@@ -28,10 +45,24 @@ pub(super) enum Key {
     Text(Box<str>),
 }
 
+/// What is known of one key: 32 bytes, since there may be a million.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    first: Timestamp,
+    last: Timestamp,
+    attempts: u32,
+    failures: u32,
+    lines: Chain,
+}
+
+const _: () = assert!(size_of::<Record>() == 32);
+
 /// Failures of one jail.
 #[derive(Default)]
 pub(super) struct Counter {
-    records: HashMap<Key, Pending>,
+    /// Single IPv4 addresses, which are most: a quarter of the room of the other keys.
+    v4: HashMap<Ipv4Addr, Record>,
+    others: HashMap<Key, Record>,
     /// What was counted since it was last asked for; `None` while nobody wants to know.
     changed: Option<HashSet<Key>>,
 }
@@ -55,84 +86,156 @@ pub(super) struct Counted {
     pub attempts: u32,
     /// The threshold is reached; the record is gone from the counter.
     pub reached: Option<Pending>,
-    /// Addresses forgotten to make room.
-    pub forgotten: usize,
+}
+
+/// The address of a key that is one of IPv4.
+fn v4_of(key: &Key) -> Option<Ipv4Addr> {
+    match key {
+        Key::Prefix(IpNet::V4(net)) if net.prefix_len() == 32 => Some(net.addr()),
+        _ => None,
+    }
+}
+
+fn key_of(address: Ipv4Addr) -> Key {
+    Key::Prefix(IpNet::from(IpAddr::from(address)))
+}
+
+impl Record {
+    fn count(&mut self, at: Timestamp, find_time: Duration) {
+        if at > self.last {
+            let start = at.minus(find_time);
+            if self.first < start {
+                let since_first = (at.micros() - self.first.micros()) as f64;
+                let kept = f64::from(self.attempts) / since_first * find_time.as_micros() as f64;
+                // Python rounds halves to even, and thresholds turn on it.
+                self.attempts = kept.round_ties_even() as u32;
+                self.first = start;
+            }
+            self.last = at;
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    fn pending(&self, evidence: &Evidence, most: usize) -> Pending {
+        Pending {
+            first: self.first,
+            last: self.last,
+            attempts: self.attempts,
+            failures: self.failures,
+            lines: evidence.of(self.lines, most),
+        }
+    }
 }
 
 impl Counter {
     /// Counts one failure of `key`.
-    pub fn count(&mut self, key: Key, failure: Failure, rules: Rules, limits: Limits) -> Counted {
-        let mut forgotten = 0;
-        if !self.records.contains_key(&key) && self.records.len() >= limits.pending_failures {
-            forgotten = self.forget_oldest();
-        }
+    pub fn count(
+        &mut self,
+        key: Key,
+        failure: Failure,
+        rules: Rules,
+        evidence: &mut Evidence,
+    ) -> Counted {
+        let Failure { at, lines } = failure;
         if let Some(changed) = &mut self.changed {
             changed.insert(key.clone());
         }
-        let record = self.records.entry(key.clone()).or_insert_with(|| Pending {
-            first: failure.at,
-            last: failure.at,
-            attempts: 0,
-            failures: 0,
-            lines: Vec::new(),
-        });
-        if failure.at > record.last {
-            let start = failure.at.minus(rules.find_time);
-            if record.first < start {
-                let since_first = (failure.at.micros() - record.first.micros()) as f64;
-                let kept =
-                    f64::from(record.attempts) / since_first * rules.find_time.as_micros() as f64;
-                // Python rounds halves to even, and thresholds turn on it.
-                record.attempts = kept.round_ties_even() as u32;
-                record.first = start;
-            }
-            record.last = failure.at;
+        let new =
+            || Record { first: at, last: at, attempts: 0, failures: 0, lines: Chain::default() };
+        let v4 = v4_of(&key);
+        let record = match v4 {
+            Some(address) => self.v4.entry(address).or_insert_with(new),
+            None => self.others.entry(key.clone()).or_insert_with(new),
+        };
+        record.count(at, rules.find_time);
+        for line in lines.into_iter().filter(|_| rules.max_matches > 0) {
+            evidence.add(&mut record.lines, line);
         }
-        record.attempts = record.attempts.saturating_add(1);
-        record.failures = record.failures.saturating_add(1);
-        record.lines.extend(failure.lines);
-        let surplus = record.lines.len().saturating_sub(rules.max_matches);
-        record.lines.drain(..surplus);
         let attempts = record.attempts;
-        let reached = if attempts >= rules.max_retry { self.records.remove(&key) } else { None };
-        Counted { attempts, reached, forgotten }
+        if attempts < rules.max_retry {
+            // Now and then, so that who fails for ever below the threshold keeps no more than twice as many.
+            if (record.failures as usize).is_multiple_of(rules.max_matches.max(1)) {
+                evidence.trim(&mut record.lines, rules.max_matches);
+            }
+            return Counted { attempts, reached: None };
+        }
+        let reached = record.pending(evidence, rules.max_matches);
+        evidence.trim(&mut record.lines, 0);
+        match v4 {
+            Some(address) => self.v4.remove(&address),
+            None => self.others.remove(&key),
+        };
+        Counted { attempts, reached: Some(reached) }
+    }
+
+    /// Whether it is counted already.
+    pub fn knows(&self, key: &Key) -> bool {
+        match v4_of(key) {
+            Some(address) => self.v4.contains_key(&address),
+            None => self.others.contains_key(key),
+        }
+    }
+
+    fn retain(&mut self, evidence: &mut Evidence, mut keep: impl FnMut(&Record) -> bool) {
+        let mut keep = |record: &mut Record| {
+            let keep = keep(record);
+            if !keep {
+                evidence.trim(&mut record.lines, 0);
+            }
+            keep
+        };
+        self.v4.retain(|_, record| keep(record));
+        self.others.retain(|_, record| keep(record));
     }
 
     /// Drops what is too old to count.
-    pub fn forget_lapsed(&mut self, before: Timestamp) {
-        self.records.retain(|_, record| record.last > before);
-        if self.records.capacity() > 4 * self.records.len().max(1024) {
-            self.records.shrink_to(2 * self.records.len());
+    pub fn forget_lapsed(&mut self, before: Timestamp, evidence: &mut Evidence) {
+        self.retain(evidence, |record| record.last > before);
+        if self.v4.capacity() > 4 * self.v4.len().max(1024) {
+            self.v4.shrink_to(2 * self.v4.len());
+        }
+        if self.others.capacity() > 4 * self.others.len().max(1024) {
+            self.others.shrink_to(2 * self.others.len());
         }
     }
 
     /// Drops the sixteenth whose last failure is oldest: a scan for every so many insertions, not for each.
-    fn forget_oldest(&mut self) -> usize {
-        let mut ends: Vec<Timestamp> = self.records.values().map(|record| record.last).collect();
+    /// How many that were.
+    pub fn forget_oldest(&mut self, evidence: &mut Evidence) -> usize {
+        let records = self.v4.values().chain(self.others.values());
+        let mut ends: Vec<Timestamp> = records.map(|record| record.last).collect();
         let Some(nth) = (ends.len() / 16).max(1).checked_sub(1).filter(|nth| *nth < ends.len())
         else {
             return 0;
         };
         let (_, &mut limit, _) = ends.select_nth_unstable(nth);
-        let (before, mut surplus) = (self.records.len(), nth + 1);
-        self.records.retain(|_, record| {
+        let (before, mut surplus) = (self.len(), nth + 1);
+        self.retain(evidence, |record| {
             let drop = surplus > 0 && record.last <= limit;
             surplus -= usize::from(drop);
             !drop
         });
-        before - self.records.len()
+        before - self.len()
     }
 
     /// From now on notes what changes; with `all` as if everything just had.
     pub fn note_changes(&mut self, all: bool) {
         let changed = self.changed.get_or_insert_default();
         if all {
-            changed.extend(self.records.keys().cloned());
+            changed.extend(self.v4.keys().copied().map(key_of));
+            changed.extend(self.others.keys().cloned());
         }
     }
 
-    /// At most `most` keys that changed since they were last given, with what is known of them now.
-    pub fn changes(&mut self, most: usize) -> Vec<(Key, Option<Pending>)> {
+    /// At most `most` keys that changed since they were last given, with what is known of them now, no more than
+    /// `lines` lines each.
+    pub fn changes(
+        &mut self,
+        most: usize,
+        evidence: &Evidence,
+        lines: usize,
+    ) -> Vec<(Key, Option<Pending>)> {
         let Some(changed) = &mut self.changed else { return Vec::new() };
         let given: Vec<Key> = changed.iter().take(most).cloned().collect();
         for key in &given {
@@ -141,11 +244,18 @@ impl Counter {
         if changed.is_empty() && changed.capacity() > 4096 {
             changed.shrink_to(1024);
         }
+        let pending = |key: &Key| {
+            let record = match v4_of(key) {
+                Some(address) => self.v4.get(&address),
+                None => self.others.get(key),
+            };
+            record.map(|record| record.pending(evidence, lines))
+        };
         given
             .into_iter()
             .map(|key| {
-                let record = self.records.get(&key).cloned();
-                (key, record)
+                let pending = pending(&key);
+                (key, pending)
             })
             .collect()
     }
@@ -156,13 +266,27 @@ impl Counter {
     }
 
     /// Takes up what was known before.
-    pub fn restore(&mut self, key: Key, record: Pending) {
-        self.records.insert(key, record);
+    pub fn restore(&mut self, key: Key, known: Pending, evidence: &mut Evidence) {
+        let Pending { first, last, attempts, failures, lines } = known;
+        let mut record = Record { first, last, attempts, failures, lines: Chain::default() };
+        lines.into_iter().for_each(|line| evidence.add(&mut record.lines, line));
+        let before = match v4_of(&key) {
+            Some(address) => self.v4.insert(address, record),
+            None => self.others.insert(key, record),
+        };
+        if let Some(mut before) = before {
+            evidence.trim(&mut before.lines, 0);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self, evidence: &mut Evidence) {
+        self.retain(evidence, |_| false);
     }
 
     /// Keys below the threshold.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.v4.len() + self.others.len()
     }
 }
 
@@ -174,19 +298,27 @@ mod tests {
         Rules { max_retry: 5, find_time: Duration::from_secs(600), max_matches: 2 };
 
     fn key(nth: u32) -> Key {
-        Key::Prefix(IpNet::from(std::net::IpAddr::from(nth.to_be_bytes())))
+        Key::Prefix(IpNet::from(IpAddr::from(nth.to_be_bytes())))
+    }
+
+    fn evidence() -> Evidence {
+        Evidence::new(Limits::default().evidence)
+    }
+
+    fn failure(at: i64) -> Failure {
+        Failure { at: Timestamp::from_seconds(at), lines: vec![] }
     }
 
     /// Attempts after each failure; `!` where the threshold was reached.
     #[track_caller]
     fn check(failures_at: &[i64], expect: &str) {
-        let mut counter = Counter::default();
+        let (mut counter, mut evidence) = (Counter::default(), evidence());
         let shown: Vec<String> = failures_at
             .iter()
             .map(|&at| {
                 let failure =
                     Failure { at: Timestamp::from_seconds(at), lines: vec!["line".into()] };
-                let counted = counter.count(key(1), failure, RULES, Limits::default());
+                let counted = counter.count(key(1), failure, RULES, &mut evidence);
                 match counted.reached {
                     Some(record) => format!("{}!{}", counted.attempts, record.last.seconds()),
                     None => counted.attempts.to_string(),
@@ -213,17 +345,14 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_kept() {
-        let mut counter = Counter::default();
+        let (mut counter, mut evidence) = (Counter::default(), evidence());
         for nth in 0..5 {
             let lines = vec![format!("line {nth}").into_boxed_str()];
-            let counted = counter.count(
-                key(1),
-                Failure { at: Timestamp::from_seconds(nth), lines },
-                RULES,
-                Limits::default(),
-            );
+            let failure = Failure { at: Timestamp::from_seconds(nth), lines };
+            let counted = counter.count(key(1), failure, RULES, &mut evidence);
             if let Some(record) = counted.reached {
                 assert_eq!(record.lines, ["line 3".into(), "line 4".into()]);
+                assert_eq!(evidence.bytes(), 0, "a ban takes its lines along");
                 return;
             }
         }
@@ -231,40 +360,57 @@ mod tests {
     }
 
     #[test]
-    fn pending_failures_are_bounded_and_the_oldest_go_first() {
-        let limits = Limits { pending_failures: 160 };
-        let mut counter = Counter::default();
-        for nth in 0..160 {
-            let failure = Failure { at: Timestamp::from_seconds(nth.into()), lines: vec![] };
-            assert_eq!(counter.count(key(nth), failure, RULES, limits).forgotten, 0);
+    fn who_fails_for_ever_below_the_threshold_keeps_few_lines() {
+        let (mut counter, mut evidence) = (Counter::default(), evidence());
+        for nth in 0..100 {
+            let failure =
+                Failure { at: Timestamp::from_seconds(nth * 1000), lines: vec!["line".into()] };
+            assert!(counter.count(key(1), failure, RULES, &mut evidence).reached.is_none());
         }
-        let failure = |at| Failure { at: Timestamp::from_seconds(at), lines: vec![] };
-        assert_eq!(counter.count(key(1000), failure(500), RULES, limits).forgotten, 10);
-        assert_eq!(counter.len(), 151);
-        assert_eq!(
-            counter.count(key(10), failure(501), RULES, limits).attempts,
-            2,
-            "the eleventh oldest is kept"
-        );
-        assert_eq!(
-            counter.count(key(9), failure(501), RULES, limits).attempts,
-            1,
-            "the tenth oldest is forgotten"
-        );
+        assert!(evidence.of(counter.v4.values().next().expect("one").lines, 100).len() <= 4);
+        counter.forget_lapsed(Timestamp::from_seconds(1_000_000), &mut evidence);
+        assert_eq!((counter.len(), evidence.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_oldest_sixteenth_goes_first() {
+        let (mut counter, mut evidence) = (Counter::default(), evidence());
+        for nth in 0..160 {
+            counter.count(key(nth), failure(nth.into()), RULES, &mut evidence);
+        }
+        assert_eq!(counter.forget_oldest(&mut evidence), 10);
+        assert_eq!(counter.len(), 150);
+        assert!(counter.knows(&key(10)) && !counter.knows(&key(9)));
     }
 
     #[test]
     fn all_of_one_second_are_forgotten_no_further_than_a_sixteenth() {
-        let limits = Limits { pending_failures: 32 };
-        let mut counter = Counter::default();
-        for nth in 0..33 {
-            counter.count(
-                key(nth),
-                Failure { at: Timestamp::from_seconds(7), lines: vec![] },
-                RULES,
-                limits,
-            );
+        let (mut counter, mut evidence) = (Counter::default(), evidence());
+        for nth in 0..32 {
+            counter.count(key(nth), failure(7), RULES, &mut evidence);
         }
-        assert_eq!(counter.len(), 31);
+        assert_eq!(counter.forget_oldest(&mut evidence), 2);
+        assert_eq!(counter.len(), 30);
+    }
+
+    #[test]
+    fn keys_of_every_kind_are_told_apart() {
+        let (mut counter, mut evidence) = (Counter::default(), evidence());
+        let net = |text: &str| Key::Prefix(text.parse().expect(text));
+        let keys =
+            [net("192.0.2.1/32"), net("192.0.2.0/31"), net("2001:db8::/64"), Key::Text("x".into())];
+        counter.note_changes(false);
+        for round in 1..=2 {
+            for key in &keys {
+                let counted = counter.count(key.clone(), failure(7), RULES, &mut evidence);
+                assert_eq!(counted.attempts, round, "{key:?}");
+            }
+        }
+        assert_eq!((counter.len(), counter.changed()), (4, 4));
+        let mut other = Counter::default();
+        for (key, pending) in counter.changes(9, &evidence, 9) {
+            other.restore(key, pending.expect("it is counted"), &mut evidence);
+        }
+        assert!(keys.iter().all(|key| other.knows(key)));
     }
 }

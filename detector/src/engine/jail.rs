@@ -4,8 +4,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    Ban, Change, FailureId, Finding, Limits, Pending, SparedBy, Timestamp, Until,
+    Ban, Change, FailureId, Finding, Pending, SparedBy, Timestamp, Until,
     counter::{Counter, Failure, Key, Rules},
+    evidence::Evidence,
     names::Names,
 };
 use crate::config::{BanTime, Ignore, JailSettings, Scope};
@@ -41,7 +42,6 @@ pub(super) enum Outcome {
 /// A counted failure.
 pub(super) struct Counted {
     pub attempts: u32,
-    pub forgotten: usize,
     pub outcome: Outcome,
 }
 
@@ -105,7 +105,27 @@ impl Jail {
         })
     }
 
-    pub(super) fn count(&mut self, finding: Finding, now: Timestamp, limits: Limits) -> Counted {
+    /// Whether a failure of this one would be the first that is counted.
+    pub(super) fn is_new(&self, who: &FailureId) -> bool {
+        !self.counter.knows(&self.key_of(who.clone()))
+    }
+
+    /// Forgets some that failed last long ago; how many.
+    pub(super) fn forget_oldest(&mut self, evidence: &mut Evidence) -> usize {
+        self.counter.forget_oldest(evidence)
+    }
+
+    /// Forgets all that it counts.
+    pub(super) fn clear(&mut self, evidence: &mut Evidence) {
+        self.counter.clear(evidence);
+    }
+
+    pub(super) fn count(
+        &mut self,
+        finding: Finding,
+        now: Timestamp,
+        evidence: &mut Evidence,
+    ) -> Counted {
         self.totals.failed += 1;
         self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
         let key = self.key_of(finding.who);
@@ -116,7 +136,7 @@ impl Jail {
         };
         // A line from the future, written by a clock that runs ahead, counts as of now.
         let failure = Failure { at: finding.at.min(now), lines: finding.lines };
-        let counted = self.counter.count(key.clone(), failure, rules, limits);
+        let counted = self.counter.count(key.clone(), failure, rules, evidence);
         let outcome = match (counted.reached, key) {
             (None, _) => Outcome::Below,
             (Some(_), Key::Text(text)) => Outcome::NoAddress(text),
@@ -130,7 +150,7 @@ impl Jail {
                 lines: record.lines,
             }),
         };
-        Counted { attempts: counted.attempts, forgotten: counted.forgotten, outcome }
+        Counted { attempts: counted.attempts, outcome }
     }
 
     fn key_of(&self, who: FailureId) -> Key {
@@ -150,8 +170,13 @@ impl Jail {
         self.counter.changed()
     }
 
-    pub(super) fn changes(&mut self, most: usize) -> impl Iterator<Item = Change> {
-        self.counter.changes(most).into_iter().map(|(key, pending)| Change {
+    pub(super) fn changes(
+        &mut self,
+        most: usize,
+        evidence: &Evidence,
+    ) -> impl Iterator<Item = Change> {
+        let lines = self.settings.max_matches as usize;
+        self.counter.changes(most, evidence, lines).into_iter().map(|(key, pending)| Change {
             jail: self.settings.name.clone(),
             lapses: pending.as_ref().map_or(Timestamp::from_micros(0), |pending| {
                 pending.last.plus(self.settings.find_time)
@@ -165,9 +190,15 @@ impl Jail {
     }
 
     /// Counts on from there, unless it is too old to count.
-    pub(super) fn restore(&mut self, who: FailureId, pending: Pending, now: Timestamp) {
+    pub(super) fn restore(
+        &mut self,
+        who: FailureId,
+        pending: Pending,
+        now: Timestamp,
+        evidence: &mut Evidence,
+    ) {
         if pending.last > now.minus(self.settings.find_time) {
-            self.counter.restore(self.key_of(who), pending);
+            self.counter.restore(self.key_of(who), pending, evidence);
             self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
         }
     }
@@ -185,9 +216,9 @@ impl Jail {
         self.totals.banned += 1;
     }
 
-    pub(super) fn forget_lapsed(&mut self, now: Timestamp) {
+    pub(super) fn forget_lapsed(&mut self, now: Timestamp, evidence: &mut Evidence) {
         if self.forget_at.is_some_and(|at| at <= now) {
-            self.counter.forget_lapsed(now.minus(self.settings.find_time));
+            self.counter.forget_lapsed(now.minus(self.settings.find_time), evidence);
             self.forget_at = (self.counter.len() > 0).then(|| now.plus(FORGET_EVERY));
         }
     }

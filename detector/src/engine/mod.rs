@@ -5,6 +5,7 @@
 mod bans;
 mod counter;
 mod date;
+mod evidence;
 mod filter;
 mod jail;
 mod names;
@@ -17,6 +18,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 pub use bans::{BanTable, Place};
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode, date_in_words};
+use evidence::Evidence;
 pub use filter::{
     FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
     MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, expand_tags,
@@ -160,6 +162,23 @@ pub enum SparedBy {
     LiftedSince,
 }
 
+/// What is kept of those below the threshold, of all jails together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PendingTotals {
+    /// Addresses counted.
+    pub addresses: usize,
+    /// At most so many: [`Limits::pending_failures`].
+    pub most_addresses: usize,
+    /// Addresses forgotten because there were more, since the daemon started.
+    pub forgotten_addresses: u64,
+    /// Bytes of their matched lines.
+    pub evidence: usize,
+    /// At most so many: [`Limits::evidence`].
+    pub most_evidence: usize,
+    /// Lines forgotten because there were more, since the daemon started.
+    pub forgotten_lines: u64,
+}
+
 /// All jails and all bans.
 pub struct Engine {
     jails: Vec<Jail>,
@@ -169,6 +188,8 @@ pub struct Engine {
     own: Vec<IpAddr>,
     allowed: Vec<IpNet>,
     limits: Limits,
+    evidence: Evidence,
+    forgotten: u64,
     /// Lifted by hand before a crash: what led to these bans may be read again.
     lifted: HashMap<(JailName, IpNet), Timestamp>,
     notes_changes: bool,
@@ -184,6 +205,8 @@ impl Engine {
             names: Names::default(),
             own: Vec::new(),
             allowed: Vec::new(),
+            evidence: Evidence::new(limits.evidence),
+            forgotten: 0,
             limits,
             lifted: HashMap::new(),
             notes_changes: false,
@@ -223,6 +246,9 @@ impl Engine {
             })
             .collect();
         self.place(jails);
+        for jail in old.values_mut() {
+            jail.clear(&mut self.evidence);
+        }
         if self.notes_changes {
             self.note_changes(false);
         }
@@ -231,6 +257,12 @@ impl Engine {
             .flat_map(|name| self.bans.take_jail(name))
             .map(|ban| Effect::Unban { ban, why: Lifted::JailRemoved })
             .collect()
+    }
+
+    /// Other bounds, kept from the next failure on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.evidence.set_limit(limits.evidence);
     }
 
     /// Everything that happens, happens here.
@@ -269,7 +301,7 @@ impl Engine {
                     lapsed.into_iter().map(|ban| Effect::Unban { ban, why: Lifted::Expired }),
                 );
                 for jail in &mut self.jails {
-                    jail.forget_lapsed(now);
+                    jail.forget_lapsed(now, &mut self.evidence);
                 }
                 effects
                     .extend(self.names.due(now).into_iter().map(|name| Effect::Resolve { name }));
@@ -300,16 +332,16 @@ impl Engine {
             }
         }
         let (who, jail_name, failed_at) = (finding.who.clone(), finding.jail.clone(), finding.at);
-        let counted = jail.count(finding, now, self.limits);
+        if jail.is_new(&who) {
+            self.make_room(effects);
+        }
+        let counted = self.jails[at].count(finding, now, &mut self.evidence);
         effects.push(Effect::Found {
-            jail: jail_name.clone(),
+            jail: jail_name,
             who,
             at: failed_at,
             attempts: counted.attempts,
         });
-        if counted.forgotten > 0 {
-            effects.push(Effect::Forgot { jail: jail_name, addresses: counted.forgotten });
-        }
         match counted.outcome {
             jail::Outcome::Below => {}
             jail::Outcome::NoAddress(text) => {
@@ -327,6 +359,31 @@ impl Engine {
                     self.ban(ban, now, effects);
                 }
             }
+        }
+    }
+
+    /// Room for one more below the threshold.
+    fn make_room(&mut self, effects: &mut Vec<Effect>) {
+        if self.pending().addresses < self.limits.pending_failures {
+            return;
+        }
+        let Some(jail) = self.jails.iter_mut().max_by_key(|jail| jail.currently_failed()) else {
+            return;
+        };
+        let addresses = jail.forget_oldest(&mut self.evidence);
+        self.forgotten += addresses as u64;
+        effects.push(Effect::Forgot { jail: jail.settings().name.clone(), addresses });
+    }
+
+    /// What is kept of those below the threshold.
+    pub fn pending(&self) -> PendingTotals {
+        PendingTotals {
+            addresses: self.jails.iter().map(Jail::currently_failed).sum(),
+            most_addresses: self.limits.pending_failures,
+            forgotten_addresses: self.forgotten,
+            evidence: self.evidence.bytes(),
+            most_evidence: self.limits.evidence,
+            forgotten_lines: self.evidence.forgotten(),
         }
     }
 
@@ -359,7 +416,7 @@ impl Engine {
     /// Takes up what a jail knew of an address when it last ran; what is too old or of no jail is left.
     pub fn restore(&mut self, change: Change, now: Timestamp) {
         if let (Some(&at), Some(pending)) = (self.index.get(&change.jail), change.pending) {
-            self.jails[at].restore(change.who, pending, now);
+            self.jails[at].restore(change.who, pending, now, &mut self.evidence);
         }
     }
 
@@ -386,7 +443,7 @@ impl Engine {
         let mut changes = Vec::new();
         for jail in &mut self.jails {
             if jail.changed() > 0 {
-                changes.extend(jail.changes(most - changes.len()));
+                changes.extend(jail.changes(most - changes.len(), &self.evidence));
             }
             if changes.len() >= most {
                 break;

@@ -300,3 +300,28 @@ fn what_the_kernel_refused_is_not_listed() {
     assert!(engine.bans().is_empty());
     assert_eq!(engine.bans().next_expiry(), None);
 }
+
+#[test]
+fn what_is_counted_is_bounded_over_all_jails_together() {
+    let limits = Limits { pending_failures: 32, evidence: 4096 };
+    let mut engine = Engine::new(&[settings("many"), settings("few")], limits);
+    for nth in 0..30 {
+        check(&mut engine, failure("many", &format!("192.0.2.{nth}"), nth), 100, "found 1");
+    }
+    check(&mut engine, failure("few", "192.0.2.1", 0), 100, "found 1");
+    check(&mut engine, failure("few", "192.0.2.2", 0), 100, "found 1");
+    check(&mut engine, failure("few", "192.0.2.2", 1), 100, "found 2");
+    check(&mut engine, failure("few", "192.0.2.3", 2), 100, "forgot 1, found 1");
+    check(&mut engine, failure("many", "192.0.2.0", 3), 100, "forgot 1, found 1");
+    check(&mut engine, failure("many", "192.0.2.1", 3), 100, "forgot 1, found 1");
+    check(&mut engine, failure("few", "192.0.2.1", 3), 100, "found 2");
+    let pending = engine.pending();
+    assert_eq!((pending.addresses, pending.forgotten_addresses), (32, 3));
+    for nth in 0..100 {
+        engine.handle(failure("few", "192.0.2.9", 1000 * nth), at(1000 * nth));
+    }
+    let pending = engine.pending();
+    assert!(pending.evidence <= 4096, "{pending:?}");
+    engine.reconfigure(&[], &[], at(0));
+    assert_eq!(engine.pending().evidence, 0, "no jail, no lines");
+}
