@@ -8,8 +8,10 @@ use std::{
 
 use super::{
     decode::LineEnd,
-    frame::{Framer, Line},
-    position::{ANCHOR, HEAD, Mark, Spot},
+    frame::{Framer, Line, MAX_LINE},
+    packed::Unpack,
+    position::{ANCHOR, HEAD, Mark, Spot, micros},
+    rotated::Identity,
 };
 
 /// Bytes read at once.
@@ -53,6 +55,12 @@ pub(crate) struct Tail {
     last_line: Vec<u8>,
     /// When the file had been written to when its end was last reached, in microseconds since the Unix epoch.
     written: i64,
+    /// When it was made, in the same unit; 0 if that is not known.
+    born: i64,
+    /// What is left to unpack of it.
+    unpack: Option<Unpack>,
+    /// Its size when it was last asked for.
+    size: u64,
 }
 
 impl Tail {
@@ -60,7 +68,6 @@ impl Tail {
     pub(crate) fn new(file: File, end: LineEnd, start: u64) -> io::Result<Tail> {
         let meta = file.metadata()?;
         let mut tail = Tail {
-            file,
             id: FileId::of(&meta),
             offset: 0,
             head: Vec::new(),
@@ -68,9 +75,18 @@ impl Tail {
             framer: Framer::new(end, start),
             last_line: Vec::new(),
             written: written(&meta),
+            born: Identity::of(&file)?.born,
+            unpack: None,
+            size: meta.len(),
+            file,
         };
         tail.move_to(start)?;
         Ok(tail)
+    }
+
+    /// The same for a compressed log that was last written to at `written`, in microseconds since the Unix epoch.
+    pub(crate) fn unpacking(self, unpack: Option<Unpack>, written: i64) -> Tail {
+        if unpack.is_some() { Tail { unpack, written, born: 0, ..self } } else { self }
     }
 
     /// Goes on at `start`, the start of a line.
@@ -81,7 +97,7 @@ impl Tail {
         };
         let anchor = start.min(ANCHOR as u64);
         let (head, anchor) = (at(0, start.min(HEAD as u64))?, at(start - anchor, anchor)?);
-        (self.head, self.anchor, self.offset) = (head, anchor, start);
+        (self.head, self.anchor, self.offset, self.size) = (head, anchor, start, start);
         self.framer.restart(start);
         Ok(())
     }
@@ -106,6 +122,7 @@ impl Tail {
             offset,
             before: Mark::of(&before),
             written: self.written,
+            born: self.born,
         })
     }
 
@@ -117,12 +134,38 @@ impl Tail {
             offset: self.offset,
             before: Mark::of(&self.anchor),
             written: self.written,
+            born: self.born,
         }
     }
 
     /// Where the first line begins that was not handed out.
     pub(crate) fn line_start(&self) -> u64 {
         self.framer.line_start()
+    }
+
+    /// What the file is, whatever it is called.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { inode: self.id.inode, born: self.born }
+    }
+
+    /// Everything before was read, an incomplete line included.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How large the file was when it was last looked at.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes that are known to be there and not handed out.
+    pub(crate) fn unread(&self) -> u64 {
+        self.size.max(self.offset) - self.framer.line_start()
+    }
+
+    /// When it had last been written to, as far as known, in microseconds since the Unix epoch.
+    pub(crate) fn written(&self) -> i64 {
+        self.written
     }
 
     /// The beginning of the last line that was read.
@@ -149,6 +192,15 @@ impl Tail {
         text: bool,
         each: &mut impl FnMut(Line<'_>) -> ControlFlow<B>,
     ) -> io::Result<ControlFlow<B, Read>> {
+        if let Some(unpack) = &mut self.unpack {
+            // A line that does not end would keep everything.
+            let keep = self.framer.line_start().max(self.offset.saturating_sub(2 * MAX_LINE as u64));
+            unpack.fill(
+                &self.file,
+                keep.saturating_sub(ANCHOR as u64),
+                self.offset + block.len() as u64,
+            )?;
+        }
         let known = self.anchor.len();
         let mut count = loop {
             match self.file.read_at(block, self.offset - known as u64) {
@@ -175,11 +227,15 @@ impl Tail {
         self.anchor.clear();
         self.anchor.extend_from_slice(&block[count.saturating_sub(ANCHOR)..count]);
         self.remember_last_line(&block[known..count]);
+        let meta = self.file.metadata()?;
+        self.size = meta.len();
         Ok(match flow {
             ControlFlow::Break(reason) => ControlFlow::Break(reason),
             ControlFlow::Continue(()) if full => ControlFlow::Continue(Read::Block),
             ControlFlow::Continue(()) => {
-                self.written = written(&self.file.metadata()?);
+                if self.unpack.is_none() {
+                    self.written = written(&meta);
+                }
                 ControlFlow::Continue(Read::End)
             }
         })
@@ -210,5 +266,5 @@ impl Tail {
 }
 
 fn written(meta: &std::fs::Metadata) -> i64 {
-    meta.mtime().saturating_mul(1_000_000).saturating_add(meta.mtime_nsec() / 1000)
+    micros(meta.mtime(), meta.mtime_nsec())
 }
