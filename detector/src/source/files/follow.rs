@@ -90,7 +90,23 @@ pub(crate) struct Follow {
     /// Files to be read.
     pub(crate) ready: Vec<FileId>,
     /// How far files were read that are followed no longer, by the names they bore, oldest first.
-    pub(crate) retired: HashMap<PathBuf, VecDeque<Spot>>,
+    pub(crate) retired: HashMap<PathBuf, VecDeque<Retired>>,
+}
+
+/// What is remembered of a file that is followed no longer, or of content that was replaced.
+#[derive(Clone, Debug)]
+pub(crate) struct Retired {
+    pub(crate) spot: Spot,
+    /// The bytes it began with.
+    pub(crate) head: Vec<u8>,
+}
+
+impl Retired {
+    /// Whether a file that begins with `head` may be a copy of it, of whatever length.
+    pub(crate) fn begins_like(&self, head: &[u8]) -> bool {
+        let length = self.head.len().min(head.len());
+        length > 0 && self.head[..length] == head[..length]
+    }
 }
 
 impl Follow {
@@ -192,9 +208,10 @@ impl Follow {
             done.extend(files.drain(..surplus).map(|(_, id)| id));
         }
         for id in &done {
-            let spot = self.files.remove(id).map(|file| (file.tail.spot(), file.name));
-            if let Some((Ok(spot), name)) = spot {
-                self.put_aside(&name, spot);
+            if let Some(file) = self.files.remove(id)
+                && let Ok(spot) = file.tail.spot()
+            {
+                self.put_aside(&file.name, Retired { spot, head: file.tail.head().to_vec() });
             }
             for name in self.names.values_mut().filter(|name| name.file == Some(*id)) {
                 name.file = None;
@@ -213,9 +230,9 @@ impl Follow {
     }
 
     /// Remembers how far a file was read that is not read on.
-    pub(crate) fn put_aside(&mut self, name: &Path, spot: Spot) {
+    pub(crate) fn put_aside(&mut self, name: &Path, retired: Retired) {
         let spots = self.retired.entry(name.to_owned()).or_default();
-        spots.push_back(spot);
+        spots.push_back(retired);
         while spots.len() > MAX_RETIRED {
             spots.pop_front();
         }
@@ -248,8 +265,8 @@ impl Follow {
         }
         let mut positions = BTreeMap::new();
         for (path, file) in logs {
-            let mut earlier: Vec<Spot> =
-                self.retired.get(path).into_iter().flatten().cloned().collect();
+            let retired = self.retired.get(path).into_iter().flatten();
+            let mut earlier: Vec<Spot> = retired.map(|retired| retired.spot.clone()).collect();
             for orphan in orphans.get(path).into_iter().flatten() {
                 if orphan.tail.id != file.tail.id {
                     earlier.push(spot_of(orphan)?);
@@ -280,7 +297,7 @@ pub(crate) fn holds_no_more(copy: &File, original: &Tail) -> io::Result<bool> {
     let original = &original.file;
     if !spot.fits(original)? {
         // It was truncated since we read it. What becomes of its copies is decided when we come to read it again.
-        return spot.was_copied_to(copy);
+        return Ok(spot.was_copied_to(copy)? || begins_like(copy, original)?);
     }
     begins_like(copy, original)
 }

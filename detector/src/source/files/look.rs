@@ -232,8 +232,7 @@ impl Files {
         old: Option<FileId>,
         first: bool,
     ) -> io::Result<FileId> {
-        let meta = file.metadata()?;
-        let id = FileId::of(&meta);
+        let id = FileId::of(&file.metadata()?);
         let mut after = old.filter(|old| self.follow.files.contains_key(old));
         let jails: Vec<usize> = wishes.iter().map(|(jail, _)| *jail).collect();
         let stored = self.stored.remove(path.to_string_lossy().as_ref());
@@ -243,12 +242,12 @@ impl Files {
             // In a file of which nothing was read, other content may have come and gone.
             let unbroken = same && position.spot.offset > 0;
             claim = same.then(|| (position.spot.offset, position.jails.clone()));
-            let current = (!same).then_some(&file);
-            let last = self.begin_rotated(path, &jails, position, current, (same, unbroken))?;
+            let last =
+                self.begin_rotated(path, &jails, position, Some(&file), (same, unbroken))?;
             after = last.or(after);
         }
         if claim.is_none() {
-            claim = self.claimed(&file)?;
+            claim = self.claimed(path, &file)?;
         }
         let copy_of = self.follow.original_of(path, &file);
         let found = first || stored.is_some() || claim.is_some();
@@ -264,7 +263,7 @@ impl Files {
         }
         let last_line = old.and_then(|old| self.follow.files.get(&old));
         let last_line = last_line.map(|old| (old.tail.last_line().to_vec(), old.tail.written()));
-        self.follow_file(path, file, readers, copy_of, meta.len() == 0 || !found)?;
+        self.follow_file(path, file, readers, copy_of)?;
         if !found && copy_of.is_none() {
             let floor = last_line.as_ref().map_or(0, |(_, written)| *written);
             after = self.missed(path, &jails, after, floor);
@@ -283,7 +282,6 @@ impl Files {
         file: File,
         readers: Vec<Reader>,
         copy_of: Option<FileId>,
-        fresh: bool,
     ) -> io::Result<()> {
         let start = readers.iter().map(|reader| reader.from).min().unwrap_or(0);
         let tail = Tail::new(file, self.codec_of(&readers).line_end(), start)?;
@@ -298,7 +296,7 @@ impl Files {
             orphan: false,
             grew,
             copy_of,
-            fresh,
+            fresh: start == 0,
             gauge,
         });
         Ok(())

@@ -24,7 +24,7 @@ pub use position::{FilePosition, FilePositions, Mark, Spot};
 pub(crate) use watch::Watch;
 
 use self::{
-    follow::{Follow, Followed},
+    follow::{Follow, Followed, begins_like},
     position::ANCHOR,
     restore::Seen,
     tail::{BLOCK, FileId, Read},
@@ -222,9 +222,11 @@ impl Files {
             if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
                 continue;
             }
-            if let Err(error) = self.before_first_bytes(id) {
-                self.failed(id, &error)?;
-            } else if !self.follow.may_read(id) || self.read(id)? {
+            let more = match self.before_first_bytes(id) {
+                Ok(own) => !own || !self.follow.may_read(id) || self.read(id)?,
+                Err(error) => self.failed(id, &error).map(|()| false)?,
+            };
+            if more {
                 again.push(id);
             }
         }
@@ -314,9 +316,15 @@ impl Files {
         followed.copy_of.take().is_none() || self.judge_beginning(id, None).is_ok()
     }
 
-    /// What the copies of a file hold was read in it: of them only what is added will be read.
+    /// What the copies of a file hold was read in it: of them only what is added will be read. Those of what it holds
+    /// now stay what they are.
     fn settle_copies(&mut self, original: FileId) {
         for id in self.follow.idle_copies(original) {
+            let now = self.follow.files.get(&original).map(|original| &original.tail.file);
+            let Some(copy) = self.follow.files.get(&id) else { continue };
+            if now.is_some_and(|now| begins_like(&copy.tail.file, now).unwrap_or(false)) {
+                continue;
+            }
             let Some(copy) = self.follow.files.get_mut(&id) else { continue };
             copy.copy_of = None;
             let codec = copy.readers.first().map_or(Codec::AUTO, |reader| self.codecs[reader.jail]);

@@ -124,6 +124,13 @@ pub struct FilePosition {
     pub earlier: Vec<Spot>,
 }
 
+impl FilePosition {
+    /// Every spot, oldest first.
+    pub(crate) fn spots(&self) -> impl Iterator<Item = &Spot> {
+        self.earlier.iter().chain([&self.spot])
+    }
+}
+
 /// How far every log file was read, by path.
 pub type FilePositions = BTreeMap<String, FilePosition>;
 

@@ -12,9 +12,9 @@ use std::{
 
 use super::{
     Codec, FilePosition, FilePositions, Files,
-    follow::{Followed, Reader, begins_like, holds_no_more},
+    follow::{Followed, Reader, Retired, begins_like, holds_no_more},
     position::{HEAD, Spot},
-    rotated::{Identity, Listing, Opened, Sibling, begins_as, find_rest, places, sort_by_age},
+    rotated::{Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name, leave_out_copies, places, sort_by_age},
     start::last_line_start,
     tail::{FileId, Tail},
 };
@@ -85,23 +85,40 @@ impl Files {
 
     /// Takes all that lies beside these logs for what was there before.
     pub(super) fn remember_siblings<'a>(&mut self, paths: impl Iterator<Item = &'a PathBuf>) {
-        let dirs: BTreeMap<PathBuf, ()> =
-            paths.flat_map(|path| places(path)).map(|(dir, _)| (dir, ())).collect();
-        for dir in dirs.into_keys() {
-            let listing = Listing::of(&dir);
-            self.seen.add(&dir, &listing, listing.all().map(|file| file.identity));
+        let mut dirs: BTreeMap<PathBuf, (Listing, HashSet<Identity>)> = BTreeMap::new();
+        for path in paths {
+            for (dir, own) in places(path) {
+                let (listing, known) = dirs.entry(dir).or_insert_with_key(|dir| {
+                    let listing = Listing::of(dir);
+                    let known = listing.all().map(|file| file.identity).collect();
+                    (listing, known)
+                });
+                // One that may be a copy of what is still to be read will matter when that is truncated.
+                let newest = listing.rotated(&own).max_by_key(|file| file.written);
+                if let Some(file) = newest.filter(|file| self.is_known(path, file, None, |_| false)) {
+                    known.remove(&file.identity);
+                }
+            }
+        }
+        for (dir, (listing, known)) in dirs {
+            self.seen.add(&dir, &listing, known.into_iter());
         }
     }
 
-    /// How far a file was read before, under whatever name.
-    pub(super) fn claimed(&self, file: &File) -> io::Result<Option<(u64, Vec<String>)>> {
+    /// How far a file was read before: in another run under whatever name, or in this one as `path`.
+    pub(super) fn claimed(&self, path: &Path, file: &File) -> io::Result<Option<(u64, Vec<String>)>> {
         let identity = Identity::of(file)?;
         for position in self.stored.values() {
-            let spots = position.earlier.iter().chain([&position.spot]);
-            for spot in spots.filter(|spot| spot.may_be(identity)) {
+            for spot in position.spots().filter(|spot| spot.may_be(identity)) {
                 if spot.fits(file)? {
                     return Ok(Some((spot.offset, position.jails.clone())));
                 }
+            }
+        }
+        for Retired { spot, .. } in self.follow.retired.get(path).into_iter().flatten().rev() {
+            if spot.is_in(file)? {
+                let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
+                return Ok(Some((spot.offset, jails)));
             }
         }
         Ok(None)
@@ -126,7 +143,7 @@ impl Files {
         let (mut last, mut handled) = (None, HashSet::new());
         let mut floor = position.spot.written;
         let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
-        for spot in spots.clone() {
+        for spot in spots {
             let found =
                 places.iter().find_map(|(listing, own)| find_rest(listing, own, spot, true));
             let Some(file) = found else { continue };
@@ -136,29 +153,34 @@ impl Files {
                 last = self.follow_rest(&file, Some(spot), rest).or(last);
             }
         }
-        for (listing, own) in places.iter().filter(|_| !unbroken) {
-            let mut newer: Vec<Sibling> = Vec::new();
+        for (listing, own) in &places {
+            let (mut newer, mut seen) = (Vec::new(), Vec::new());
             for file in listing.rotated(own) {
-                let new = file.is_as_new_as(floor)
-                    && !handled.contains(&file.identity)
-                    && !self.is_known(path, &file, current, spots.clone())
-                    && !self.is_claimed(&file);
-                if new {
+                let was_read = |file: &Sibling| {
+                    let others = self.stored.iter();
+                    let others = others.filter(|(name, _)| is_rotated_name(path, Path::new(name)));
+                    let others = others.flat_map(|(_, position)| position.spots());
+                    position.spots().chain(others).any(|spot| begins_as(file, spot))
+                };
+                if unbroken || handled.contains(&file.identity) || !file.is_as_new_as(floor) {
+                    seen.push(file.identity);
+                } else if !self.is_known(path, &file, current, was_read)
+                    && !self.is_claimed(path, &file)
+                {
+                    seen.push(file.identity);
                     newer.push(file);
                 }
             }
+            self.seen.add(listing.dir(), listing, seen.into_iter());
             last = self.follow_missed(path, own, newer, &jails, last, true);
-        }
-        for (listing, own) in &places {
-            let files = listing.rotated(own).filter(|file| file.size > 0);
-            self.seen.add(listing.dir(), listing, files.map(|file| file.identity));
         }
         Ok(last)
     }
 
-    fn is_claimed(&self, file: &Sibling) -> bool {
+    fn is_claimed(&self, path: &Path, file: &Sibling) -> bool {
         let plain = file.packed.is_none();
-        plain && file.open().and_then(|(file, _)| self.claimed(&file)).is_ok_and(|it| it.is_some())
+        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file));
+        plain && claim().is_ok_and(|it| it.is_some())
     }
 
     /// Begins with the rest of a log that is not there now; answers the last file that bore its name.
@@ -187,12 +209,20 @@ impl Files {
             let dir = listing.dir().to_owned();
             let new = listing.rotated(&own).filter(|file| !self.seen.knows(&dir, file));
             let mut new: Vec<Sibling> = new.collect();
-            let filled = new.iter().filter(|file| file.size > 0);
-            self.seen.add(&dir, &listing, filled.map(|file| file.identity));
+            let new_enough = |file: &Sibling| file.is_as_new_as(floor - OVERLAP);
+            let old = new.extract_if(.., |file| !new_enough(file)).map(|file| file.identity);
+            self.seen.add(&dir, &listing, old);
             new.retain(|file| {
-                let retired = self.follow.retired.get(path).into_iter().flatten();
-                file.is_as_new_as(floor - OVERLAP) && !self.is_known(path, file, None, retired)
+                let retired = self.follow.retired.iter();
+                let retired = retired.filter(|(name, _)| is_rotated_name(path, name));
+                let retired = retired.flat_map(|(_, retired)| retired);
+                let was_read = |file: &Sibling| {
+                    let Ok(head) = file.head() else { return false };
+                    retired.clone().any(|known| known.begins_like(&head))
+                };
+                !self.is_known(path, file, None, was_read)
             });
+            self.seen.add(&dir, &listing, new.iter().map(|file| file.identity));
             last = self.follow_missed(path, &own, new, jails, last, false);
         }
         last
@@ -209,9 +239,7 @@ impl Files {
         old: bool,
     ) -> Option<FileId> {
         sort_by_age(own, &mut files);
-        let plain: HashSet<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
-        // While a file is being compressed it is there twice, and the compressed one is not complete yet.
-        files.retain(|file| file.packed.is_none() || !plain.contains(&file.path.with_extension("")));
+        leave_out_copies(&mut files);
         let surplus = files.len().saturating_sub(MAX_MISSED);
         if surplus > 0 {
             let what = format!("{surplus} rotated files are not read: more than {MAX_MISSED} came at once");
@@ -224,51 +252,59 @@ impl Files {
         last
     }
 
-    /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed or was, or of
-    /// `current`.
-    fn is_known<'a>(
+    /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed, or of `current`, or
+    /// `was_read` says so.
+    fn is_known(
         &self,
         path: &Path,
         file: &Sibling,
         current: Option<&File>,
-        mut spots: impl Iterator<Item = &'a Spot>,
+        was_read: impl Fn(&Sibling) -> bool,
     ) -> bool {
         let of_this_log = |known: &&Followed| {
-            known.name == path || known.name == file.path || known.tail.identity() == file.identity
+            is_rotated_name(path, &known.name) || known.tail.identity() == file.identity
         };
         let mut followed = self.follow.files.values().filter(of_this_log);
-        // A copy may be about to be made in it. It is looked at again the next time.
         if file.size == 0 {
-            return true;
+            return followed.any(|known| known.tail.identity() == file.identity);
         }
+        let Ok(head) = file.head() else { return false };
+        // What was read of a file may be gone from it by now.
+        let same = |bytes: &[u8]| {
+            let length = bytes.len().min(head.len());
+            length > 0 && bytes[..length] == head[..length]
+        };
+        let same_file = |known: &File| {
+            let mut bytes = [0; HEAD];
+            let count = known.read_at(&mut bytes, 0).unwrap_or(0);
+            same(&bytes[..count])
+        };
         if file.packed.is_some() {
-            let Ok(head) = file.head() else { return false };
-            let same = |known: &File| {
-                let mut bytes = vec![0; HEAD];
-                let count = known.read_at(&mut bytes, 0).unwrap_or(0).min(head.len());
-                count > 0 && bytes[..count] == head[..count]
-            };
             return head.is_empty()
-                || followed.any(|known| same(&known.tail.file))
-                || current.is_some_and(same)
-                || spots.any(|spot| begins_as(file, spot));
+                || followed.any(|known| same(known.tail.head()) || same_file(&known.tail.file))
+                || current.is_some_and(same_file)
+                || was_read(file);
         }
         let Ok((open, _)) = file.open() else { return true };
         followed.any(|known| {
             known.tail.identity() == file.identity
-                || holds_no_more(&open, &known.tail).unwrap_or(false)
+                || same(known.tail.head())
+                || begins_like(&open, &known.tail.file).unwrap_or(false)
         }) || current.is_some_and(|current| begins_like(&open, current).unwrap_or(false))
-            || spots.any(|spot| spot.offset > 0 && spot.fits(&open).unwrap_or(false))
+            || was_read(file)
     }
 
     /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
     fn follow_rest(&mut self, file: &Sibling, spot: Option<&Spot>, rest: Rest<'_>) -> Option<FileId> {
         let opened = match spot {
             Some(spot) => file.open_at(spot),
-            None => file.open(),
+            None => file.open().map(Some),
         };
-        match opened.and_then(|opened| self.follow_opened(file, opened, &rest)) {
-            Ok(id) => Some(id),
+        let followed = opened.and_then(|opened| {
+            opened.map(|opened| self.follow_opened(file, opened, &rest)).transpose()
+        });
+        match followed {
+            Ok(id) => id,
             Err(error) => {
                 let what = format!(
                     "its rest in `{}` cannot be read ({error}): lines may be lost",
@@ -316,7 +352,7 @@ impl Files {
             orphan: true,
             grew: monotonic(),
             copy_of: None,
-            fresh: false,
+            fresh: sibling.size == 0,
             gauge: Arc::default(),
         });
         Ok(id)
@@ -332,7 +368,7 @@ impl Files {
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
         let (name, spot) = (followed.name.clone(), followed.tail.spot_in_memory());
         let (from, unread) = (followed.tail.line_start(), followed.tail.unread());
-        let last_line = followed.tail.last_line().to_vec();
+        let (last_line, head) = (followed.tail.last_line().to_vec(), followed.tail.head().to_vec());
         followed.tail.start_over()?;
         followed.fresh = true;
         let start = followed.tail.line_start();
@@ -357,7 +393,7 @@ impl Files {
             None => {}
         }
         let floor = spot.written;
-        self.follow.put_aside(&name, spot);
+        self.follow.put_aside(&name, Retired { spot, head });
         last = self.missed(&name, &jails, last, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {
             followed.after = last;
@@ -375,21 +411,40 @@ impl Files {
         })
     }
 
-    /// Looks for what came and went before the first bytes that are read of a file.
-    pub(super) fn before_first_bytes(&mut self, id: FileId) -> io::Result<()> {
-        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
-        if !followed.fresh || followed.tail.file.metadata()?.len() == 0 {
-            return Ok(());
+    /// Looks for what came and went before the first bytes that are read of a file; answers whether these are to be
+    /// read at all.
+    pub(super) fn before_first_bytes(&mut self, id: FileId) -> io::Result<bool> {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(false) };
+        let floor = followed.tail.written();
+        if !followed.fresh {
+            return Ok(true);
         }
-        followed.fresh = false;
+        let changed = followed.tail.has_changed()?;
+        // Empty again: something came and went.
+        followed.fresh = followed.tail.size() == 0;
+        if !changed {
+            return Ok(true);
+        }
+        if followed.orphan && !followed.fresh {
+            // It was empty when it was found: a copy may be being made in it.
+            let (name, file) = (followed.name.clone(), followed.tail.file.try_clone()?);
+            let mut others = self.follow.files.values().filter(|other| other.tail.id != id);
+            let original = others.find(|other| {
+                other.name == name && holds_no_more(&file, &other.tail).unwrap_or(false)
+            });
+            let original = original.map(|original| original.tail.id);
+            if let Some(followed) = self.follow.files.get_mut(&id) {
+                followed.copy_of = original;
+            }
+            return Ok(original.is_none());
+        }
         let (name, after) = (followed.name.clone(), followed.after);
         let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
-        let floor = followed.tail.written();
         let last = self.missed(&name, &jails, after, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {
             followed.after = last;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// How far everything was read, in a form that can be stored.
@@ -411,5 +466,12 @@ impl Files {
         let name = |jail: usize| self.jails[jail].name.to_string();
         positions.extend(self.follow.positions(name, spot)?);
         Ok(positions)
+    }
+
+    /// Whether a file is open here.
+    #[cfg(test)]
+    pub(crate) fn holds(&self, file: &File) -> bool {
+        let id = file.metadata().map(|meta| FileId::of(&meta));
+        id.is_ok_and(|id| self.follow.files.contains_key(&id))
     }
 }

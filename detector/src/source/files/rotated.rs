@@ -13,6 +13,7 @@ use std::{
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{
+    follow::begins_like,
     packed::{self, Format, Unpack},
     position::{HEAD, Mark, Spot, micros, open_log},
 };
@@ -160,8 +161,8 @@ impl Sibling {
         }
     }
 
-    /// Opens it to be read from `spot`, which it holds as far as its head tells.
-    pub(crate) fn open_at(&self, spot: &Spot) -> io::Result<Opened> {
+    /// Opens it to be read from `spot`, which it holds as far as its head tells. `None` if it ends before.
+    pub(crate) fn open_at(&self, spot: &Spot) -> io::Result<Option<Opened>> {
         let (file, mut unpack) = self.open()?;
         if let Some(unpack) = &mut unpack {
             unpack.fill(&file, 0, HEAD as u64)?;
@@ -172,11 +173,14 @@ impl Sibling {
                 place = (place + (1 << 20)).min(spot.offset);
                 unpack.fill(&file, keep, place)?;
             }
+            if file.metadata()?.len() < spot.offset {
+                return Ok(None);
+            }
             if !spot.fits(&file)? {
                 return Err(io::Error::other("does not hold what was read of the log"));
             }
         }
-        Ok((file, unpack))
+        Ok(Some((file, unpack)))
     }
 }
 
@@ -192,6 +196,48 @@ pub(crate) fn sort_by_age(own: &OsStr, files: &mut [Sibling]) {
     } else {
         files.sort_by(|a, b| (a.written, &a.path).cmp(&(b.written, &b.path)));
     }
+}
+
+/// Of files in the order of their age leaves those out that only hold what another of them holds: copies, and what is
+/// just being compressed.
+pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
+    if files.len() < 2 {
+        return;
+    }
+    // One that cannot be read is kept: whoever reads it says so.
+    let heads: Vec<Vec<u8>> = files.iter().map(|file| file.head().unwrap_or_default()).collect();
+    // Whether a compressed file holds more than one that is not. How much it holds cannot be told for little, but it
+    // takes its time from its original, and is not complete while that is still there.
+    let fuller = |packed: usize, plain: usize| {
+        let (packed_file, plain_file) = (&files[packed], &files[plain]);
+        if packed_file.path.with_extension("") == plain_file.path {
+            return false;
+        }
+        match heads[packed].len() < HEAD || heads[plain].len() < HEAD {
+            true => heads[packed].len() > heads[plain].len(),
+            false => packed_file.written >= plain_file.written,
+        }
+    };
+    let holds = |all: usize, part: usize| {
+        let length = heads[all].len().min(heads[part].len());
+        if length == 0 || heads[all][..length] != heads[part][..length] {
+            return false;
+        }
+        match (files[all].packed, files[part].packed) {
+            (None, None) => {
+                let open = |at: usize| open_log(&files[at].path);
+                let both = open(part).and_then(|part| begins_like(&part, &open(all)?));
+                both.unwrap_or(false)
+            }
+            (None, Some(_)) => !fuller(part, all),
+            (Some(_), None) => fuller(all, part),
+            (Some(_), Some(_)) => all > part,
+        }
+    };
+    let others = |at: usize| (0..files.len()).filter(move |other| *other != at);
+    let is_copy = |at: usize| others(at).any(|all| holds(all, at) && (all > at || !holds(at, all)));
+    let mut copies = (0..files.len()).map(is_copy).collect::<Vec<_>>().into_iter();
+    files.retain(|_| !copies.next().unwrap_or(false));
 }
 
 /// The file in which to read on from `spot`, of a log that was called `own`: the same inode under any name; without
@@ -231,6 +277,12 @@ pub(crate) fn begins_as(file: &Sibling, spot: &Spot) -> bool {
     let length = spot.head.length as usize;
     let head = || file.head().ok().filter(|head| head.len() >= length);
     length > 0 && head().is_some_and(|head| Mark::of(&head[..length]) == spot.head)
+}
+
+/// Whether `name` is `path`, or goes on where that ends.
+pub(crate) fn is_rotated_name(path: &Path, name: &Path) -> bool {
+    let (Some(own), Some(other)) = (path.file_name(), name.file_name()) else { return false };
+    path.parent() == name.parent() && other.as_bytes().starts_with(own.as_bytes())
 }
 
 /// Where files lie that bore the name `path`: beside it, and beside what it leads to if it is a symlink.

@@ -81,6 +81,7 @@ impl Tail {
             file,
         };
         tail.move_to(start)?;
+        tail.size = meta.len();
         Ok(tail)
     }
 
@@ -105,14 +106,15 @@ impl Tail {
     /// Where the first line begins that was not handed out, and how to find it again.
     pub(crate) fn spot(&self) -> io::Result<Spot> {
         let offset = self.framer.line_start();
-        let length = offset.min(ANCHOR as u64);
-        let mut before = vec![0; length as usize];
-        // What lies before may have been truncated away meanwhile: then the spot fits nothing, as it should.
-        let mut have = 0;
-        while have < before.len() {
-            match self.file.read_at(&mut before[have..], offset - length + have as u64)? {
-                0 => break,
-                count => have += count,
+        let mut before = self.anchor.clone();
+        if offset != self.offset {
+            before = vec![0; offset.min(ANCHOR as u64) as usize];
+            let start = offset - before.len() as u64;
+            match self.file.read_exact_at(&mut before, start) {
+                Ok(()) => {}
+                // Truncated meanwhile: its head must do.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => before.clear(),
+                Err(error) => return Err(error),
             }
         }
         let head = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
@@ -146,6 +148,11 @@ impl Tail {
     /// What the file is, whatever it is called.
     pub(crate) fn identity(&self) -> Identity {
         Identity { inode: self.id.inode, born: self.born }
+    }
+
+    /// The bytes it begins with, as far as they were read.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
     }
 
     /// Everything before was read, an incomplete line included.
@@ -184,8 +191,8 @@ impl Tail {
 
     /// Reads one block into `block`, which holds [`BLOCK`] and [`ANCHOR`] bytes, and hands out the lines it completes.
     ///
-    /// The bytes just before it are read again with it: if they have changed, so has the file, and nothing is handed
-    /// out. This is one system call, so a truncation between a check and the read cannot slip in.
+    /// The bytes just before it are read again with it, and the head after it: if either has changed, so has the file,
+    /// and nothing is handed out. The former is one system call, so a truncation before the read cannot slip in.
     pub(crate) fn read<B>(
         &mut self,
         block: &mut [u8],
@@ -210,6 +217,12 @@ impl Tail {
             }
         };
         if count < known || block[..known] != self.anchor {
+            return Ok(ControlFlow::Continue(Read::Truncated));
+        }
+        // The bytes before may be the same by chance: padding, say. Those at the start bear a time.
+        let mut head = [0; HEAD];
+        let head = &mut head[..self.head.len()];
+        if known > 0 && (self.file.read_at(head, 0)? < head.len() || head != self.head) {
             return Ok(ControlFlow::Continue(Read::Truncated));
         }
         // A unit of UTF-16 is never split.
@@ -249,6 +262,14 @@ impl Tail {
         self.last_line.extend_from_slice(&new[start..end.min(start + 256)]);
     }
 
+    /// Looks at the file: whether it was written to since it was last looked at.
+    pub(crate) fn has_changed(&mut self) -> io::Result<bool> {
+        let meta = self.file.metadata()?;
+        let before = (self.written, self.size);
+        (self.written, self.size) = (written(&meta), meta.len());
+        Ok(before != (self.written, self.size))
+    }
+
     /// Begins again at the start of the file, or where its first bytes are if it starts with a hole.
     pub(crate) fn start_over(&mut self) -> io::Result<()> {
         use rustix::{
@@ -261,6 +282,7 @@ impl Tail {
             Err(Errno::NXIO | Errno::INVAL) => 0,
             Err(error) => return Err(error.into()),
         };
+        self.written = written(&self.file.metadata()?);
         self.move_to(start)
     }
 }

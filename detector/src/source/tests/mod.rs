@@ -1,6 +1,8 @@
 //! The whole room on real files and journals. Nothing sleeps: every wait is for a report, with a deadline.
 mod files;
 mod journal;
+mod logrotate;
+mod model;
 mod restart;
 
 use std::{
