@@ -17,6 +17,7 @@ use super::super::board::Gauge;
 use super::{
     FileState,
     position::{ANCHOR, FilePosition, HEAD, Spot},
+    rotated::is_rotated_name,
     tail::{FileId, Tail},
 };
 
@@ -28,7 +29,7 @@ const DELETED_QUIET: Duration = Duration::from_secs(60);
 
 /// Places in files that are followed no longer and are remembered for each name, so that neither they nor copies of
 /// them are read again.
-const MAX_RETIRED: usize = 8;
+const MAX_RETIRED: usize = 16;
 
 /// Files that one thread follows at the most.
 pub(crate) const MAX_FILES: usize = 4096;
@@ -167,15 +168,13 @@ impl Follow {
         idle
     }
 
-    /// The file whose name `path` goes on from, and whose content `file` begins like: of that it may be a copy that is
-    /// being made (`copytruncate`). An empty file begins like any.
+    /// The file that is or was called as `path` but for an ending, and whose content `file` begins like: of that it may
+    /// be a copy that is being made (`copytruncate`). An empty file begins like any.
     pub(crate) fn original_of(&self, path: &Path, file: &File) -> Option<FileId> {
-        let name = path.file_name()?.as_encoded_bytes();
+        let goes_on = |base: &&PathBuf| base.as_path() != path && is_rotated_name(base, path);
+        let bases: Vec<&PathBuf> = self.names.keys().filter(goes_on).collect();
         self.files.values().find_map(|known| {
-            let known_name = known.name.file_name()?.as_encoded_bytes();
-            let copy = known.name.parent() == path.parent()
-                && name.len() > known_name.len()
-                && name.starts_with(known_name)
+            let copy = bases.iter().any(|base| is_rotated_name(base, &known.name))
                 && holds_no_more(file, &known.tail).unwrap_or(false);
             copy.then_some(known.tail.id)
         })

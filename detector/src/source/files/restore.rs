@@ -13,7 +13,7 @@ use std::{
 use super::{
     Codec, FilePosition, FilePositions, Files,
     follow::{Followed, Reader, Retired, begins_like, holds_no_more},
-    position::{HEAD, Spot},
+    position::{HEAD, Spot, open_log},
     rotated::{Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name, leave_out_copies, places, sort_by_age},
     start::last_line_start,
     tail::{FileId, Tail},
@@ -50,6 +50,17 @@ impl Seen {
             known.retain(|identity| inodes.contains(&identity.inode));
         }
     }
+}
+
+/// What a file beside a log is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing that it holds is read elsewhere.
+    New,
+    /// It is followed, or holds what was read.
+    Read,
+    /// It holds what another file holds that is still to be read; should that be truncated, it will matter.
+    Copy,
 }
 
 /// Where a rest is to be read from, and by whom.
@@ -95,7 +106,8 @@ impl Files {
                 });
                 // One that may be a copy of what is still to be read will matter when that is truncated.
                 let newest = listing.rotated(&own).max_by_key(|file| file.written);
-                if let Some(file) = newest.filter(|file| self.is_known(path, file, None, |_| false)) {
+                let Some(file) = newest else { continue };
+                if self.standing(path, &file, None, |_| false) == Standing::Copy {
                     known.remove(&file.identity);
                 }
             }
@@ -143,7 +155,10 @@ impl Files {
         let (mut last, mut handled) = (None, HashSet::new());
         let mut floor = position.spot.written;
         let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
-        for spot in spots {
+        let read_on = |spot: &Spot| {
+            position.spots().any(|other| other.head == spot.head && other.offset > spot.offset)
+        };
+        for spot in spots.filter(|spot| !read_on(spot)) {
             let found =
                 places.iter().find_map(|(listing, own)| find_rest(listing, own, spot, true));
             let Some(file) = found else { continue };
@@ -164,10 +179,13 @@ impl Files {
                 };
                 if unbroken || handled.contains(&file.identity) || !file.is_as_new_as(floor) {
                     seen.push(file.identity);
-                } else if !self.is_known(path, &file, current, was_read)
-                    && !self.is_claimed(path, &file)
-                {
+                    continue;
+                }
+                let standing = self.standing(path, &file, current, was_read);
+                if standing != Standing::Copy {
                     seen.push(file.identity);
+                }
+                if standing == Standing::New && !self.is_claimed(path, &file) {
                     newer.push(file);
                 }
             }
@@ -209,9 +227,7 @@ impl Files {
             let dir = listing.dir().to_owned();
             let new = listing.rotated(&own).filter(|file| !self.seen.knows(&dir, file));
             let mut new: Vec<Sibling> = new.collect();
-            let new_enough = |file: &Sibling| file.is_as_new_as(floor - OVERLAP);
-            let old = new.extract_if(.., |file| !new_enough(file)).map(|file| file.identity);
-            self.seen.add(&dir, &listing, old);
+            let mut seen = Vec::new();
             new.retain(|file| {
                 let retired = self.follow.retired.iter();
                 let retired = retired.filter(|(name, _)| is_rotated_name(path, name));
@@ -220,9 +236,16 @@ impl Files {
                     let Ok(head) = file.head() else { return false };
                     retired.clone().any(|known| known.begins_like(&head))
                 };
-                !self.is_known(path, file, None, was_read)
+                let standing = match file.is_as_new_as(floor - OVERLAP) {
+                    true => self.standing(path, file, None, was_read),
+                    false => Standing::Read,
+                };
+                if standing != Standing::Copy {
+                    seen.push(file.identity);
+                }
+                standing == Standing::New
             });
-            self.seen.add(&dir, &listing, new.iter().map(|file| file.identity));
+            self.seen.add(&dir, &listing, seen.into_iter());
             last = self.follow_missed(path, &own, new, jails, last, false);
         }
         last
@@ -254,48 +277,48 @@ impl Files {
 
     /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed, or of `current`, or
     /// `was_read` says so.
-    fn is_known(
+    fn standing(
         &self,
         path: &Path,
         file: &Sibling,
         current: Option<&File>,
         was_read: impl Fn(&Sibling) -> bool,
-    ) -> bool {
+    ) -> Standing {
         let of_this_log = |known: &&Followed| {
             is_rotated_name(path, &known.name) || known.tail.identity() == file.identity
         };
-        let mut followed = self.follow.files.values().filter(of_this_log);
-        if file.size == 0 {
-            return followed.any(|known| known.tail.identity() == file.identity);
+        let followed: Vec<&Followed> = self.follow.files.values().filter(of_this_log).collect();
+        if followed.iter().any(|known| known.tail.identity() == file.identity) {
+            return Standing::Read;
         }
-        let Ok(head) = file.head() else { return false };
-        // What was read of a file may be gone from it by now.
+        let (Ok(head), true) = (file.head(), file.size > 0) else { return Standing::New };
         let same = |bytes: &[u8]| {
             let length = bytes.len().min(head.len());
             length > 0 && bytes[..length] == head[..length]
         };
-        let same_file = |known: &File| {
-            let mut bytes = [0; HEAD];
-            let count = known.read_at(&mut bytes, 0).unwrap_or(0);
-            same(&bytes[..count])
-        };
-        if file.packed.is_some() {
-            return head.is_empty()
-                || followed.any(|known| same(known.tail.head()) || same_file(&known.tail.file))
-                || current.is_some_and(same_file)
-                || was_read(file);
-        }
-        let Ok((open, _)) = file.open() else { return true };
-        followed.any(|known| {
-            known.tail.identity() == file.identity
-                || same(known.tail.head())
-                || begins_like(&open, &known.tail.file).unwrap_or(false)
-        }) || current.is_some_and(|current| begins_like(&open, current).unwrap_or(false))
+        // What was read of a file may be gone from it by now.
+        if head.is_empty()
+            || followed.iter().any(|known| same(known.tail.head()))
             || was_read(file)
+        {
+            return Standing::Read;
+        }
+        let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };
+        let is_copy_of = |known: &File| match &plain {
+            Some(plain) => begins_like(plain, known).unwrap_or(false),
+            None => {
+                let mut bytes = [0; HEAD];
+                let count = known.read_at(&mut bytes, 0).unwrap_or(0);
+                same(&bytes[..count])
+            }
+        };
+        let mut originals = followed.iter().map(|known| &known.tail.file).chain(current);
+        if originals.any(is_copy_of) { Standing::Copy } else { Standing::New }
     }
 
     /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
     fn follow_rest(&mut self, file: &Sibling, spot: Option<&Spot>, rest: Rest<'_>) -> Option<FileId> {
+        let file = &file.again(rest.path.file_name().unwrap_or_default());
         let opened = match spot {
             Some(spot) => file.open_at(spot),
             None => file.open().map(Some),
@@ -379,7 +402,7 @@ impl Files {
         let jails: Vec<usize> = before.iter().map(|reader| reader.jail).collect();
         let places = self.places(&name);
         let copy = places.iter().find_map(|(listing, own)| find_rest(listing, own, &spot, false));
-        let mut last = after;
+        let (mut last, rest_is_read) = (after, copy.is_some());
         match copy {
             Some(file) => {
                 let rest = Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
@@ -393,7 +416,10 @@ impl Files {
             None => {}
         }
         let floor = spot.written;
-        self.follow.put_aside(&name, Retired { spot, head });
+        // The copy that is read on will tell how far.
+        if !rest_is_read {
+            self.follow.put_aside(&name, Retired { spot, head });
+        }
         last = self.missed(&name, &jails, last, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {
             followed.after = last;

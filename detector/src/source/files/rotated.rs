@@ -87,7 +87,16 @@ impl Listing {
         let own = own.as_bytes();
         let count =
             self.names[first..].partition_point(|(name, _)| name.as_bytes().starts_with(own));
-        self.siblings(first..first + count)
+        self.siblings(first..first + count).filter(|file| !self.is_being_packed(file))
+    }
+
+    /// While a file is compressed it is there twice, and the compressed one is not complete yet.
+    fn is_being_packed(&self, file: &Sibling) -> bool {
+        let plain = file.path.with_extension("");
+        let plain = plain.file_name().filter(|_| file.packed.is_some());
+        plain.is_some_and(|plain| {
+            self.names.binary_search_by(|(name, _)| name.as_os_str().cmp(plain)).is_ok()
+        })
     }
 
     /// Those with this inode number that are not called `own`.
@@ -131,10 +140,8 @@ impl Sibling {
     /// Whether it may have been written to at `time` or later.
     pub(crate) fn is_as_new_as(&self, time: i64) -> bool {
         const SECOND: i64 = 1_000_000;
-        match self.packed {
-            Some(_) => self.written.div_euclid(SECOND) >= time.div_euclid(SECOND),
-            None => self.written >= time,
-        }
+        let whole = self.packed.is_some() && self.written.rem_euclid(SECOND) == 0;
+        self.written >= if whole { time - time.rem_euclid(SECOND) } else { time }
     }
 
     /// Its first bytes, unpacked.
@@ -150,6 +157,22 @@ impl Sibling {
         }
     }
 
+    /// The same file where it lies now, or the compressed one that has taken its place since it was listed.
+    pub(crate) fn again(&self, own: &OsStr) -> Sibling {
+        let there = || Some(Identity::at(&self.path).ok()?.0);
+        if there() == Some(self.identity) {
+            return self.clone();
+        }
+        let listing = Listing::of(self.path.parent().unwrap_or(Path::new("/")));
+        let mut moved = listing.rotated(own).filter(|file| file.identity == self.identity);
+        if let Some(moved) = moved.next() {
+            return moved;
+        }
+        // It keeps its time when it is compressed.
+        let mut packed = listing.rotated(own).filter(|file| file.packed.is_some());
+        packed.find(|file| file.written == self.written).unwrap_or_else(|| self.clone())
+    }
+
     /// Opens it to be read from its start.
     pub(crate) fn open(&self) -> io::Result<Opened> {
         match self.packed {
@@ -157,7 +180,13 @@ impl Sibling {
                 let (file, unpack) = Unpack::open(&self.path, format)?;
                 Ok((file, Some(unpack)))
             }
-            None => Ok((open_log(&self.path)?, None)),
+            None => {
+                let file = open_log(&self.path)?;
+                match Identity::of(&file)? == self.identity {
+                    true => Ok((file, None)),
+                    false => Err(io::Error::other("it is another file by now")),
+                }
+            }
         }
     }
 
@@ -207,12 +236,9 @@ pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
     // One that cannot be read is kept: whoever reads it says so.
     let heads: Vec<Vec<u8>> = files.iter().map(|file| file.head().unwrap_or_default()).collect();
     // Whether a compressed file holds more than one that is not. How much it holds cannot be told for little, but it
-    // takes its time from its original, and is not complete while that is still there.
+    // takes its time from its original.
     let fuller = |packed: usize, plain: usize| {
         let (packed_file, plain_file) = (&files[packed], &files[plain]);
-        if packed_file.path.with_extension("") == plain_file.path {
-            return false;
-        }
         match heads[packed].len() < HEAD || heads[plain].len() < HEAD {
             true => heads[packed].len() > heads[plain].len(),
             false => packed_file.written >= plain_file.written,
@@ -262,14 +288,19 @@ pub(crate) fn find_rest(
     }
     let (plain, packed): (Vec<_>, Vec<_>) =
         listing.rotated(own).partition(|file| file.packed.is_none());
-    let goes_on = |file: &Sibling| {
-        let file = open_log(&file.path)?;
-        Ok(file.metadata()?.len() > spot.offset && spot.was_copied_to(&file)?)
-    };
-    let plain = plain.into_iter().find(|file| goes_on(file).unwrap_or_else(|_: io::Error| false));
-    plain.or_else(|| {
-        packed.into_iter().find(|file| file.is_as_new_as(spot.written) && begins_as(file, spot))
-    })
+    let mut whole = false;
+    for file in plain {
+        let Ok(open) = open_log(&file.path) else { continue };
+        if spot.was_copied_to(&open).unwrap_or(false) {
+            if open.metadata().is_ok_and(|meta| meta.len() > spot.offset) {
+                return Some(file);
+            }
+            whole = true;
+        }
+    }
+    // One that holds what was read and no more is no rest, and what was compressed holds none either.
+    let mut packed = packed.into_iter().filter(|_| !whole);
+    packed.find(|file| file.is_as_new_as(spot.written) && begins_as(file, spot))
 }
 
 /// Whether a file begins with what was read at `spot`. Of a spot at the very start nothing can be said.

@@ -208,6 +208,8 @@ impl Tail {
                 self.offset + block.len() as u64,
             )?;
         }
+        // Before the read: what is written after it must not seem to be older than what was read.
+        let meta = self.file.metadata()?;
         let known = self.anchor.len();
         let mut count = loop {
             match self.file.read_at(block, self.offset - known as u64) {
@@ -240,8 +242,7 @@ impl Tail {
         self.anchor.clear();
         self.anchor.extend_from_slice(&block[count.saturating_sub(ANCHOR)..count]);
         self.remember_last_line(&block[known..count]);
-        let meta = self.file.metadata()?;
-        self.size = meta.len();
+        self.size = meta.len().max(self.offset);
         Ok(match flow {
             ControlFlow::Break(reason) => ControlFlow::Break(reason),
             ControlFlow::Continue(()) if full => ControlFlow::Continue(Read::Block),

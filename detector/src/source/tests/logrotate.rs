@@ -14,6 +14,9 @@ use super::*;
 /// For how long one way of rotation is tried.
 const SPAN: Duration = Duration::from_secs(3);
 
+/// The log is rotated when it has so many bytes.
+const GROWTH: u64 = 100_000;
+
 /// Lines a second that are written.
 const RATE: u64 = 50_000;
 
@@ -31,7 +34,7 @@ until ($end) {
     my $due = int((time() - $start) * $rate);
     $due = $n + 2000 if $due > $n + 2000;
     my $text = '';
-    $text .= sprintf("@1700000000 bad %d of the writer\n", $n++) while $n < $due;
+    $text .= sprintf('@1700000000 bad %d of the writer' . "\n", $n++) while $n < $due;
     syswrite($log, $text) if length $text;
     sleep(0.001);
 }
@@ -52,7 +55,14 @@ impl Writer {
         let perl = tool(&["/usr/bin/perl"], "perl");
         let mut command = Command::new(perl);
         command.args(["-e", WRITER]).arg(log).arg(RATE.to_string());
-        Writer(command.stdout(Stdio::piped()).spawn().expect("perl starts"))
+        let writer = Writer(command.stdout(Stdio::piped()).spawn().expect("perl starts"));
+        let end = Instant::now() + DEADLINE;
+        // Only then it has set its signals up.
+        while fs::metadata(log).is_ok_and(|meta| meta.len() == 0) {
+            assert!(Instant::now() < end, "the writer does not begin");
+            std::thread::yield_now();
+        }
+        writer
     }
 
     /// Ends it; answers how many lines it wrote.
@@ -63,6 +73,14 @@ impl Writer {
         self.0.stdout.take().expect("piped").read_to_string(&mut text).expect("it says a number");
         assert!(self.0.wait().expect("it ends").success());
         text.parse().expect("a number")
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // It has ended, unless the test fails.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -117,6 +135,10 @@ fn rotate(how: &str, restart: bool) {
         }
     };
     while begin.elapsed() < SPAN {
+        if fs::metadata(&log).is_ok_and(|meta| meta.len() < GROWTH) {
+            std::thread::yield_now();
+            continue;
+        }
         let mut command = Command::new(&logrotate);
         command.arg("-f").arg("-s").arg(setup.path("state")).arg(setup.path("conf"));
         let output = command.output().expect("logrotate starts");
@@ -169,7 +191,7 @@ fn rotate(how: &str, restart: bool) {
 
 #[test]
 fn logrotate_by_rename_loses_and_repeats_nothing_under_load() {
-    for how in ["create\ncompress", "create\ncompress\ndelaycompress", "create\ndateext\ndateformat -%s"] {
+    for how in ["create\ncompress", "create\ncompress\ndelaycompress"] {
         rotate(how, false);
     }
 }
