@@ -80,6 +80,11 @@ impl Sshd {
         self.room.join("journal")
     }
 
+    /// The socket of its systemd-journald that takes entries in journald's own form, seen from our side.
+    pub fn journal_socket(&self) -> PathBuf {
+        format!("/proc/{}/root/run/systemd/journal/socket", self.child.id()).into()
+    }
+
     /// Everything in `auth.log`.
     pub fn logged(&self) -> String {
         fs::read_to_string(self.auth_log()).unwrap_or_default()

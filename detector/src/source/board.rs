@@ -1,11 +1,16 @@
 //! How each jail's sources are doing, for `status`.
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use super::{FileState, JournalState};
+pub(crate) use super::gauge::Gauge;
+use super::{FileState, JournalState, gauge::FileProgress};
 use crate::{
     config::{JailName, JailSettings, SourceSettings},
     engine::Timestamp,
@@ -82,6 +87,30 @@ pub(crate) struct Board {
     status: Arc<Mutex<Vec<SourceStatus>>>,
     /// Jails that read nothing at all.
     idle: usize,
+    /// How far each log file is read.
+    gauges: Arc<Mutex<BTreeMap<PathBuf, Arc<Gauge>>>>,
+    limits: Arc<[AtomicU64; Limit::ALL.len()]>,
+}
+
+/// A limit that costs lines when it is reached, and the losses that nobody can prevent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Lines that were longer than 1 MiB and were cut there.
+    Line,
+    /// Times that a log was truncated with bytes unread that no copy beside it held.
+    Truncated,
+    /// Rotated files that were left out because too many came between two looks.
+    Missed,
+    /// Rotated files whose rest could not be read.
+    Unreadable,
+    /// Directory entries that were left out in the search for rotated files.
+    Siblings,
+}
+
+impl Limit {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [Limit; 5] =
+        [Limit::Line, Limit::Truncated, Limit::Missed, Limit::Unreadable, Limit::Siblings];
 }
 
 impl Board {
@@ -100,7 +129,8 @@ impl Board {
             SourceStatus { jail: jail.name.clone(), files: Vec::new(), journal }
         });
         let idle = jails.iter().filter(|(jail, _)| jail.source == SourceSettings::Nothing).count();
-        Board { status: Arc::new(Mutex::new(status.collect())), idle }
+        let status = Arc::new(Mutex::new(status.collect()));
+        Board { status, idle, gauges: Arc::default(), limits: Arc::default() }
     }
 
     /// Every jail that reads something has a file, found or missed, or a journal that was looked for.
@@ -149,6 +179,35 @@ impl Board {
                 change(&mut journal.progress);
             }
         });
+    }
+
+    /// Counts that a limit was reached.
+    pub(crate) fn count(&self, limit: Limit, by: u64) {
+        self.limits[limit as usize].fetch_add(by, Relaxed);
+    }
+
+    /// How often each limit was reached.
+    pub(crate) fn limits(&self) -> [(Limit, u64); Limit::ALL.len()] {
+        Limit::ALL.map(|limit| (limit, self.limits[limit as usize].load(Relaxed)))
+    }
+
+    /// Where the reader of this log tells how far it is.
+    pub(crate) fn gauge(&self, path: &Path) -> Arc<Gauge> {
+        let gauge = Arc::<Gauge>::default();
+        self.lock_gauges().insert(path.to_owned(), Arc::clone(&gauge));
+        gauge
+    }
+
+    /// How far each log file is read.
+    pub(crate) fn file_progress(&self) -> Vec<FileProgress> {
+        let mut gauges = self.lock_gauges();
+        // Of a file that nobody reads any more only we have kept it.
+        gauges.retain(|_, gauge| Arc::strong_count(gauge) > 1);
+        gauges.iter().map(|(path, gauge)| gauge.progress(path)).collect()
+    }
+
+    fn lock_gauges(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Gauge>>> {
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The jail reads files.

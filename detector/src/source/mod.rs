@@ -5,6 +5,7 @@
 mod board;
 mod choose;
 mod files;
+mod gauge;
 mod group;
 mod jail;
 mod journal;
@@ -26,8 +27,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
-pub use board::{JournalCounts, JournalProgress, JournalStatus, SourceStatus};
+pub use board::{JournalCounts, JournalProgress, JournalStatus, Limit, SourceStatus};
 pub use files::{FilePosition, FilePositions, FileState, Mark, PastFile, Rotation, Spot};
+pub use gauge::FileProgress;
 pub use jail::LineMatcher;
 pub use journal::{JournalPosition, JournalSpot, JournalState, PastEntry, PastJournal};
 
@@ -176,6 +178,16 @@ impl Readers {
     /// Where each jail's lines come from and how that is going, in the order of the jails.
     pub fn sources(&self) -> Vec<SourceStatus> {
         self.board.all()
+    }
+
+    /// How far each log file is read, by path: what is behind, since when, and when its last line came.
+    pub fn progress(&self) -> Vec<FileProgress> {
+        self.board.file_progress()
+    }
+
+    /// How often each limit on what is read was reached, since the start.
+    pub fn limits(&self) -> [(Limit, u64); Limit::ALL.len()] {
+        self.board.limits()
     }
 
     /// Whether every jail's sources have been looked for once, so that [`Readers::sources`] says what there is.

@@ -93,6 +93,8 @@ pub const NEEDS: &[Need] = &[
     need("binutils", Purpose::Test, Proof::Program("strip")),
     need("xz-utils", Purpose::Test, Proof::Program("xz")),
     need("zstd", Purpose::Test, Proof::Program("zstd")),
+    need("logrotate", Purpose::Test, Proof::Program("logrotate")),
+    need("perl", Purpose::Test, Proof::Program("perl")),
 ];
 
 /// A package whose files are laid aside, never installed: no service, nothing in `/etc`.

@@ -4,17 +4,20 @@
 //! change its name (`x.log` becomes `x.log.1`, which a glob may match as well) or have several. What is read is the
 //! file, once, and each jail that has a name for it gets its lines.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::super::board::Gauge;
 use super::{
     FileState,
     position::{ANCHOR, FilePosition, HEAD, Spot},
+    rotated::is_rotated_name,
     tail::{FileId, Tail},
 };
 
@@ -23,6 +26,10 @@ const MAX_ROTATED: usize = 2;
 
 /// A deleted file is read no longer when it has been quiet for so long: an open file keeps its place on the disk.
 const DELETED_QUIET: Duration = Duration::from_secs(60);
+
+/// Places in files that are followed no longer and are remembered for each name, so that neither they nor copies of
+/// them are read again.
+const MAX_RETIRED: usize = 16;
 
 /// Files that one thread follows at the most.
 pub(crate) const MAX_FILES: usize = 4096;
@@ -56,6 +63,10 @@ pub(crate) struct Followed {
     /// It is a copy that is being made of this file (`copytruncate`): all it holds is read there, until that is
     /// truncated.
     pub(crate) copy_of: Option<FileId>,
+    /// Nothing was read of its content yet.
+    pub(crate) fresh: bool,
+    /// Where it is told how far it was read.
+    pub(crate) gauge: Arc<Gauge>,
 }
 
 /// A name and what it means at present.
@@ -79,6 +90,24 @@ pub(crate) struct Follow {
     pub(crate) names: BTreeMap<PathBuf, Name>,
     /// Files to be read.
     pub(crate) ready: Vec<FileId>,
+    /// How far files were read that are followed no longer, by the names they bore, oldest first.
+    pub(crate) retired: HashMap<PathBuf, VecDeque<Retired>>,
+}
+
+/// What is remembered of a file that is followed no longer, or of content that was replaced.
+#[derive(Clone, Debug)]
+pub(crate) struct Retired {
+    pub(crate) spot: Spot,
+    /// The bytes it began with.
+    pub(crate) head: Vec<u8>,
+}
+
+impl Retired {
+    /// Whether a file that begins with `head` may be a copy of it, of whatever length.
+    pub(crate) fn begins_like(&self, head: &[u8]) -> bool {
+        let length = self.head.len().min(head.len());
+        length > 0 && self.head[..length] == head[..length]
+    }
 }
 
 impl Follow {
@@ -139,15 +168,13 @@ impl Follow {
         idle
     }
 
-    /// The file whose name `path` goes on from, and whose content `file` begins like: of that it may be a copy that is
-    /// being made (`copytruncate`). An empty file begins like any.
+    /// The file that is or was called as `path` but for an ending, and whose content `file` begins like: of that it may
+    /// be a copy that is being made (`copytruncate`). An empty file begins like any.
     pub(crate) fn original_of(&self, path: &Path, file: &File) -> Option<FileId> {
-        let name = path.file_name()?.as_encoded_bytes();
+        let goes_on = |base: &&PathBuf| base.as_path() != path && is_rotated_name(base, path);
+        let bases: Vec<&PathBuf> = self.names.keys().filter(goes_on).collect();
         self.files.values().find_map(|known| {
-            let known_name = known.name.file_name()?.as_encoded_bytes();
-            let copy = known.name.parent() == path.parent()
-                && name.len() > known_name.len()
-                && name.starts_with(known_name)
+            let copy = bases.iter().any(|base| is_rotated_name(base, &known.name))
                 && holds_no_more(file, &known.tail).unwrap_or(false);
             copy.then_some(known.tail.id)
         })
@@ -161,7 +188,7 @@ impl Follow {
 
     /// Finds the files that no name leads to, and answers which of them need not be followed any longer.
     pub(crate) fn retire(&mut self, now: Instant) -> Vec<FileId> {
-        let named: std::collections::HashSet<FileId> =
+        let named: HashSet<FileId> =
             self.names.values().filter_map(|name| name.file).collect();
         let mut done = Vec::new();
         let mut rotated: HashMap<PathBuf, Vec<(Instant, FileId)>> = HashMap::new();
@@ -180,7 +207,11 @@ impl Follow {
             done.extend(files.drain(..surplus).map(|(_, id)| id));
         }
         for id in &done {
-            self.files.remove(id);
+            if let Some(file) = self.files.remove(id)
+                && let Ok(spot) = file.tail.spot()
+            {
+                self.put_aside(&file.name, Retired { spot, head: file.tail.head().to_vec() });
+            }
             for name in self.names.values_mut().filter(|name| name.file == Some(*id)) {
                 name.file = None;
             }
@@ -190,27 +221,58 @@ impl Follow {
             let forget = |since| name.file.is_none() || long_lost(since);
             name.gone.is_some() || !name.lost.is_some_and(forget)
         });
+        let (names, files) = (&self.names, &self.files);
+        self.retired.retain(|path, _| {
+            names.contains_key(path) || files.values().any(|file| file.name == *path)
+        });
         done
     }
 
-    /// How far everything was read. `jail_name` names a jail by its number.
+    /// Remembers how far a file was read that is not read on.
+    pub(crate) fn put_aside(&mut self, name: &Path, retired: Retired) {
+        let spots = self.retired.entry(name.to_owned()).or_default();
+        spots.push_back(retired);
+        while spots.len() > MAX_RETIRED {
+            spots.pop_front();
+        }
+    }
+
+    /// How far everything was read. `jail_name` names a jail by its number, `spot_of` says how far a file was read.
     pub(crate) fn positions(
         &self,
         jail_name: impl Fn(usize) -> String,
+        spot_of: impl Fn(&Followed) -> io::Result<Spot>,
     ) -> io::Result<BTreeMap<String, FilePosition>> {
-        let mut positions = BTreeMap::new();
+        let mut orphans: BTreeMap<&Path, Vec<&Followed>> = BTreeMap::new();
+        for file in self.files.values().filter(|file| file.orphan) {
+            orphans.entry(&file.name).or_default().push(file);
+        }
+        let mut logs: BTreeMap<&Path, &Followed> = BTreeMap::new();
         for (path, name) in &self.names {
-            let Some(followed) = name.file.and_then(|id| self.files.get(&id)) else { continue };
-            let mut earlier: Vec<(Instant, Spot)> = Vec::new();
-            for other in self.files.values().filter(|other| other.orphan && other.name == *path) {
-                earlier.push((other.grew, other.tail.spot()?));
+            if let Some(file) = name.file.and_then(|id| self.files.get(&id)) {
+                logs.insert(path, file);
             }
-            earlier.sort_by_key(|(grew, _)| *grew);
-            let position = FilePosition {
-                spot: followed.tail.spot()?,
-                jails: followed.readers.iter().map(|reader| jail_name(reader.jail)).collect(),
-                earlier: earlier.into_iter().map(|(_, spot)| spot).collect(),
-            };
+        }
+        for (path, files) in &mut orphans {
+            files.sort_by_key(|file| file.grew);
+            // Nothing has taken its name yet, or it is forgotten: the last that bore it stands for it.
+            if !logs.contains_key(path)
+                && let Some(last) = files.pop()
+            {
+                logs.insert(path, last);
+            }
+        }
+        let mut positions = BTreeMap::new();
+        for (path, file) in logs {
+            let retired = self.retired.get(path).into_iter().flatten();
+            let mut earlier: Vec<Spot> = retired.map(|retired| retired.spot.clone()).collect();
+            for orphan in orphans.get(path).into_iter().flatten() {
+                if orphan.tail.id != file.tail.id {
+                    earlier.push(spot_of(orphan)?);
+                }
+            }
+            let jails = file.readers.iter().map(|reader| jail_name(reader.jail)).collect();
+            let position = FilePosition { spot: spot_of(file)?, jails, earlier };
             positions.insert(path.to_string_lossy().into_owned(), position);
         }
         Ok(positions)
@@ -229,13 +291,18 @@ impl Follow {
 }
 
 /// Whether all that `copy` holds stands in the original too, judged by its first and its last bytes, or stood there.
-fn holds_no_more(copy: &File, original: &Tail) -> io::Result<bool> {
+pub(crate) fn holds_no_more(copy: &File, original: &Tail) -> io::Result<bool> {
     let spot = original.spot_in_memory();
     let original = &original.file;
     if !spot.fits(original)? {
         // It was truncated since we read it. What becomes of its copies is decided when we come to read it again.
-        return spot.was_copied_to(copy);
+        return Ok(spot.was_copied_to(copy)? || begins_like(copy, original)?);
     }
+    begins_like(copy, original)
+}
+
+/// Whether all that `copy` holds stands in `original`, judged by its first and its last bytes.
+pub(crate) fn begins_like(copy: &File, original: &File) -> io::Result<bool> {
     let size = copy.metadata()?.len();
     if size > original.metadata()?.len() {
         return Ok(false);

@@ -3,15 +3,14 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    Codec, FileState, Files, GONE,
+    FileState, Files, GONE,
     follow::{Followed, MAX_FILES, Name, Reader},
-    position::{FilePosition, find_sibling, newer_siblings, open_log},
+    position::open_log,
     start::{first_dated, first_since, last_line_start},
     tail::{FileId, Tail},
 };
@@ -58,8 +57,12 @@ impl Files {
         for path in lost {
             self.lose(&path);
         }
-        for (path, wishes) in found {
-            self.look_at(&path, &wishes, first)?;
+        for (path, wishes) in &found {
+            self.look_at(path, wishes, first)?;
+        }
+        if first {
+            self.rest_of_others(&found);
+            self.remember_siblings(found.keys());
         }
         for id in self.follow.retire(monotonic()) {
             self.watch.forget(id);
@@ -73,6 +76,26 @@ impl Files {
             self.outbox.send(Report::Fault { source: "inotify".into(), what })?;
         }
         Ok(())
+    }
+
+    /// Reads what is left of logs that were read before and that no glob finds now.
+    fn rest_of_others(&mut self, found: &BTreeMap<PathBuf, Wishes>) {
+        let stored: Vec<PathBuf> = self.stored.keys().map(PathBuf::from).collect();
+        for path in stored.into_iter().filter(|path| !found.contains_key(path)) {
+            let mut wishes: Wishes = Vec::new();
+            for wanted in self.wanted.iter().filter(|wanted| wanted.pattern.fits(&path)) {
+                if !wishes.iter().any(|(jail, _)| *jail == wanted.jail) {
+                    wishes.push((wanted.jail, wanted.tail));
+                }
+            }
+            let jails: Vec<usize> = wishes.iter().map(|(jail, _)| *jail).collect();
+            if let Some(last) = self.begin_without(&path, &jails) {
+                self.note(&path, &wishes, Some(last));
+                if let Some(name) = self.follow.names.get_mut(&path) {
+                    (name.state, name.lost) = (FileState::Gone, Some(monotonic()));
+                }
+            }
+        }
     }
 
     /// A name that a glob found is no longer there.
@@ -94,12 +117,16 @@ impl Files {
     fn look_at(&mut self, path: &Path, wishes: &Wishes, first: bool) -> Result<(), Stopped> {
         let state = match fs::metadata(path) {
             Ok(meta) => self.found(path, wishes, FileId::of(&meta), first)?,
-            Err(error) if is_missing(&error) => match self.follow.names.get(path) {
-                Some(name) if name.file.is_some() || name.state == FileState::Gone => {
-                    FileState::Gone
+            Err(error) if is_missing(&error) => {
+                let jails: Vec<usize> = wishes.iter().map(|(jail, _)| *jail).collect();
+                if let Some(last) = self.begin_without(path, &jails) {
+                    self.note(path, wishes, Some(last));
                 }
-                _ => FileState::Waiting,
-            },
+                match self.follow.names.get(path).map(|name| &name.state) {
+                    Some(FileState::Following | FileState::Gone) => FileState::Gone,
+                    _ => FileState::Waiting,
+                }
+            }
             Err(error) => FileState::Unreadable(error.to_string()),
         };
         if !self.follow.names.contains_key(path) {
@@ -169,7 +196,10 @@ impl Files {
     /// A file that is followed already has this name, perhaps a new one.
     fn attach(&mut self, path: &Path, wishes: &Wishes, id: FileId, first: bool) -> io::Result<()> {
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
-        followed.name = path.to_owned();
+        if followed.name != path {
+            followed.name = path.to_owned();
+            followed.gauge = self.board.gauge(path);
+        }
         let known: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
         for &(jail, tail) in wishes.iter().filter(|(jail, _)| !known.contains(jail)) {
             let Some(followed) = self.follow.files.get(&id) else { return Ok(()) };
@@ -204,35 +234,43 @@ impl Files {
     ) -> io::Result<FileId> {
         let id = FileId::of(&file.metadata()?);
         let mut after = old.filter(|old| self.follow.files.contains_key(old));
+        let jails: Vec<usize> = wishes.iter().map(|(jail, _)| *jail).collect();
+        let stored = self.stored.remove(path.to_string_lossy().as_ref());
+        let mut claim = None;
+        if let Some(position) = &stored {
+            let same = position.spot.is_in(&file)?;
+            // In a file of which nothing was read, other content may have come and gone.
+            let unbroken = same && position.spot.offset > 0;
+            claim = same.then(|| (position.spot.offset, position.jails.clone()));
+            let last =
+                self.begin_rotated(path, &jails, position, Some(&file), (same, unbroken))?;
+            after = last.or(after);
+        }
+        if claim.is_none() {
+            claim = self.claimed(path, &file)?;
+        }
+        let copy_of = self.follow.original_of(path, &file);
+        let found = first || stored.is_some() || claim.is_some();
         let mut readers = Vec::with_capacity(wishes.len());
-        let (mut judge, mut copy_of) = (false, None);
-        if let Some(position) = self.stored.remove(path.to_string_lossy().as_ref()) {
-            let same =
-                position.spot.inode == file.metadata()?.ino() && position.spot.fits(&file)?;
-            after = self.begin_rotated(path, wishes, &position, same)?.or(after);
-            for &(jail, tail) in wishes {
-                let known = same && position.jails.contains(&self.jails[jail].name.to_string());
-                let from = if known { position.spot.offset } else { 0 };
-                readers.push(self.first_reader(jail, tail, &file, from)?);
-            }
-        } else if first {
-            for &(jail, tail) in wishes {
-                readers.push(self.first_reader(jail, tail, &file, 0)?);
-            }
-        } else {
-            copy_of = self.follow.original_of(path, &file);
-            judge = copy_of.is_none();
-            let reader = |&(jail, _): &(usize, bool)| Reader { jail, from: 0, caught_up: true };
-            readers.extend(wishes.iter().map(reader));
+        for &(jail, tail) in wishes {
+            let name = self.jails[jail].name.to_string();
+            let known = claim.as_ref().filter(|(_, jails)| jails.contains(&name));
+            let from = known.map_or(0, |(from, _)| *from);
+            readers.push(match found && copy_of.is_none() {
+                true => self.first_reader(jail, tail, &file, from)?,
+                false => Reader { jail, from: 0, caught_up: true },
+            });
         }
         let last_line = old.and_then(|old| self.follow.files.get(&old));
-        let last_line = last_line.map(|old| old.tail.last_line().to_vec());
-        self.follow_file(path, file, readers, after, false)?;
-        if let Some(followed) = self.follow.files.get_mut(&id) {
-            followed.copy_of = copy_of;
+        let last_line = last_line.map(|old| (old.tail.last_line().to_vec(), old.tail.written()));
+        self.follow_file(path, file, readers, copy_of)?;
+        if !found && copy_of.is_none() {
+            let floor = last_line.as_ref().map_or(0, |(_, written)| *written);
+            after = self.missed(path, &jails, after, floor);
+            self.judge_beginning(id, last_line.as_ref().map(|(line, _)| line.as_slice()))?;
         }
-        if judge {
-            self.judge_beginning(id, last_line.as_deref())?;
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.after = after.filter(|after| *after != id);
         }
         Ok(id)
     }
@@ -243,61 +281,29 @@ impl Files {
         path: &Path,
         file: File,
         readers: Vec<Reader>,
-        after: Option<FileId>,
-        orphan: bool,
+        copy_of: Option<FileId>,
     ) -> io::Result<()> {
         let start = readers.iter().map(|reader| reader.from).min().unwrap_or(0);
-        let end = readers.first().map_or(Codec::AUTO, |reader| self.codecs[reader.jail]).line_end();
-        let tail = Tail::new(file, end, start)?;
+        let tail = Tail::new(file, self.codec_of(&readers).line_end(), start)?;
         self.watch.file(tail.id, &tail.file);
-        let (name, grew) = (path.to_owned(), monotonic());
-        let (at_end, copy_of) = (false, None);
-        self.follow.add(Followed { tail, name, readers, after, at_end, orphan, grew, copy_of });
+        let (name, grew, gauge) = (path.to_owned(), monotonic(), self.board.gauge(path));
+        self.follow.add(Followed {
+            tail,
+            name,
+            readers,
+            after: None,
+            at_end: false,
+            orphan: false,
+            grew,
+            copy_of,
+            fresh: start == 0,
+            gauge,
+        });
         Ok(())
     }
 
-    /// The unread rest of the files that had the name while nobody looked; answers the last of them. `same` says that
-    /// the name still means the file of the stored position.
-    fn begin_rotated(
-        &mut self,
-        path: &Path,
-        wishes: &Wishes,
-        position: &FilePosition,
-        same: bool,
-    ) -> io::Result<Option<FileId>> {
-        let mut files = Vec::new();
-        let earlier = position.earlier.iter().map(|spot| (spot, false));
-        for (spot, is_last) in earlier.chain((!same).then_some((&position.spot, true))) {
-            let found = find_sibling(path, spot, false).or_else(|| find_sibling(path, spot, true));
-            let Some((_, file)) = found else { continue };
-            let meta = file.metadata()?;
-            // Only what is newer than the last of them was never read.
-            let newer = if is_last { newer_siblings(path, meta.modified()?) } else { Vec::new() };
-            files.push((file, spot.offset));
-            files.extend(newer.into_iter().map(|file| (file, 0)));
-        }
-        let mut last = None;
-        for (file, from) in files {
-            let id = FileId::of(&file.metadata()?);
-            if self.follow.files.contains_key(&id) {
-                continue;
-            }
-            let mut readers = Vec::new();
-            for &(jail, _) in wishes {
-                if position.jails.contains(&self.jails[jail].name.to_string()) {
-                    readers.push(self.first_reader(jail, false, &file, from)?);
-                }
-            }
-            if !readers.is_empty() {
-                self.follow_file(path, file, readers, last, true)?;
-                last = Some(id);
-            }
-        }
-        Ok(last)
-    }
-
     /// Where a jail begins in a file that was there before us: not before `from`, which must be the start of a line.
-    fn first_reader(
+    pub(super) fn first_reader(
         &mut self,
         jail: usize,
         tail: bool,

@@ -5,9 +5,12 @@ mod decode;
 mod follow;
 mod frame;
 mod look;
+mod packed;
 mod past;
 mod pattern;
 mod position;
+mod restore;
+mod rotated;
 mod start;
 mod tail;
 mod watch;
@@ -30,12 +33,14 @@ pub(crate) use tail::FileId;
 pub(crate) use watch::Watch;
 
 use self::{
-    follow::{Follow, Followed, Reader},
-    position::{ANCHOR, find_sibling},
-    tail::{BLOCK, Read, Tail},
+    follow::{Follow, Followed, begins_like},
+    position::ANCHOR,
+    restore::Seen,
+    tail::{BLOCK, Read},
 };
 use super::{
     Board, Kit, POSITION_EVERY, Positions, Report,
+    board::Limit,
     jail::Jail,
     outbox::{Outbox, Stopped},
 };
@@ -106,6 +111,8 @@ pub(crate) struct Files {
     /// When it was told last how far everything was read, and whether more was read since.
     told: Option<Instant>,
     moved: bool,
+    /// What lies beside the logs.
+    seen: Seen,
 }
 
 impl Files {
@@ -134,6 +141,7 @@ impl Files {
             crowded: false,
             told: None,
             moved: false,
+            seen: Seen::default(),
         }
     }
 
@@ -141,28 +149,19 @@ impl Files {
     pub(crate) fn run(mut self) -> FilePositions {
         // Whether by order or because the daemon is gone: the positions hold.
         let (Ok(()) | Err(Stopped)) = self.work();
-        for original in self.follow.files.keys().copied().collect::<Vec<_>>() {
-            self.settle_copies(original);
-        }
-        let jails = &self.jails;
-        let mut positions = std::mem::take(&mut self.stored);
-        match self.follow.positions(|jail| jails[jail].name.to_string()) {
-            Ok(read) => positions.extend(read),
+        self.positions().unwrap_or_else(|error| {
             // Nobody is left to be told; the next start searches by time.
-            Err(error) => tracing::warn!("positions in log files are lost: {error}"),
-        }
-        positions
+            tracing::warn!("positions in log files are lost: {error}");
+            self.stored
+        })
     }
 
     fn work(&mut self) -> Result<(), Stopped> {
-        self.look(self.first)?;
+        self.first_look()?;
         let mut last_look = monotonic();
-        loop {
-            if self.outbox.stop().is_ordered() {
-                return Ok(());
-            }
+        while !self.outbox.stop().is_ordered() {
             let period = if self.watch.needs_ticks() { TICK } else { RECHECK };
-            if self.follow.ready.is_empty() {
+            if !self.has_more() {
                 let mut left = period.saturating_sub(last_look.elapsed());
                 if let Some(due) = self.follow.next_gone() {
                     left = left.min(due.saturating_duration_since(monotonic()));
@@ -173,27 +172,46 @@ impl Files {
                 let fds: Vec<_> = self.watch.fd().into_iter().collect();
                 self.outbox.stop().sleep(&fds, Some(left));
             }
-            let woken = self.watch.take();
-            let late = last_look.elapsed() >= period;
-            for id in woken.files {
-                self.follow.wake(id);
-            }
-            if woken.anything || (late && period == RECHECK) {
-                self.follow.wake_all();
-            } else if late {
-                for id in self.watch.unwatched().collect::<Vec<_>>() {
-                    self.follow.wake(id);
-                }
-            }
-            if woken.names || woken.anything || late {
-                self.look(false)?;
+            if self.step(last_look.elapsed() >= period)? {
                 last_look = monotonic();
             }
-            self.tell_gone()?;
-            self.moved |= !self.follow.ready.is_empty();
-            self.read_ready()?;
-            self.tell_position()?;
         }
+        Ok(())
+    }
+
+    /// The first look.
+    pub(super) fn first_look(&mut self) -> Result<(), Stopped> {
+        self.look(self.first)
+    }
+
+    /// There is more to read at once.
+    pub(super) fn has_more(&self) -> bool {
+        !self.follow.ready.is_empty()
+    }
+
+    /// Does what is to be done now, and reads a block of each file that may have grown. `late` says that it is time to
+    /// look at everything that nothing tells of. Never waits; answers whether names were looked at.
+    pub(super) fn step(&mut self, late: bool) -> Result<bool, Stopped> {
+        let woken = self.watch.take();
+        for id in woken.files {
+            self.follow.wake(id);
+        }
+        if woken.anything || (late && !self.watch.needs_ticks()) {
+            self.follow.wake_all();
+        } else if late {
+            for id in self.watch.unwatched().collect::<Vec<_>>() {
+                self.follow.wake(id);
+            }
+        }
+        let look = woken.names || woken.anything || late;
+        if look {
+            self.look(false)?;
+        }
+        self.tell_gone()?;
+        self.moved |= !self.follow.ready.is_empty();
+        self.read_ready()?;
+        self.tell_position()?;
+        Ok(look)
     }
 
     /// When it may be told again how far was read.
@@ -213,15 +231,12 @@ impl Files {
             file.copy_of.is_none() && file.readers.iter().all(|reader| reader.from <= start)
         });
         self.told = Some(monotonic());
-        let jails = &self.jails;
-        let Ok(files) = self.follow.positions(|jail| jails[jail].name.to_string()) else {
-            return Ok(());
-        };
         if !plain {
             return Ok(());
         }
+        let Ok(files) = self.positions() else { return Ok(()) };
         self.moved = false;
-        let jails = jails.iter().map(|jail| jail.name.clone()).collect();
+        let jails = self.jails.iter().map(|jail| jail.name.clone()).collect();
         let positions = Positions { files, ..Positions::default() };
         self.outbox.send(Report::Position { jails, positions })
     }
@@ -239,6 +254,12 @@ impl Files {
 
     /// Reads one block of each file that may have more, so that none starves another.
     fn read_ready(&mut self) -> Result<(), Stopped> {
+        let now = (self.clock)();
+        for id in &self.follow.ready {
+            if let Some(followed) = self.follow.files.get(id) {
+                followed.gauge.woken(now);
+            }
+        }
         let mut again = Vec::new();
         for id in std::mem::take(&mut self.follow.ready) {
             if self.outbox.stop().is_ordered() {
@@ -247,7 +268,11 @@ impl Files {
             if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
                 continue;
             }
-            if !self.follow.may_read(id) || self.read(id)? {
+            let more = match self.before_first_bytes(id) {
+                Ok(own) => !own || !self.follow.may_read(id) || self.read(id)?,
+                Err(error) => self.failed(id, &error).map(|()| false)?,
+            };
+            if more {
                 again.push(id);
             }
         }
@@ -287,11 +312,15 @@ impl Files {
             }
             ControlFlow::Continue(())
         });
-        if tail.line_start() != before {
+        let came = tail.line_start() != before;
+        if came {
             followed.grew = monotonic();
         }
+        let place = (followed.tail.offset(), followed.tail.size());
+        followed.gauge.read(place, came, now);
         let cut = followed.tail.take_cut();
         if cut > 0 {
+            self.board.count(Limit::Line, cut);
             let what = format!("cut {cut} lines longer than {} bytes", frame::MAX_LINE);
             outbox.send(Report::Fault { source: followed.name.display().to_string(), what })?;
         }
@@ -316,6 +345,7 @@ impl Files {
     fn reached_end(&mut self, id: FileId) -> Result<(), Stopped> {
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
         followed.at_end = true;
+        followed.gauge.at_end();
         if followed.readers.iter().all(|reader| reader.caught_up) {
             return Ok(());
         }
@@ -325,46 +355,6 @@ impl Files {
         self.outbox.send(Report::CaughtUp { source: followed.name.display().to_string() })
     }
 
-    /// The file's content was replaced. Goes on at its start, after what only a copy beside it still holds.
-    fn truncated(&mut self, id: FileId) -> io::Result<()> {
-        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
-        let spot = followed.tail.spot_in_memory();
-        let copy = find_sibling(&followed.name, &spot, true).and_then(|(_, file)| {
-            let end = self.codecs[followed.readers.first()?.jail].line_end();
-            Tail::new(file, end, followed.tail.line_start()).ok()
-        });
-        let last_line = followed.tail.last_line().to_vec();
-        followed.tail.start_over()?;
-        let start = followed.tail.line_start();
-        for reader in &mut followed.readers {
-            *reader = Reader { from: start, caught_up: true, ..*reader };
-        }
-        let (name, readers) = (followed.name.clone(), followed.readers.clone());
-        let Some(tail) = copy else {
-            self.settle_copies(id);
-            return self.judge_beginning(id, Some(&last_line));
-        };
-        let copy = tail.id;
-        let readers = readers.iter().map(|reader| Reader { from: 0, ..*reader }).collect();
-        if let Some(known) = self.follow.files.get_mut(&copy) {
-            if known.copy_of.take().is_some() {
-                known.tail.move_to(tail.line_start())?;
-                known.readers = readers;
-            }
-            self.follow.wake(copy);
-        } else {
-            self.watch.file(copy, &tail.file);
-            let (at_end, orphan, grew) = (false, true, monotonic());
-            let (after, copy_of) = (None, None);
-            self.follow.add(Followed { tail, name, readers, after, at_end, orphan, grew, copy_of });
-        }
-        if let Some(followed) = self.follow.files.get_mut(&id) {
-            followed.after = Some(copy);
-        }
-        self.settle_copies(id);
-        self.judge_beginning(id, Some(&last_line))
-    }
-
     /// Whether a file is to be read from its start after all, having looked like a copy; answers `false` if it cannot
     /// be read.
     fn is_own_log(&mut self, id: FileId) -> bool {
@@ -372,9 +362,15 @@ impl Files {
         followed.copy_of.take().is_none() || self.judge_beginning(id, None).is_ok()
     }
 
-    /// What the copies of a file hold was read in it: of them only what is added will be read.
+    /// What the copies of a file hold was read in it: of them only what is added will be read. Those of what it holds
+    /// now stay what they are.
     fn settle_copies(&mut self, original: FileId) {
         for id in self.follow.idle_copies(original) {
+            let now = self.follow.files.get(&original).map(|original| &original.tail.file);
+            let Some(copy) = self.follow.files.get(&id) else { continue };
+            if now.is_some_and(|now| begins_like(&copy.tail.file, now).unwrap_or(false)) {
+                continue;
+            }
             let Some(copy) = self.follow.files.get_mut(&id) else { continue };
             copy.copy_of = None;
             let codec = copy.readers.first().map_or(Codec::AUTO, |reader| self.codecs[reader.jail]);

@@ -7,6 +7,8 @@ use std::{
 
 use glob::MatchOptions;
 
+use super::packed::Format;
+
 /// As in a shell: a wildcard does not match a leading dot.
 const SHELL: MatchOptions = MatchOptions {
     case_sensitive: true,
@@ -62,11 +64,19 @@ pub(crate) struct Pattern {
 
 impl Pattern {
     pub(crate) fn new(text: &Path) -> Pattern {
+        Pattern::of(text, Name::new)
+    }
+
+    fn literal(path: &Path) -> Pattern {
+        Pattern::of(path, |name| Name::Is(name.to_owned()))
+    }
+
+    fn of(text: &Path, name_of: impl Fn(&OsStr) -> Name) -> Pattern {
         let text = std::path::absolute(text).unwrap_or_else(|_| text.to_owned());
         let names = text
             .components()
             .filter_map(|part| match part {
-                Component::Normal(name) => Some(Name::new(name)),
+                Component::Normal(name) => Some(name_of(name)),
                 Component::ParentDir => Some(Name::Is("..".into())),
                 Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
             })
@@ -77,6 +87,14 @@ impl Pattern {
     /// The pattern itself.
     pub(crate) fn text(&self) -> &Path {
         &self.text
+    }
+
+    /// Whether this absolute path is among those it may name.
+    pub(crate) fn fits(&self, path: &Path) -> bool {
+        let Pattern { names, .. } = Pattern::literal(path);
+        let mut pairs = self.names.iter().zip(&names);
+        self.names.len() == names.len()
+            && pairs.all(|(own, name)| matches!(name, Name::Is(name) if own.fits(name)))
     }
 
     /// Whether a file could be named by both.
@@ -135,6 +153,10 @@ fn walk(
             for entry in entries.flatten().filter(|entry| name.fits(&entry.file_name())) {
                 let path = entry.path();
                 if rest.is_empty() {
+                    // `x.log*` means the logs, not what was made of them.
+                    if Format::of(&entry.file_name()).is_some() {
+                        continue;
+                    }
                     follow_links(&path, watch, links);
                     found.push(path);
                 } else if path.is_dir() {

@@ -8,8 +8,10 @@ use std::{
 
 use super::{
     decode::LineEnd,
-    frame::{Framer, Line},
-    position::{ANCHOR, HEAD, Mark, Spot},
+    frame::{Framer, Line, MAX_LINE},
+    packed::Unpack,
+    position::{ANCHOR, HEAD, Mark, Spot, micros},
+    rotated::Identity,
 };
 
 /// Bytes read at once.
@@ -53,6 +55,12 @@ pub(crate) struct Tail {
     last_line: Vec<u8>,
     /// When the file had been written to when its end was last reached, in microseconds since the Unix epoch.
     written: i64,
+    /// When it was made, in the same unit; 0 if that is not known.
+    born: i64,
+    /// What is left to unpack of it.
+    unpack: Option<Unpack>,
+    /// Its size when it was last asked for.
+    size: u64,
 }
 
 impl Tail {
@@ -60,7 +68,6 @@ impl Tail {
     pub(crate) fn new(file: File, end: LineEnd, start: u64) -> io::Result<Tail> {
         let meta = file.metadata()?;
         let mut tail = Tail {
-            file,
             id: FileId::of(&meta),
             offset: 0,
             head: Vec::new(),
@@ -68,9 +75,19 @@ impl Tail {
             framer: Framer::new(end, start),
             last_line: Vec::new(),
             written: written(&meta),
+            born: Identity::of(&file)?.born,
+            unpack: None,
+            size: meta.len(),
+            file,
         };
         tail.move_to(start)?;
+        tail.size = meta.len();
         Ok(tail)
+    }
+
+    /// The same for a compressed log that was last written to at `written`, in microseconds since the Unix epoch.
+    pub(crate) fn unpacking(self, unpack: Option<Unpack>, written: i64) -> Tail {
+        if unpack.is_some() { Tail { unpack, written, born: 0, ..self } } else { self }
     }
 
     /// Goes on at `start`, the start of a line.
@@ -81,7 +98,7 @@ impl Tail {
         };
         let anchor = start.min(ANCHOR as u64);
         let (head, anchor) = (at(0, start.min(HEAD as u64))?, at(start - anchor, anchor)?);
-        (self.head, self.anchor, self.offset) = (head, anchor, start);
+        (self.head, self.anchor, self.offset, self.size) = (head, anchor, start, start);
         self.framer.restart(start);
         Ok(())
     }
@@ -89,14 +106,15 @@ impl Tail {
     /// Where the first line begins that was not handed out, and how to find it again.
     pub(crate) fn spot(&self) -> io::Result<Spot> {
         let offset = self.framer.line_start();
-        let length = offset.min(ANCHOR as u64);
-        let mut before = vec![0; length as usize];
-        // What lies before may have been truncated away meanwhile: then the spot fits nothing, as it should.
-        let mut have = 0;
-        while have < before.len() {
-            match self.file.read_at(&mut before[have..], offset - length + have as u64)? {
-                0 => break,
-                count => have += count,
+        let mut before = self.anchor.clone();
+        if offset != self.offset {
+            before = vec![0; offset.min(ANCHOR as u64) as usize];
+            let start = offset - before.len() as u64;
+            match self.file.read_exact_at(&mut before, start) {
+                Ok(()) => {}
+                // Truncated meanwhile: its head must do.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => before.clear(),
+                Err(error) => return Err(error),
             }
         }
         let head = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
@@ -106,6 +124,7 @@ impl Tail {
             offset,
             before: Mark::of(&before),
             written: self.written,
+            born: self.born,
         })
     }
 
@@ -117,12 +136,43 @@ impl Tail {
             offset: self.offset,
             before: Mark::of(&self.anchor),
             written: self.written,
+            born: self.born,
         }
     }
 
     /// Where the first line begins that was not handed out.
     pub(crate) fn line_start(&self) -> u64 {
         self.framer.line_start()
+    }
+
+    /// What the file is, whatever it is called.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { inode: self.id.inode, born: self.born }
+    }
+
+    /// The bytes it begins with, as far as they were read.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Everything before was read, an incomplete line included.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How large the file was when it was last looked at.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes that are known to be there and not handed out.
+    pub(crate) fn unread(&self) -> u64 {
+        self.size.max(self.offset) - self.framer.line_start()
+    }
+
+    /// When it had last been written to, as far as known, in microseconds since the Unix epoch.
+    pub(crate) fn written(&self) -> i64 {
+        self.written
     }
 
     /// The beginning of the last line that was read.
@@ -141,14 +191,25 @@ impl Tail {
 
     /// Reads one block into `block`, which holds [`BLOCK`] and [`ANCHOR`] bytes, and hands out the lines it completes.
     ///
-    /// The bytes just before it are read again with it: if they have changed, so has the file, and nothing is handed
-    /// out. This is one system call, so a truncation between a check and the read cannot slip in.
+    /// The bytes just before it are read again with it, and the head after it: if either has changed, so has the file,
+    /// and nothing is handed out. The former is one system call, so a truncation before the read cannot slip in.
     pub(crate) fn read<B>(
         &mut self,
         block: &mut [u8],
         text: bool,
         each: &mut impl FnMut(Line<'_>) -> ControlFlow<B>,
     ) -> io::Result<ControlFlow<B, Read>> {
+        if let Some(unpack) = &mut self.unpack {
+            // A line that does not end would keep everything.
+            let keep = self.framer.line_start().max(self.offset.saturating_sub(2 * MAX_LINE as u64));
+            unpack.fill(
+                &self.file,
+                keep.saturating_sub(ANCHOR as u64),
+                self.offset + block.len() as u64,
+            )?;
+        }
+        // Before the read: what is written after it must not seem to be older than what was read.
+        let meta = self.file.metadata()?;
         let known = self.anchor.len();
         let mut count = loop {
             match self.file.read_at(block, self.offset - known as u64) {
@@ -158,6 +219,12 @@ impl Tail {
             }
         };
         if count < known || block[..known] != self.anchor {
+            return Ok(ControlFlow::Continue(Read::Truncated));
+        }
+        // The bytes before may be the same by chance: padding, say. Those at the start bear a time.
+        let mut head = [0; HEAD];
+        let head = &mut head[..self.head.len()];
+        if known > 0 && (self.file.read_at(head, 0)? < head.len() || head != self.head) {
             return Ok(ControlFlow::Continue(Read::Truncated));
         }
         // A unit of UTF-16 is never split.
@@ -175,11 +242,14 @@ impl Tail {
         self.anchor.clear();
         self.anchor.extend_from_slice(&block[count.saturating_sub(ANCHOR)..count]);
         self.remember_last_line(&block[known..count]);
+        self.size = meta.len().max(self.offset);
         Ok(match flow {
             ControlFlow::Break(reason) => ControlFlow::Break(reason),
             ControlFlow::Continue(()) if full => ControlFlow::Continue(Read::Block),
             ControlFlow::Continue(()) => {
-                self.written = written(&self.file.metadata()?);
+                if self.unpack.is_none() {
+                    self.written = written(&meta);
+                }
                 ControlFlow::Continue(Read::End)
             }
         })
@@ -191,6 +261,14 @@ impl Tail {
         let start = memchr::memrchr(b'\n', &new[..end]).map_or(0, |before| before + 1);
         self.last_line.clear();
         self.last_line.extend_from_slice(&new[start..end.min(start + 256)]);
+    }
+
+    /// Looks at the file: whether it was written to since it was last looked at.
+    pub(crate) fn has_changed(&mut self) -> io::Result<bool> {
+        let meta = self.file.metadata()?;
+        let before = (self.written, self.size);
+        (self.written, self.size) = (written(&meta), meta.len());
+        Ok(before != (self.written, self.size))
     }
 
     /// Begins again at the start of the file, or where its first bytes are if it starts with a hole.
@@ -205,10 +283,11 @@ impl Tail {
             Err(Errno::NXIO | Errno::INVAL) => 0,
             Err(error) => return Err(error.into()),
         };
+        self.written = written(&self.file.metadata()?);
         self.move_to(start)
     }
 }
 
 fn written(meta: &std::fs::Metadata) -> i64 {
-    meta.mtime().saturating_mul(1_000_000).saturating_add(meta.mtime_nsec() / 1000)
+    micros(meta.mtime(), meta.mtime_nsec())
 }

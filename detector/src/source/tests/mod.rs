@@ -4,6 +4,8 @@ mod journal;
 mod journal_files;
 mod journal_live;
 mod journal_model;
+mod logrotate;
+mod model;
 mod restart;
 
 use std::{

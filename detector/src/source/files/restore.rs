@@ -1,0 +1,503 @@
+//! What was written where nobody looked: the unread rest of files that bore a log's name before, found by inode and by
+//! the bytes they begin with, compressed ones too.
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ffi::OsString,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Codec, FilePosition, FilePositions, Files,
+    follow::{Followed, Reader, Retired, begins_like, holds_no_more},
+    position::{HEAD, Spot, open_log},
+    rotated::{Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name, leave_out_copies, places, sort_by_age},
+    start::last_line_start,
+    tail::{FileId, Tail},
+};
+use crate::{
+    clock::monotonic,
+    source::{Report, board::Limit},
+};
+
+/// Files that came and went between two looks at one name and are read; of more the oldest are left out.
+const MAX_MISSED: usize = 64;
+
+/// A file may have been written to for so long after the next one had taken its name, in microseconds.
+const OVERLAP: i64 = 2_000_000;
+
+/// What lies beside one log, with its own name there.
+type Place = (Listing, OsString);
+
+/// Which files are there, by the directories they lie in: what was not there before came since.
+#[derive(Debug, Default)]
+pub(super) struct Seen(HashMap<PathBuf, HashSet<Identity>>);
+
+impl Seen {
+    fn knows(&self, dir: &Path, file: &Sibling) -> bool {
+        self.0.get(dir).is_some_and(|known| known.contains(&file.identity))
+    }
+
+    fn add(&mut self, dir: &Path, listing: &Listing, files: impl Iterator<Item = Identity>) {
+        let known = self.0.entry(dir.to_owned()).or_default();
+        known.extend(files);
+        let inodes = listing.inodes();
+        // Files that are gone must not add up.
+        if known.len() > 2 * inodes.len() + 64 {
+            known.retain(|identity| inodes.contains(&identity.inode));
+        }
+    }
+}
+
+/// What a file beside a log is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing that it holds is read elsewhere.
+    New,
+    /// It is followed, or holds what was read.
+    Read,
+    /// It holds what another file holds that is still to be read; should that be truncated, it will matter.
+    Copy,
+}
+
+/// Where a rest is to be read from, and by whom.
+struct Rest<'a> {
+    /// The name of the log that it belongs to.
+    path: &'a Path,
+    jails: Vec<usize>,
+    /// The start of the first line to be read.
+    from: u64,
+    /// To be read first.
+    after: Option<FileId>,
+    /// It was written while nobody looked, so its lines are judged by their times.
+    old: bool,
+}
+
+impl Files {
+    fn places(&mut self, path: &Path) -> Vec<Place> {
+        let places = places(path).into_iter();
+        let places: Vec<Place> = places.map(|(dir, own)| (Listing::of(&dir), own)).collect();
+        let left_out: usize = places.iter().map(|(listing, _)| listing.left_out).sum();
+        if left_out > 0 {
+            let what = format!("{left_out} files beside it were not looked at");
+            self.limit(path, Limit::Siblings, left_out, what);
+        }
+        places
+    }
+
+    /// Counts that a limit was reached, and says so.
+    pub(super) fn limit(&self, path: &Path, limit: Limit, by: usize, what: String) {
+        self.board.count(limit, by as u64);
+        self.outbox.tell(Report::Fault { source: path.display().to_string(), what });
+    }
+
+    /// Takes all that lies beside these logs for what was there before.
+    pub(super) fn remember_siblings<'a>(&mut self, paths: impl Iterator<Item = &'a PathBuf>) {
+        let mut dirs: BTreeMap<PathBuf, (Listing, HashSet<Identity>)> = BTreeMap::new();
+        for path in paths {
+            for (dir, own) in places(path) {
+                let (listing, known) = dirs.entry(dir).or_insert_with_key(|dir| {
+                    let listing = Listing::of(dir);
+                    let known = listing.all().map(|file| file.identity).collect();
+                    (listing, known)
+                });
+                // One that may be a copy of what is still to be read will matter when that is truncated.
+                let newest = listing.rotated(&own).max_by_key(|file| file.written);
+                let Some(file) = newest else { continue };
+                if self.standing(path, &file, None, |_| false) == Standing::Copy {
+                    known.remove(&file.identity);
+                }
+            }
+        }
+        for (dir, (listing, known)) in dirs {
+            self.seen.add(&dir, &listing, known.into_iter());
+        }
+    }
+
+    /// How far a file was read before: in another run under whatever name, or in this one as `path`.
+    pub(super) fn claimed(&self, path: &Path, file: &File) -> io::Result<Option<(u64, Vec<String>)>> {
+        let identity = Identity::of(file)?;
+        for position in self.stored.values() {
+            for spot in position.spots().filter(|spot| spot.may_be(identity)) {
+                if spot.fits(file)? {
+                    return Ok(Some((spot.offset, position.jails.clone())));
+                }
+            }
+        }
+        for Retired { spot, .. } in self.follow.retired.get(path).into_iter().flatten().rev() {
+            if spot.is_in(file)? {
+                let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
+                return Ok(Some((spot.offset, jails)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Begins with the unread rest of the files that had the name while nobody looked; answers the last of them.
+    /// `current` is the file that has the name now. `same` says that it is the one of the stored position, `unbroken`
+    /// that nothing can have come between.
+    pub(super) fn begin_rotated(
+        &mut self,
+        path: &Path,
+        jails: &[usize],
+        position: &FilePosition,
+        current: Option<&File>,
+        (same, unbroken): (bool, bool),
+    ) -> io::Result<Option<FileId>> {
+        let places = self.places(path);
+        let own_jails = |jail: &&usize| {
+            position.jails.contains(&self.jails[**jail].name.to_string())
+        };
+        let jails: Vec<usize> = jails.iter().filter(own_jails).copied().collect();
+        let (mut last, mut handled) = (None, HashSet::new());
+        let mut floor = position.spot.written;
+        let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
+        let read_on = |spot: &Spot| {
+            position.spots().any(|other| other.head == spot.head && other.offset > spot.offset)
+        };
+        for spot in spots.filter(|spot| !read_on(spot)) {
+            let found =
+                places.iter().find_map(|(listing, own)| find_rest(listing, own, spot, true));
+            let Some(file) = found else { continue };
+            floor = floor.min(file.written);
+            if handled.insert(file.identity) {
+                let rest = Rest { path, jails: jails.clone(), from: spot.offset, after: last, old: true };
+                last = self.follow_rest(&file, Some(spot), rest).or(last);
+            }
+        }
+        for (listing, own) in &places {
+            let (mut newer, mut seen) = (Vec::new(), Vec::new());
+            for file in listing.rotated(own) {
+                let was_read = |file: &Sibling| {
+                    let others = self.stored.iter();
+                    let others = others.filter(|(name, _)| is_rotated_name(path, Path::new(name)));
+                    let others = others.flat_map(|(_, position)| position.spots());
+                    position.spots().chain(others).any(|spot| begins_as(file, spot))
+                };
+                if unbroken || handled.contains(&file.identity) || !file.is_as_new_as(floor) {
+                    seen.push(file.identity);
+                    continue;
+                }
+                let standing = self.standing(path, &file, current, was_read);
+                if standing != Standing::Copy {
+                    seen.push(file.identity);
+                }
+                if standing == Standing::New && !self.is_claimed(path, &file) {
+                    newer.push(file);
+                }
+            }
+            self.seen.add(listing.dir(), listing, seen.into_iter());
+            last = self.follow_missed(path, own, newer, &jails, last, true);
+        }
+        Ok(last)
+    }
+
+    fn is_claimed(&self, path: &Path, file: &Sibling) -> bool {
+        let plain = file.packed.is_none();
+        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file));
+        plain && claim().is_ok_and(|it| it.is_some())
+    }
+
+    /// Begins with the rest of a log that is not there now; answers the last file that bore its name.
+    pub(super) fn begin_without(&mut self, path: &Path, jails: &[usize]) -> Option<FileId> {
+        let key = path.to_string_lossy().into_owned();
+        let position = self.stored.remove(&key)?;
+        let last = self.begin_rotated(path, jails, &position, None, (false, false));
+        let last = last.ok().flatten();
+        if last.is_none() {
+            self.stored.insert(key, position);
+        }
+        last
+    }
+
+    /// Begins with the files that bore the name `path` since they were last looked for, and are called otherwise by
+    /// now: they came and went between two looks. Answers the last of them, or `last`, which is to be read first.
+    /// `floor` is a time when they cannot have been written to their ends yet.
+    pub(super) fn missed(
+        &mut self,
+        path: &Path,
+        jails: &[usize],
+        mut last: Option<FileId>,
+        floor: i64,
+    ) -> Option<FileId> {
+        for (listing, own) in self.places(path) {
+            let dir = listing.dir().to_owned();
+            let new = listing.rotated(&own).filter(|file| !self.seen.knows(&dir, file));
+            let mut new: Vec<Sibling> = new.collect();
+            let mut seen = Vec::new();
+            new.retain(|file| {
+                let retired = self.follow.retired.iter();
+                let retired = retired.filter(|(name, _)| is_rotated_name(path, name));
+                let retired = retired.flat_map(|(_, retired)| retired);
+                let was_read = |file: &Sibling| {
+                    let Ok(head) = file.head() else { return false };
+                    retired.clone().any(|known| known.begins_like(&head))
+                };
+                let standing = match file.is_as_new_as(floor - OVERLAP) {
+                    true => self.standing(path, file, None, was_read),
+                    false => Standing::Read,
+                };
+                if standing != Standing::Copy {
+                    seen.push(file.identity);
+                }
+                standing == Standing::New
+            });
+            self.seen.add(&dir, &listing, seen.into_iter());
+            last = self.follow_missed(path, &own, new, jails, last, false);
+        }
+        last
+    }
+
+    /// Follows files that are new to us, in the order they were written.
+    fn follow_missed(
+        &mut self,
+        path: &Path,
+        own: &std::ffi::OsStr,
+        mut files: Vec<Sibling>,
+        jails: &[usize],
+        mut last: Option<FileId>,
+        old: bool,
+    ) -> Option<FileId> {
+        sort_by_age(own, &mut files);
+        leave_out_copies(&mut files);
+        let surplus = files.len().saturating_sub(MAX_MISSED);
+        if surplus > 0 {
+            let what = format!("{surplus} rotated files are not read: more than {MAX_MISSED} came at once");
+            self.limit(path, Limit::Missed, surplus, what);
+        }
+        for file in files.drain(surplus..) {
+            let rest = Rest { path, jails: jails.to_vec(), from: 0, after: last, old };
+            last = self.follow_rest(&file, None, rest).or(last);
+        }
+        last
+    }
+
+    /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed, or of `current`, or
+    /// `was_read` says so.
+    fn standing(
+        &self,
+        path: &Path,
+        file: &Sibling,
+        current: Option<&File>,
+        was_read: impl Fn(&Sibling) -> bool,
+    ) -> Standing {
+        let of_this_log = |known: &&Followed| {
+            is_rotated_name(path, &known.name) || known.tail.identity() == file.identity
+        };
+        let followed: Vec<&Followed> = self.follow.files.values().filter(of_this_log).collect();
+        if followed.iter().any(|known| known.tail.identity() == file.identity) {
+            return Standing::Read;
+        }
+        let (Ok(head), true) = (file.head(), file.size > 0) else { return Standing::New };
+        let same = |bytes: &[u8]| {
+            let length = bytes.len().min(head.len());
+            length > 0 && bytes[..length] == head[..length]
+        };
+        // What was read of a file may be gone from it by now.
+        if head.is_empty()
+            || followed.iter().any(|known| same(known.tail.head()))
+            || was_read(file)
+        {
+            return Standing::Read;
+        }
+        let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };
+        let is_copy_of = |known: &File| match &plain {
+            Some(plain) => begins_like(plain, known).unwrap_or(false),
+            None => {
+                let mut bytes = [0; HEAD];
+                let count = known.read_at(&mut bytes, 0).unwrap_or(0);
+                same(&bytes[..count])
+            }
+        };
+        let mut originals = followed.iter().map(|known| &known.tail.file).chain(current);
+        if originals.any(is_copy_of) { Standing::Copy } else { Standing::New }
+    }
+
+    /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
+    fn follow_rest(&mut self, file: &Sibling, spot: Option<&Spot>, rest: Rest<'_>) -> Option<FileId> {
+        let file = &file.again(rest.path.file_name().unwrap_or_default());
+        let opened = match spot {
+            Some(spot) => file.open_at(spot),
+            None => file.open().map(Some),
+        };
+        let followed = opened.and_then(|opened| {
+            opened.map(|opened| self.follow_opened(file, opened, &rest)).transpose()
+        });
+        match followed {
+            Ok(id) => id,
+            Err(error) => {
+                let what = format!(
+                    "its rest in `{}` cannot be read ({error}): lines may be lost",
+                    file.path.display()
+                );
+                self.limit(rest.path, Limit::Unreadable, 1, what);
+                None
+            }
+        }
+    }
+
+    fn follow_opened(
+        &mut self,
+        sibling: &Sibling,
+        (file, unpack): Opened,
+        rest: &Rest<'_>,
+    ) -> io::Result<FileId> {
+        let id = FileId::of(&file.metadata()?);
+        let new = |jail: &usize| Reader { jail: *jail, from: 0, caught_up: !rest.old };
+        if let Some(known) = self.follow.files.get_mut(&id) {
+            if known.copy_of.take().is_some() {
+                known.tail.move_to(rest.from)?;
+                known.readers = rest.jails.iter().map(new).collect();
+            }
+            self.follow.wake(id);
+            return Ok(id);
+        }
+        let mut readers = Vec::with_capacity(rest.jails.len());
+        for jail in &rest.jails {
+            readers.push(match rest.old && unpack.is_none() {
+                true => self.first_reader(*jail, false, &file, rest.from)?,
+                false => Reader { from: rest.from, ..new(jail) },
+            });
+        }
+        let start = readers.iter().map(|reader| reader.from).min().unwrap_or(rest.from);
+        let end = self.codec_of(&readers).line_end();
+        let tail = Tail::new(file, end, start)?.unpacking(unpack, sibling.written);
+        self.watch.file(tail.id, &tail.file);
+        self.follow.add(Followed {
+            tail,
+            name: rest.path.to_owned(),
+            readers,
+            after: rest.after,
+            at_end: false,
+            orphan: true,
+            grew: monotonic(),
+            copy_of: None,
+            fresh: sibling.size == 0,
+            gauge: Arc::default(),
+        });
+        Ok(id)
+    }
+
+    /// By what the first of the readers decodes.
+    pub(super) fn codec_of(&self, readers: &[Reader]) -> Codec {
+        readers.first().map_or(Codec::AUTO, |reader| self.codecs[reader.jail])
+    }
+
+    /// The file's content was replaced. Goes on at its start, after what only files beside it still hold.
+    pub(super) fn truncated(&mut self, id: FileId) -> io::Result<()> {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
+        let (name, spot) = (followed.name.clone(), followed.tail.spot_in_memory());
+        let (from, unread) = (followed.tail.line_start(), followed.tail.unread());
+        let (last_line, head) = (followed.tail.last_line().to_vec(), followed.tail.head().to_vec());
+        followed.tail.start_over()?;
+        followed.fresh = true;
+        let start = followed.tail.line_start();
+        for reader in &mut followed.readers {
+            *reader = Reader { from: start, caught_up: true, ..*reader };
+        }
+        let (before, after) = (followed.readers.clone(), followed.after);
+        let jails: Vec<usize> = before.iter().map(|reader| reader.jail).collect();
+        let places = self.places(&name);
+        let copy = places.iter().find_map(|(listing, own)| find_rest(listing, own, &spot, false));
+        let (mut last, rest_is_read) = (after, copy.is_some());
+        match copy {
+            Some(file) => {
+                let rest = Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
+                last = self.follow_rest(&file, Some(&spot), rest).or(last);
+            }
+            // It may have held more, of which nobody knows.
+            None if unread > 0 && !self.is_copied(&places, &spot) => {
+                let what = format!("truncated with {unread} bytes unread that no copy beside it holds");
+                self.limit(&name, Limit::Truncated, 1, what);
+            }
+            None => {}
+        }
+        let floor = spot.written;
+        // The copy that is read on will tell how far.
+        if !rest_is_read {
+            self.follow.put_aside(&name, Retired { spot, head });
+        }
+        last = self.missed(&name, &jails, last, floor);
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.after = last;
+        }
+        self.settle_copies(id);
+        self.judge_beginning(id, Some(&last_line))
+    }
+
+    /// Whether some copy holds all that was read.
+    fn is_copied(&self, places: &[Place], spot: &Spot) -> bool {
+        let mut files = places.iter().flat_map(|(listing, own)| listing.rotated(own));
+        files.any(|file| match file.packed {
+            Some(_) => begins_as(&file, spot),
+            None => file.open().and_then(|(file, _)| spot.was_copied_to(&file)).unwrap_or(false),
+        })
+    }
+
+    /// Looks for what came and went before the first bytes that are read of a file; answers whether these are to be
+    /// read at all.
+    pub(super) fn before_first_bytes(&mut self, id: FileId) -> io::Result<bool> {
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(false) };
+        let floor = followed.tail.written();
+        if !followed.fresh {
+            return Ok(true);
+        }
+        let changed = followed.tail.has_changed()?;
+        // Empty again: something came and went.
+        followed.fresh = followed.tail.size() == 0;
+        if !changed {
+            return Ok(true);
+        }
+        if followed.orphan && !followed.fresh {
+            // It was empty when it was found: a copy may be being made in it.
+            let (name, file) = (followed.name.clone(), followed.tail.file.try_clone()?);
+            let mut others = self.follow.files.values().filter(|other| other.tail.id != id);
+            let original = others.find(|other| {
+                other.name == name && holds_no_more(&file, &other.tail).unwrap_or(false)
+            });
+            let original = original.map(|original| original.tail.id);
+            if let Some(followed) = self.follow.files.get_mut(&id) {
+                followed.copy_of = original;
+            }
+            return Ok(original.is_none());
+        }
+        let (name, after) = (followed.name.clone(), followed.after);
+        let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
+        let last = self.missed(&name, &jails, after, floor);
+        if let Some(followed) = self.follow.files.get_mut(&id) {
+            followed.after = last;
+        }
+        Ok(true)
+    }
+
+    /// How far everything was read, in a form that can be stored.
+    ///
+    /// # Errors
+    /// A file could not be read.
+    pub(crate) fn positions(&self) -> io::Result<FilePositions> {
+        let mut positions = self.stored.clone();
+        let spot = |file: &Followed| {
+            if file.copy_of.is_none() {
+                return file.tail.spot();
+            }
+            // What a copy holds was read in its original.
+            let codec = self.codec_of(&file.readers);
+            let file = file.tail.file.try_clone()?;
+            let end = last_line_start(&file, file.metadata()?.len(), codec)?;
+            Tail::new(file, codec.line_end(), end)?.spot()
+        };
+        let name = |jail: usize| self.jails[jail].name.to_string();
+        positions.extend(self.follow.positions(name, spot)?);
+        Ok(positions)
+    }
+
+    /// Whether a file is open here.
+    #[cfg(test)]
+    pub(crate) fn holds(&self, file: &File) -> bool {
+        let id = file.metadata().map(|meta| FileId::of(&meta));
+        id.is_ok_and(|id| self.follow.files.contains_key(&id))
+    }
+}

@@ -1,0 +1,190 @@
+//! The real tailer on a real directory against a model that knows of every line where it lies.
+//!
+//! A sequence of what writers, `logrotate` and the daemon do is drawn at random and played to both. The tailer is
+//! driven step by step, so that anything can happen between any two reads, and the same sequence always ends the same.
+//!
+//! What the model says of a line:
+//! - It is read once, as long as a file that holds it can be found: the log itself, a rotated file or a compressed one
+//!   beside it, a deleted file that the tailer still has open.
+//! - It is lost when the last such place vanishes before it was read: truncation without a copy that holds it,
+//!   deletion while the tailer has the file not open. With `copytruncate` these are exactly the lines that were
+//!   written after the copy was made and not read before the truncation.
+//! - After `kill -9` all that was read since positions were saved last is read once more, where it still lies
+//!   somewhere (for counting only).
+//! - What a symlink led to between two looks, or between saved positions and a start, may be missed.
+//! - Of a log that the saved positions know nothing of, nothing but the log itself is read after a start.
+mod world;
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use rand::Rng as _;
+
+use self::world::World;
+
+/// Sequences that one run draws.
+const SEQUENCES: u32 = 20_000;
+
+/// Threads that play them: each waits for the disk and the kernel most of the time.
+const THREADS: u32 = 4;
+
+/// What a writer writes.
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    /// Whole lines.
+    Lines(u8),
+    /// More than the tailer reads at once.
+    Burst,
+    /// A line without its end, which comes with the next writing.
+    Half,
+}
+
+/// What becomes of a file that was rotated.
+#[derive(Clone, Copy, Debug)]
+enum Pack {
+    /// It stays as it is.
+    No,
+    /// It is compressed at once.
+    Now,
+    /// It is compressed at the next rotation: `delaycompress`.
+    Later,
+}
+
+/// A log by its number: [`world::NAMES`].
+type Log = usize;
+
+/// What happens. All of it is over when the next happens.
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Write(Log, Text),
+    /// The rotated files move on, then the log is renamed; `create` makes a new one at once.
+    Rename(Log, Pack, /* create */ bool),
+    /// The writer opens the log anew, and makes it if it is not there.
+    Reopen(Log),
+    /// The rotated files move on, then the log is copied beside itself. With a `Truncate` this is `copytruncate`.
+    Copy(Log, Pack),
+    Truncate(Log),
+    /// Truncated and at once longer than before.
+    Regrow(Log),
+    /// Deleted, and made anew; the writer has not noticed yet.
+    Recreate(Log),
+    /// The symlink leads to the other file.
+    Relink,
+    /// Steps of the tailer.
+    Step(u8),
+    /// The tailer looks at everything again.
+    Look,
+    /// The positions are stored, as happens from time to time.
+    Save,
+    /// The daemon is stopped in order.
+    Stop,
+    /// The daemon is killed.
+    Kill,
+    /// It is started.
+    Start,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let log = || 0..world::NAMES.len();
+    let pack = || prop_oneof![Just(Pack::No), Just(Pack::Now), Just(Pack::Later)];
+    let text = prop_oneof![
+        8 => (1..4u8).prop_map(Text::Lines),
+        1 => Just(Text::Burst),
+        3 => Just(Text::Half),
+    ];
+    prop_oneof![
+        10 => (log(), text).prop_map(|(log, text)| Action::Write(log, text)),
+        6 => (log(), pack(), any::<bool>()).prop_map(|(log, pack, create)| Action::Rename(log, pack, create)),
+        4 => log().prop_map(Action::Reopen),
+        4 => (log(), pack()).prop_map(|(log, pack)| Action::Copy(log, pack)),
+        4 => log().prop_map(Action::Truncate),
+        1 => log().prop_map(Action::Regrow),
+        2 => log().prop_map(Action::Recreate),
+        1 => Just(Action::Relink),
+        8 => (1..4u8).prop_map(Action::Step),
+        1 => Just(Action::Look),
+        2 => Just(Action::Save),
+        2 => Just(Action::Stop),
+        2 => Just(Action::Kill),
+        4 => Just(Action::Start),
+    ]
+}
+
+/// How the directory is watched and which names are asked for.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    /// By looking again and again, as on NFS.
+    polling: bool,
+    /// The glob matches rotated files too.
+    wide: bool,
+    /// Actions keep to few logs, so that more happens to each.
+    logs: usize,
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    (any::<bool>(), any::<bool>(), 1..=world::NAMES.len())
+        .prop_map(|(polling, wide, logs)| Setting { polling, wide, logs })
+}
+
+fn play(setting: Setting, actions: &[Action]) -> Result<world::Tally, String> {
+    let mut world = World::new(setting);
+    for action in actions {
+        world.act(*action)?;
+    }
+    world.end()
+}
+
+/// The seed of this run: 32 characters.
+fn seed() -> [u8; 32] {
+    let digits = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut seed = std::array::from_fn(|_| digits[rand::rng().random_range(0..digits.len())]);
+    if let Ok(given) = std::env::var("FAIL2XDP_SEED") {
+        seed = *given.as_bytes().first_chunk().expect("FAIL2XDP_SEED has 32 characters");
+    }
+    println!("FAIL2XDP_SEED={}", String::from_utf8_lossy(&seed));
+    seed
+}
+
+/// Plays a share of the sequences, and the shortest that fails of those that do.
+fn run(seed: [u8; 32]) -> (world::Tally, Result<(), String>) {
+    let config = Config {
+        cases: SEQUENCES / THREADS,
+        // What was found is written down below, where it says what it is about.
+        failure_persistence: None,
+        max_shrink_iters: 5_000,
+        ..Config::default()
+    };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let total = std::cell::RefCell::new(world::Tally::default());
+    let sequences = (setting(), proptest::collection::vec(action(), 3..14));
+    let outcome = runner.run(&sequences, |(setting, actions)| {
+        let tally = play(setting, &actions).map_err(TestCaseError::fail)?;
+        *total.borrow_mut() += tally;
+        Ok(())
+    });
+    (total.into_inner(), outcome.map_err(|error| error.to_string()))
+}
+
+#[test]
+fn every_line_is_read_once_whatever_becomes_of_its_file() {
+    let seed = seed();
+    let threads: Vec<_> = (0..THREADS as u8)
+        .map(|number| {
+            let mut seed = seed;
+            seed[0] ^= number;
+            std::thread::spawn(move || run(seed))
+        })
+        .collect();
+    let mut total = world::Tally::default();
+    for thread in threads {
+        let (tally, outcome) = thread.join().expect("it says what failed");
+        if let Err(error) = outcome {
+            panic!("{error}");
+        }
+        total += tally;
+    }
+    println!("{total:?}");
+    assert!(total.read > 20 * total.open, "the model says nothing of too many lines: {total:?}");
+}

@@ -1,0 +1,611 @@
+//! Files, their writers, the tailer, and what is known of every line.
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::{self, File, OpenOptions},
+    io::Write,
+    ops::AddAssign,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::Duration,
+};
+
+use flate2::{Compression, write::GzEncoder};
+use tempfile::TempDir;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use super::{Action, Log, Pack, Setting, Text};
+use crate::{
+    config::JailName,
+    engine::{Finding, Timestamp},
+    source::{
+        Kit, LineMatcher, Report,
+        board::Board,
+        files::{Codec, FilePositions, Files, Pattern, Wanted, Watch},
+        jail::Jail,
+        outbox::{Outbox, Stop},
+        tests::{NOW, now},
+    },
+};
+
+/// The logs: one by its name, two by a glob, one by a symlink.
+pub const NAMES: [&str; 4] = ["a.log", "b.site", "c.site", "link"];
+
+/// What the symlink may lead to.
+const TARGETS: [&str; 2] = ["data/x", "data/y"];
+
+/// Steps in which the tailer comes to rest, whatever has happened.
+const REST: usize = 400;
+
+/// How much was seen in how many lines.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Lines that had to be read, and were.
+    pub read: u64,
+    /// Lines that were lost, as the model says.
+    pub lost: u64,
+    /// Lines of which the model says nothing.
+    pub open: u64,
+    /// Starts after the first.
+    pub starts: u64,
+    /// Rotated files that were compressed.
+    pub packed: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.read += other.read;
+        self.lost += other.lost;
+        self.open += other.open;
+        self.starts += other.starts;
+        self.packed += other.packed;
+    }
+}
+
+/// What must become of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is read once.
+    Read,
+    /// It vanished before it was read.
+    Lost,
+    /// It may be read once.
+    Open,
+}
+
+#[derive(Debug)]
+struct LineInfo {
+    text: String,
+    fate: Fate,
+    /// Files that hold it.
+    places: BTreeSet<usize>,
+    /// How often it was read; after `kill -9`, since the positions that were gone back to.
+    read: u32,
+    /// The same when positions were saved.
+    saved: u32,
+}
+
+/// One file, whatever it is called.
+#[derive(Debug)]
+struct Content {
+    path: PathBuf,
+    /// The log whose name it bears or bore.
+    log: Log,
+    lines: Vec<usize>,
+    /// What stands after its last line end.
+    half: String,
+    /// Deleted, and only there as long as someone has it open.
+    deleted: bool,
+    /// A start did not find it.
+    unknown: bool,
+    /// The tailer had it open when positions were saved.
+    saved: bool,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    content: usize,
+    /// A line was begun.
+    half: bool,
+}
+
+/// Collects every line.
+struct Collector(Arc<Mutex<Vec<String>>>);
+
+impl LineMatcher for Collector {
+    fn line(
+        &mut self,
+        line: &str,
+        _: Option<Timestamp>,
+        _: Timestamp,
+        _: bool,
+        _: &mut Vec<Finding>,
+    ) {
+        self.0.lock().expect("one thread").push(line.to_owned());
+    }
+
+    fn time_of(&mut self, line: &str, _: Timestamp) -> Option<Timestamp> {
+        let seconds = line.strip_prefix('@')?.split(' ').next()?.parse().ok()?;
+        Some(Timestamp::from_seconds(seconds))
+    }
+}
+
+pub struct World {
+    setting: Setting,
+    dir: TempDir,
+    tailer: Option<Files>,
+    reports: Option<Receiver<Report>>,
+    collected: Arc<Mutex<Vec<String>>>,
+    saved: FilePositions,
+    lines: Vec<LineInfo>,
+    numbers: HashMap<String, usize>,
+    contents: Vec<Content>,
+    writers: Vec<Option<Writer>>,
+    tally: Tally,
+    /// What the link leads to.
+    target: usize,
+}
+
+impl World {
+    pub fn new(setting: Setting) -> World {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        fs::create_dir(dir.path().join("data")).expect("made");
+        let mut world = World {
+            setting,
+            dir,
+            tailer: None,
+            reports: None,
+            collected: Arc::default(),
+            saved: FilePositions::new(),
+            lines: Vec::new(),
+            numbers: HashMap::new(),
+            contents: Vec::new(),
+            writers: Vec::new(),
+            tally: Tally::default(),
+            target: 0,
+        };
+        std::os::unix::fs::symlink(world.path(TARGETS[0]), world.path("link")).expect("made");
+        world.writers.resize_with(NAMES.len(), || None);
+        world.reopen(0);
+        world.reopen(3);
+        world.start();
+        world.save();
+        world
+    }
+
+    pub fn act(&mut self, action: Action) -> Result<(), String> {
+        let few = |log: Log| log % self.setting.logs;
+        match action {
+            Action::Write(log, text) => self.write(few(log), text),
+            Action::Rename(log, pack, create) => self.rename(few(log), pack, create),
+            Action::Reopen(log) => self.reopen(few(log)),
+            Action::Copy(log, pack) => self.copy(few(log), pack),
+            Action::Truncate(log) => self.truncate(few(log)),
+            Action::Regrow(log) => self.regrow(few(log)),
+            Action::Recreate(log) => self.recreate(few(log)),
+            Action::Relink if self.setting.logs == NAMES.len() => self.relink(),
+            Action::Relink => {}
+            Action::Step(steps) => (0..steps).for_each(|_| self.step(self.setting.polling)),
+            Action::Look => self.step(true),
+            Action::Save => self.save(),
+            Action::Stop => self.stop(),
+            Action::Kill => self.kill(),
+            Action::Start => self.start(),
+        }
+        self.compare().map_err(|error| format!("{error}\nafter {action:?}"))
+    }
+
+    /// Lets everything come to rest, and says what was not as it must be.
+    pub fn end(mut self) -> Result<Tally, String> {
+        self.start();
+        for log in 0..self.setting.logs {
+            self.reopen(log);
+        }
+        let mut steps = 0;
+        for _ in 0..3 {
+            self.step(true);
+            while self.tailer.as_ref().is_some_and(Files::has_more) {
+                self.step(false);
+                steps += 1;
+                if steps > REST {
+                    return Err("the tailer does not come to rest".into());
+                }
+            }
+        }
+        self.compare()?;
+        for line in &self.lines {
+            let missed = line.fate == Fate::Read && line.read == 0;
+            if missed {
+                let places: Vec<_> =
+                    line.places.iter().map(|place| &self.contents[*place]).collect();
+                return Err(format!("`{}` was never read; it lies in {places:?}", short(&line.text)));
+            }
+            match line.fate {
+                Fate::Read => self.tally.read += 1,
+                Fate::Lost => self.tally.lost += 1,
+                Fate::Open => self.tally.open += 1,
+            }
+        }
+        Ok(self.tally)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where a log lies: for the symlink, its target.
+    fn log_path(&self, log: Log) -> PathBuf {
+        self.path(if NAMES[log] == "link" { TARGETS[self.target] } else { NAMES[log] })
+    }
+
+    fn start(&mut self) {
+        if self.tailer.is_some() {
+            return;
+        }
+        self.leave_open_what_is_unknown();
+        let (to, reports) = channel(1000);
+        let outbox = Outbox::new(to, Arc::new(Stop::new()), Arc::new(AtomicU64::new(0)));
+        let watch = if self.setting.polling { Watch::polling } else { Watch::new };
+        let kit = Kit { outbox, board: Board::new::<Collector>(&[]), clock: now, watch };
+        let collector = Box::new(Collector(Arc::clone(&self.collected)));
+        let jail = Jail::new(JailName::new("j"), Duration::from_secs(600), collector);
+        let glob = if self.setting.wide { "?.site*" } else { "?.site" };
+        let wanted = [NAMES[0], glob, "link"].map(|name| Wanted {
+            pattern: Pattern::new(&self.path(name)),
+            tail: false,
+            jail: 0,
+        });
+        let wanted = wanted.into_iter().collect();
+        let saved = self.saved.clone();
+        let mut tailer = Files::new(vec![jail], vec![Codec::AUTO], wanted, saved, true, kit);
+        tailer.first_look().expect("nobody stops it");
+        (self.tailer, self.reports) = (Some(tailer), Some(reports));
+        self.tally.starts += 1;
+    }
+
+    fn step(&mut self, late: bool) {
+        let Some(tailer) = &mut self.tailer else { return };
+        tailer.step(late).expect("nobody stops it");
+    }
+
+    fn save(&mut self) {
+        let Some(tailer) = &self.tailer else { return };
+        let positions = tailer.positions().expect("all can be read");
+        // As a store would: through text and back.
+        let text = serde_json::to_string(&positions).expect("positions are plain data");
+        self.saved = serde_json::from_str(&text).expect("as it was written");
+        self.collect().expect("compared after each action");
+        for line in &mut self.lines {
+            line.saved = line.read;
+        }
+        for content in 0..self.contents.len() {
+            self.contents[content].saved = self.is_held(&self.contents[content].path);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.save();
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        if self.tailer.is_none() {
+            return;
+        }
+        self.collect().expect("compared after each action");
+        (self.tailer, self.reports) = (None, None);
+        for content in 0..self.contents.len() {
+            if self.contents[content].deleted {
+                self.vanish(content);
+            }
+        }
+        for line in self.lines.iter_mut().filter(|line| !line.places.is_empty()) {
+            line.read = line.saved;
+        }
+    }
+
+    /// What a start with the saved positions does not find may be read or not.
+    fn leave_open_what_is_unknown(&mut self) {
+        for at in 0..self.lines.len() {
+            let known = self.lines[at].places.iter().any(|place| self.is_known(*place));
+            let line = &mut self.lines[at];
+            if !known && line.read == 0 && !line.places.is_empty() {
+                line.fate = Fate::Open;
+            }
+        }
+        for content in 0..self.contents.len() {
+            self.contents[content].unknown |= !self.is_known(content);
+        }
+    }
+
+    /// Whether a start with the saved positions finds this file.
+    fn is_known(&self, content: usize) -> bool {
+        let content = &self.contents[content];
+        let name = self.path(NAMES[content.log]);
+        let bears_the_name = content.path == self.log_path(content.log);
+        // Beside a symlink's target only files of that name are looked for.
+        let target = self.log_path(content.log).display().to_string();
+        let found = content.saved || content.path.display().to_string().starts_with(&target);
+        bears_the_name || (found && self.saved.contains_key(&*name.to_string_lossy()))
+    }
+
+    /// Whether the tailer has this file open.
+    fn is_held(&self, path: &Path) -> bool {
+        let Some(tailer) = &self.tailer else { return false };
+        File::open(path).is_ok_and(|file| tailer.holds(&file))
+    }
+
+    /// A file's content is gone: what was only there and has not been read is lost.
+    fn vanish(&mut self, content: usize) {
+        self.collect().expect("compared after each action");
+        self.contents[content].half.clear();
+        for line in std::mem::take(&mut self.contents[content].lines) {
+            let line = &mut self.lines[line];
+            line.places.remove(&content);
+            if line.places.is_empty() && line.read == 0 {
+                line.fate = Fate::Lost;
+            }
+        }
+    }
+
+    /// Deletes a file, which may stay open.
+    fn delete(&mut self, content: usize) {
+        let path = self.contents[content].path.clone();
+        let held = self.is_held(&path);
+        fs::remove_file(&path).expect("it is there");
+        self.contents[content].deleted = true;
+        if !held {
+            self.vanish(content);
+        }
+    }
+
+    fn content_at(&self, path: &Path) -> Option<usize> {
+        self.contents.iter().rposition(|content| content.path == path && !content.deleted)
+    }
+
+    fn reopen(&mut self, log: Log) {
+        if self.writers[log].as_ref().is_some_and(|writer| writer.half) {
+            self.write(log, Text::Lines(0));
+        }
+        let path = self.log_path(log);
+        let content = match self.content_at(&path) {
+            Some(content) => content,
+            None => self.create(log, path.clone()),
+        };
+        let file = OpenOptions::new().append(true).open(&path).expect("opened");
+        self.writers[log] = Some(Writer { file, content, half: false });
+    }
+
+    fn create(&mut self, log: Log, path: PathBuf) -> usize {
+        File::create_new(&path).expect("it was not there");
+        let (lines, half) = (Vec::new(), String::new());
+        self.contents.push(Content { path, log, lines, half, deleted: false, unknown: false, saved: false });
+        self.contents.len() - 1
+    }
+
+    fn write(&mut self, log: Log, text: Text) {
+        if self.writers[log].is_none() {
+            self.reopen(log);
+        }
+        let half = self.writers[log].as_ref().is_some_and(|writer| writer.half);
+        let mut bytes = if half { format!("rest {}\n", self.number()) } else { String::new() };
+        let (count, padding) = match text {
+            Text::Lines(count) => (count, 0),
+            Text::Burst => (90, 900),
+            Text::Half => (0, 0),
+        };
+        for _ in 0..count {
+            bytes += &format!("@{NOW} {}{:padding$}\n", self.number(), "");
+        }
+        if matches!(text, Text::Half) {
+            bytes += &format!("@{NOW} half {} ", self.number());
+        }
+        let Some(writer) = &mut self.writers[log] else { return };
+        writer.half = matches!(text, Text::Half);
+        writer.file.write_all(bytes.as_bytes()).expect("written");
+        let content = writer.content;
+        self.append(content, &bytes);
+    }
+
+    /// A number that no other text has.
+    fn number(&mut self) -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string()
+    }
+
+    fn append(&mut self, content: usize, bytes: &str) {
+        let whole = std::mem::take(&mut self.contents[content].half) + bytes;
+        let mut lines = whole.split('\n').collect::<Vec<_>>();
+        self.contents[content].half = lines.pop().unwrap_or("").to_owned();
+        // A deleted file that the tailer has not open is nobody's.
+        let gone = self.contents[content].deleted && !self.is_open(content);
+        for text in lines {
+            let number = self.lines.len();
+            let (fate, places) = match gone {
+                true => (Fate::Lost, BTreeSet::new()),
+                false => (Fate::Read, BTreeSet::from([content])),
+            };
+            let fate = if self.contents[content].unknown { Fate::Open } else { fate };
+            let text = text.to_owned();
+            self.numbers.insert(text.clone(), number);
+            self.lines.push(LineInfo { text, fate, places, read: 0, saved: 0 });
+            if !gone {
+                self.contents[content].lines.push(number);
+            }
+        }
+    }
+
+    /// Whether the tailer has a deleted file open, which its writer has too.
+    fn is_open(&self, content: usize) -> bool {
+        let writer = self.writers.iter().flatten().find(|writer| writer.content == content);
+        let Some(tailer) = &self.tailer else { return false };
+        writer.is_some_and(|writer| tailer.holds(&writer.file))
+    }
+
+    /// Moves the rotated files on: `.1` becomes `.2`; compresses the last one if that was put off.
+    fn shift(&mut self, log: Log, pack: Pack) {
+        let base = self.log_path(log);
+        let name = |number: usize, ending: &str| {
+            PathBuf::from(format!("{}.{number}{ending}", base.display()))
+        };
+        for number in (1..30).rev() {
+            for ending in ["", ".gz"] {
+                let from = name(number, ending);
+                if let Some(content) = self.content_at(&from) {
+                    let to = name(number + 1, ending);
+                    fs::rename(&from, &to).expect("renamed");
+                    self.contents[content].path = to;
+                }
+            }
+        }
+        if let (Pack::Later, Some(content)) = (pack, self.content_at(&name(2, ""))) {
+            self.pack(content);
+        }
+    }
+
+    fn pack(&mut self, content: usize) {
+        let log = self.contents[content].log;
+        // logrotate is told to when the writer must have noticed.
+        if self.writers[log].as_ref().is_some_and(|writer| writer.content == content) {
+            self.reopen(log);
+        }
+        let path = self.contents[content].path.clone();
+        let packed = PathBuf::from(format!("{}.gz", path.display()));
+        let mut gzip = GzEncoder::new(File::create_new(&packed).expect("new"), Compression::fast());
+        gzip.write_all(&fs::read(&path).expect("readable")).expect("written");
+        let file = gzip.finish().expect("written");
+        let written = fs::metadata(&path).and_then(|meta| meta.modified()).expect("it is there");
+        file.set_modified(written).expect("changed");
+        self.double(content, packed);
+        self.delete(content);
+        self.tally.packed += 1;
+    }
+
+    /// Another file has the same content now.
+    fn double(&mut self, content: usize, path: PathBuf) {
+        let number = self.contents.len();
+        let Content { log, lines, half, .. } = &self.contents[content];
+        let (log, lines, half) = (*log, lines.clone(), half.clone());
+        for line in &lines {
+            self.lines[*line].places.insert(number);
+        }
+        self.contents.push(Content { path, log, lines, half, deleted: false, unknown: false, saved: false });
+    }
+
+    fn rename(&mut self, log: Log, pack: Pack, create: bool) {
+        let path = self.log_path(log);
+        let Some(content) = self.content_at(&path) else { return };
+        // A writer that misses two rotations misses its log.
+        if self.writers[log].as_ref().is_some_and(|writer| writer.content != content) {
+            self.reopen(log);
+        }
+        self.shift(log, pack);
+        let first = PathBuf::from(format!("{}.1", path.display()));
+        fs::rename(&path, &first).expect("renamed");
+        self.contents[content].path = first;
+        // Names that nobody has seen yet must not go before they are.
+        if create || NAMES[log] != "a.log" {
+            self.create(log, path);
+        }
+        if matches!(pack, Pack::Now) {
+            self.pack(content);
+        }
+    }
+
+    fn copy(&mut self, log: Log, pack: Pack) {
+        let path = self.log_path(log);
+        let Some(content) = self.content_at(&path) else { return };
+        self.shift(log, pack);
+        let first = PathBuf::from(format!("{}.1", path.display()));
+        fs::copy(&path, &first).expect("copied");
+        self.double(content, first.clone());
+        if let (Pack::Now, Some(copy)) = (pack, self.content_at(&first)) {
+            self.pack(copy);
+        }
+    }
+
+    fn truncate(&mut self, log: Log) {
+        let path = self.log_path(log);
+        let Some(content) = self.content_at(&path) else { return };
+        File::options().write(true).open(&path).expect("opened").set_len(0).expect("truncated");
+        self.vanish(content);
+    }
+
+    fn regrow(&mut self, log: Log) {
+        let path = self.log_path(log);
+        let size = fs::metadata(&path).map_or(0, |meta| meta.len());
+        self.truncate(log);
+        while fs::metadata(&path).is_ok_and(|meta| meta.len() <= size) {
+            self.reopen(log);
+            self.write(log, if size > 10_000 { Text::Burst } else { Text::Lines(3) });
+        }
+    }
+
+    fn recreate(&mut self, log: Log) {
+        let path = self.log_path(log);
+        if let Some(content) = self.content_at(&path) {
+            self.delete(content);
+            self.create(log, path);
+        }
+    }
+
+    fn relink(&mut self) {
+        // What it led to for so short that nobody saw it may be found when it leads there again.
+        for content in 0..self.contents.len() {
+            let Content { log, path, deleted, .. } = &self.contents[content];
+            if *log != 3 || *deleted || self.is_held(path) {
+                continue;
+            }
+            for line in self.contents[content].lines.clone() {
+                let line = &mut self.lines[line];
+                if line.read == 0 {
+                    line.fate = Fate::Open;
+                }
+            }
+            self.contents[content].unknown = true;
+        }
+        self.target = 1 - self.target;
+        let target = self.path(TARGETS[self.target]);
+        std::os::unix::fs::symlink(target, self.path("new")).expect("made");
+        fs::rename(self.path("new"), self.path("link")).expect("renamed");
+        self.reopen(3);
+    }
+
+    /// Takes note of what was read.
+    fn collect(&mut self) -> Result<(), String> {
+        for text in self.collected.lock().expect("one thread").drain(..) {
+            let Some(number) = self.numbers.get(&text) else {
+                return Err(format!("`{}` was read and never written", short(&text)));
+            };
+            self.lines[*number].read += 1;
+        }
+        Ok(())
+    }
+
+    /// Nothing was read that must not be.
+    fn compare(&mut self) -> Result<(), String> {
+        self.collect()?;
+        for line in &self.lines {
+            let most = if line.fate == Fate::Lost { 0 } else { 1 };
+            if line.read > most.max(line.saved) {
+                let places: Vec<_> =
+                    line.places.iter().map(|place| &self.contents[*place].path).collect();
+                let text = short(&line.text);
+                return Err(format!("`{text}` was read {} times; it lies in {places:?}", line.read));
+            }
+        }
+        while let Some(report) = self.reports.as_mut().and_then(|it| it.try_recv().ok()) {
+            match report {
+                // Truncation that loses something is told.
+                Report::Fault { what, .. } if what.contains("truncated with") => {}
+                Report::Fault { source, what } => return Err(format!("{source}: {what}")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn short(line: &str) -> &str {
+    line.trim_end()
+}
