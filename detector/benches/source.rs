@@ -77,6 +77,7 @@ fn start(log: &Path) -> (Readers, Receiver<Report>) {
         ignore_self: false,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
+        silence: None,
     };
     let (to, reports) = channel(4096);
     (Readers::start(vec![(settings, LastByte)], Positions::default(), to, clock::now), reports)

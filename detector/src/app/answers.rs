@@ -26,6 +26,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
         pending: pending(daemon.engine.pending()),
+        source_alarms: daemon.silence.raised(),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
 }
@@ -67,6 +68,8 @@ pub(crate) fn jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         journal_matches,
         journal,
         scope: Scope::to_string(jail.scope()),
+        alarms: daemon.silence.alarms_of(&settings.name),
+        never_matched: jail.totals().failed == 0,
         banned: Vec::new(),
     }
 }

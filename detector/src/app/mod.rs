@@ -10,6 +10,7 @@ mod keep;
 mod listing;
 mod requests;
 mod restore;
+mod silence;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -23,7 +24,12 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
-use self::{keep::Keeper, listing::Listing, requests::Next};
+use self::{
+    keep::Keeper,
+    listing::Listing,
+    requests::Next,
+    silence::{News, Silence},
+};
 use crate::{
     clock::{self, Clock},
     config::{self, Problem, Scope, Settings, Tree},
@@ -43,6 +49,8 @@ const REPORTS_AT_ONCE: usize = 64;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long look-ups of `ignoreip` names may hold up the start.
 const RESOLVE_AT_START: Duration = Duration::from_secs(5);
+/// How often sources are looked at that may hide an attack.
+const SOURCES_EVERY: Duration = Duration::from_secs(5);
 /// How long the start waits for the readers' first word, so that it can say what was found.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
@@ -95,6 +103,9 @@ pub(crate) struct Daemon {
     pub(crate) alarms: Vec<String>,
     /// Times that the maps differed from the table of bans, and were mended.
     pub(crate) repairs: u64,
+    silence: Silence,
+    /// When the sources are looked at next.
+    sources_due: Instant,
     keeper: Keeper,
     listings: VecDeque<Listing>,
     tree: Arc<dyn Tree + Send + Sync>,
@@ -155,6 +166,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         problems: options.loaded.problems,
         alarms: Vec::new(),
         repairs: 0,
+        silence: Silence::new(clock()),
+        sources_due: clock::monotonic() + SOURCES_EVERY,
         keeper,
         listings: VecDeque::new(),
         tree: options.tree,
@@ -349,7 +362,12 @@ impl Daemon {
             clock::monotonic() + Duration::from_micros(micros)
         });
         let of_kernel = self.enforcer.as_ref().map(Enforcer::next_due);
-        of_engine.into_iter().chain(of_kernel).chain(self.keeper.due()).min()
+        of_engine
+            .into_iter()
+            .chain(of_kernel)
+            .chain(self.keeper.due())
+            .chain([self.sources_due])
+            .min()
     }
 
     fn wake(&mut self) {
@@ -366,6 +384,23 @@ impl Daemon {
         }
         if self.keeper.due().is_some_and(|due| due <= clock::monotonic()) {
             self.keeper.go_on(&mut self.engine);
+        }
+        if self.sources_due <= clock::monotonic() {
+            self.look_at_sources();
+        }
+    }
+
+    /// Looks for sources that may hide an attack.
+    fn look_at_sources(&mut self) {
+        self.sources_due = clock::monotonic() + SOURCES_EVERY;
+        let Some(readers) = &self.readers else { return };
+        let now = (self.clock)();
+        let sources = silence::sources(&self.settings.jails, readers, now);
+        for news in self.silence.look(&sources, now) {
+            match news {
+                News::Raised(what) => tracing::error!("{what}"),
+                News::Over(what) => tracing::info!("{what}"),
+            }
         }
     }
 

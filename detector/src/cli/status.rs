@@ -66,6 +66,14 @@ fn status_text(status: &wire::Status) -> String {
         status.jails.len(),
         names.join(", ")
     );
+    let alarms = status.jails.iter().flat_map(|jail| {
+        jail.alarms.iter().map(move |alarm| format!("|- ALARM:\t[{}] {alarm}\n", jail.name))
+    });
+    let alarms: String = alarms.collect();
+    let quiet = status.jails.iter().filter(|jail| jail.never_matched);
+    let quiet: Vec<&str> = quiet.map(|jail| jail.name.as_str()).collect();
+    let quiet = if quiet.is_empty() { "-".to_owned() } else { quiet.join(", ") };
+    let _ = writeln!(text, "Sources\n{alarms}`- Nothing found yet by:\t{quiet}");
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(
@@ -184,6 +192,8 @@ mod tests {
             journal_matches: vec![],
             journal: None,
             scope: "tcp:22".into(),
+            alarms: Vec::new(),
+            never_matched: false,
             banned: vec!["192.0.2.1".into(), "2001:db8::/64".into()],
         };
         assert_eq!(

@@ -68,6 +68,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ignore_self,
         scope,
         ipv6_prefix,
+        silence,
     } = jail;
     let mut shown = vec![
         ("maxretry", vec![max_retry.to_string()]),
@@ -79,6 +80,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ("ignoreself", vec![ignore_self.to_string()]),
         ("scope", vec![scope.to_string()]),
         ("ipv6_prefix", vec![ipv6_prefix.to_string()]),
+        ("silence", silence.iter().copied().map(seconds).collect()),
     ];
     shown.extend(of_filter(filter));
     shown.extend(of_source(source));

@@ -224,6 +224,7 @@ impl Jail<'_, '_> {
         let ignore_self = self.text("ignoreself", filter);
         let scope = self.scope(filter);
         let ipv6_prefix = self.ipv6_prefix(filter);
+        let silence = self.silence(filter);
         let decided_here = self.decided_here(filter);
         // Without its filter's files the rest would be a list of names that nobody knows.
         if files.is_err() {
@@ -246,6 +247,7 @@ impl Jail<'_, '_> {
             ignore_self: ignore_self?.is_none_or(|text| is_true(text.as_str())),
             scope: scope?,
             ipv6_prefix: ipv6_prefix?,
+            silence: silence?,
             name: self.name,
         }))
     }
@@ -466,6 +468,23 @@ impl Jail<'_, '_> {
                 Ok(default)
             }
         }
+    }
+
+    fn silence(&mut self, filter: Option<&FilterFiles>) -> Result<Option<Duration>, Refused> {
+        let Some(text) = self.text("silence", filter)? else { return Ok(None) };
+        match text.as_str().trim().to_ascii_lowercase().as_str() {
+            "" | "off" | "no" => return Ok(None),
+            written => match span::seconds(written) {
+                Ok(seconds) if (1.0..=LONGEST_FIND_TIME).contains(&seconds) => {
+                    return Ok(Some(Duration::from_secs_f64(seconds)));
+                }
+                _ => {}
+            },
+        }
+        let what =
+            format!("`silence = {}` is no usable time: silence is not reported", text.as_str());
+        self.tell(Severity::Error, text.place(), what, "write a span such as `1h`, or `off`");
+        Ok(None)
     }
 
     /// Options whose answer this version cannot give: where it would spare somebody, the jail must not run.

@@ -40,6 +40,7 @@ const JAIL: &[&str] = &[
     "port",
     "prefregex",
     "protocol",
+    "silence",
     "skip_if_nologs",
     "systemd_if_nologs",
     "usedns",

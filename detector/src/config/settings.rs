@@ -249,6 +249,8 @@ pub struct JailSettings {
     pub scope: Scope,
     /// Length of the IPv6 prefix that is counted and banned as one, 1 to 128.
     pub ipv6_prefix: u8,
+    /// A source that says nothing for so long is reported; `None`: however long.
+    pub silence: Option<Duration>,
 }
 
 /// `--mode` and `mode`.

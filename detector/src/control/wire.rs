@@ -47,6 +47,8 @@ pub struct Status {
     pub store: Option<Store>,
     /// What is kept of those below the threshold.
     pub pending: Pending,
+    /// Alarms about sources, raised since the daemon started.
+    pub source_alarms: u64,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
 }
@@ -89,6 +91,10 @@ pub struct Jail {
     pub journal: Option<String>,
     /// Which packets a ban drops, as `tcp:22`.
     pub scope: String,
+    /// What is wrong with its sources now.
+    pub alarms: Vec<String>,
+    /// Its filter has found nothing since the daemon started.
+    pub never_matched: bool,
     /// Banned prefixes, in the order of banning.
     pub banned: Vec<String>,
 }

@@ -28,6 +28,7 @@ fn settings(name: &str) -> JailSettings {
         ignore_self: true,
         scope: "tcp:22".parse().expect("a scope"),
         ipv6_prefix: 64,
+        silence: None,
     }
 }
 

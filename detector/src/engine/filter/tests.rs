@@ -52,6 +52,7 @@ fn jail(patterns: &str) -> JailSettings {
         ignore_self: true,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
+        silence: None,
     }
 }
 

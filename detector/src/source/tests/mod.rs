@@ -100,6 +100,7 @@ fn jail(name: &str, source: SourceSettings) -> (JailSettings, Fake) {
         ignore_self: false,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
+        silence: None,
     };
     (settings, Fake(JailName::new(name)))
 }
