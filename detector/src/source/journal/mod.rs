@@ -19,7 +19,7 @@ use systemd::Journal;
 pub(crate) use self::place::Place;
 use self::{matches::Matches, render::Entry};
 use super::{
-    Board, Kit, POSITION_EVERY, Positions, Report,
+    Board, Kit, POSITION_EVERY, POSITION_FIRST, Positions, Report,
     files::Watch,
     jail::Jail,
     outbox::{Outbox, Stopped},
@@ -89,8 +89,9 @@ pub(crate) struct Reader {
     started: Timestamp,
     entry: Entry,
     last_entry: Option<Instant>,
-    /// When it was told last how far was read, and whether more was read since.
+    /// When it was told last how far was read, how long until the next time, and whether more was read since.
     told: Option<Instant>,
+    telling: Duration,
     moved: bool,
     outbox: Outbox,
     board: Board,
@@ -130,6 +131,7 @@ impl Reader {
             entry: Entry::default(),
             last_entry: None,
             told: None,
+            telling: POSITION_FIRST,
             moved: false,
             outbox,
             board,
@@ -349,7 +351,7 @@ impl Reader {
 
     /// When it may be told again how far was read.
     fn until_told(&self) -> Duration {
-        self.told.map_or(Duration::ZERO, |told| POSITION_EVERY.saturating_sub(told.elapsed()))
+        self.told.map_or(Duration::ZERO, |told| self.telling.saturating_sub(told.elapsed()))
     }
 
     /// Tells now and then how far was read.
@@ -366,6 +368,7 @@ impl Reader {
             return Ok(());
         }
         self.moved = false;
+        self.telling = (self.telling * 2).min(POSITION_EVERY);
         let jails = self.jails.iter().map(|jail| jail.name.clone()).collect();
         let journals = [(self.place.to_string(), position.clone())].into();
         let positions = Positions { journals, ..Positions::default() };
