@@ -125,7 +125,7 @@ fn attack(
 ) {
     let path = site.path("guard.log");
     let mut log = site.log("guard.log");
-    let mut turned = Instant::now();
+    let (mut turned, mut rotations) = (Instant::now(), 0);
     while !over.load(Ordering::Relaxed) {
         let mut text = String::new();
         let mut lines = written.lock().expect("nobody panics with it");
@@ -140,7 +140,8 @@ fn attack(
         log.append(&text[..cut]);
         log.append(&text[cut..]);
         if turned.elapsed() > Duration::from_secs(3) && chance.below(10) == 0 {
-            rotate(&path);
+            rotations += 1;
+            rotate(&path, rotations);
             log = site.log("guard.log");
             turned = Instant::now();
         }
@@ -148,14 +149,10 @@ fn attack(
     }
 }
 
-/// As logrotate does: `.1` becomes `.2`, and so on.
-fn rotate(path: &Path) {
-    let name = |nth: u32| format!("{}.{nth}", path.display());
-    let _ = fs::remove_file(name(4));
-    for nth in (1..4).rev() {
-        let _ = fs::rename(name(nth), name(nth + 1));
-    }
-    fs::rename(path, name(1)).expect("the log can be renamed");
+/// As logrotate does with dates for names; nothing is deleted, however long a daemon takes to come.
+fn rotate(path: &Path, nth: u32) {
+    let rotated = format!("{}-{nth:06}", path.display());
+    fs::rename(path, rotated).expect("the log can be renamed");
 }
 
 #[test]

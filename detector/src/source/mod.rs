@@ -46,8 +46,10 @@ use crate::{
     engine::Finding,
 };
 
-/// A reader that reads tells so often how far it is: so much is read again after a crash.
-const POSITION_EVERY: Duration = Duration::from_millis(250);
+/// A reader that reads tells so often how far it is: so much is read again after a crash. It begins with the shorter
+/// time, or one that crashes again and again would never catch up, and comes to the longer one by doubling.
+const POSITION_FIRST: Duration = Duration::from_millis(20);
+const POSITION_EVERY: Duration = Duration::from_secs(1);
 
 /// What a reader tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]

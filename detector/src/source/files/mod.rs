@@ -39,7 +39,7 @@ use self::{
     tail::{BLOCK, Read},
 };
 use super::{
-    Board, Kit, POSITION_EVERY, Positions, Report,
+    Board, Kit, POSITION_EVERY, POSITION_FIRST, Positions, Report,
     board::Limit,
     jail::Jail,
     outbox::{Outbox, Stopped},
@@ -108,8 +108,9 @@ pub(crate) struct Files {
     first: bool,
     /// There are more files than are followed, and that was told.
     crowded: bool,
-    /// When it was told last how far everything was read, and whether more was read since.
+    /// When it was told last how far everything was read, how long until the next time, and whether more was read since.
     told: Option<Instant>,
+    telling: Duration,
     moved: bool,
     /// What lies beside the logs.
     seen: Seen,
@@ -140,6 +141,7 @@ impl Files {
             first,
             crowded: false,
             told: None,
+            telling: POSITION_FIRST,
             moved: false,
             seen: Seen::default(),
         }
@@ -216,7 +218,7 @@ impl Files {
 
     /// When it may be told again how far was read.
     fn until_told(&self) -> Duration {
-        self.told.map_or(Duration::ZERO, |told| POSITION_EVERY.saturating_sub(told.elapsed()))
+        self.told.map_or(Duration::ZERO, |told| self.telling.saturating_sub(told.elapsed()))
     }
 
     /// Tells now and then how far everything was read.
@@ -236,6 +238,7 @@ impl Files {
         }
         let Ok(files) = self.positions() else { return Ok(()) };
         self.moved = false;
+        self.telling = (self.telling * 2).min(POSITION_EVERY);
         let jails = self.jails.iter().map(|jail| jail.name.clone()).collect();
         let positions = Positions { files, ..Positions::default() };
         self.outbox.send(Report::Position { jails, positions })

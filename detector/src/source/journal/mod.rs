@@ -28,7 +28,8 @@ use self::{
     stream::{Spot, Stream},
 };
 use super::{
-    Board, JournalCounts, Kit, POSITION_EVERY, Positions, Report,
+    Board, JournalCounts, Kit, POSITION_EVERY, POSITION_FIRST, Positions,
+    Report,
     files::{FileId, Watch},
     jail::Jail,
     outbox::{Outbox, Stopped},
@@ -119,8 +120,9 @@ pub(crate) struct Reader {
     is_unsure: bool,
     /// When the last entry that each jail wants was received.
     newest: Vec<Option<Timestamp>>,
-    /// When it was told last how far was read, and whether more was read since.
+    /// When it was told last how far was read, how long until the next time, and whether more was read since.
     told: Option<Instant>,
+    telling: Duration,
     moved: bool,
     outbox: Outbox,
     board: Board,
@@ -169,6 +171,7 @@ impl Reader {
             last_entry: None,
             is_unsure: false,
             told: None,
+            telling: POSITION_FIRST,
             moved: false,
             outbox,
             board,
@@ -399,7 +402,7 @@ impl Reader {
 
     /// When it may be told again how far was read.
     fn until_told(&self) -> Duration {
-        self.told.map_or(Duration::ZERO, |told| POSITION_EVERY.saturating_sub(told.elapsed()))
+        self.told.map_or(Duration::ZERO, |told| self.telling.saturating_sub(told.elapsed()))
     }
 
     /// Tells now and then how far was read.
@@ -414,6 +417,7 @@ impl Reader {
             return Ok(());
         }
         self.moved = false;
+        self.telling = (self.telling * 2).min(POSITION_EVERY);
         let mut chains = self.spots.clone();
         chains.extend(streams.iter().map(|stream| (stream.key.clone(), stream.spot.clone())));
         let position = JournalPosition { chains, jails: self.names() };
