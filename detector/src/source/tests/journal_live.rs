@@ -16,8 +16,9 @@ use crate::config::JournalSettings;
 
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
 
-/// Takes every entry, however many come at once.
-const UNLIMITED: &str = "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\n";
+/// Takes every entry, however many come at once and however full the disk is.
+const UNLIMITED: &str = "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\nRuntimeMaxUse=256M\n\
+    RuntimeKeepFree=0\nSystemMaxUse=256M\nSystemKeepFree=0\n";
 
 /// Runs in a private mount namespace. $1: what becomes /run/log/journal, $2: the configuration, $3: what becomes
 /// /var/log, $4: a namespace that has a journald of its own.
