@@ -8,9 +8,9 @@ use std::{
     },
 };
 
-use super::{FileState, JournalState};
-pub(crate) use super::gauge::Gauge;
 use super::gauge::FileProgress;
+pub(crate) use super::gauge::Gauge;
+use super::{FileState, JournalState};
 use crate::config::{JailName, JailSettings, SourceSettings};
 
 /// Where a jail's lines come from.

@@ -242,8 +242,7 @@ impl Files {
             // In a file of which nothing was read, other content may have come and gone.
             let unbroken = same && position.spot.offset > 0;
             claim = same.then(|| (position.spot.offset, position.jails.clone()));
-            let last =
-                self.begin_rotated(path, &jails, position, Some(&file), (same, unbroken))?;
+            let last = self.begin_rotated(path, &jails, position, Some(&file), (same, unbroken))?;
             after = last.or(after);
         }
         if claim.is_none() {
