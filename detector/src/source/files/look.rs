@@ -63,6 +63,7 @@ impl Files {
         if first {
             self.rest_of_others(&found);
             self.remember_siblings(found.keys());
+            self.past.clear();
         }
         for id in self.follow.retire(monotonic()) {
             self.watch.forget(id);

@@ -127,12 +127,20 @@ impl Files {
         file: &File,
     ) -> io::Result<Option<(u64, Vec<String>)>> {
         let identity = Identity::of(file)?;
-        for position in self.stored.values() {
-            for spot in position.spots().filter(|spot| spot.may_be(identity)) {
-                if spot.fits(file)? {
-                    return Ok(Some((spot.offset, position.jails.clone())));
+        let mut known: Option<(u64, Vec<String>)> = None;
+        for (name, position) in self.past.iter().chain(&self.stored) {
+            // Of a copy of what was read only the rest is new.
+            let of_this_log = is_rotated_name(Path::new(name), path);
+            for spot in position.spots() {
+                let copy = of_this_log && spot.offset > 0;
+                let further = known.as_ref().is_none_or(|(offset, _)| spot.offset > *offset);
+                if further && (spot.may_be(identity) || copy) && spot.fits(file)? {
+                    known = Some((spot.offset, position.jails.clone()));
                 }
             }
+        }
+        if known.is_some() {
+            return Ok(known);
         }
         for Retired { spot, .. } in self.follow.retired.get(path).into_iter().flatten().rev() {
             if spot.is_in(file)? {

@@ -263,6 +263,14 @@ fn what_once_failed_holds() {
             &[Copy(a, Pack::Later), Write(a, one), Step(1), Copy(a, Pack::No), Truncate(a)],
         ),
         (
+            "a glob that finds a copy of what was read in another run",
+            &[Write(b, one), Step(1), Stop, Copy(b, Pack::Later), Rename(b, Pack::Now, false)],
+        ),
+        (
+            "the rest of a file that was compressed while nobody looked",
+            &[Write(a, one), Step(1), Stop, Write(a, one), Rename(a, Pack::Now, true)],
+        ),
+        (
             "a symlink that was switched while nobody looked",
             &[Rename(link, Pack::Now, false), Step(1), Write(link, one), Relink, Kill],
         ),
