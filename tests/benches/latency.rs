@@ -195,7 +195,8 @@ fn journal() {
 
 fn main() {
     // Cargo says `--bench` too.
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wants = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     if wants("files") {
         files();

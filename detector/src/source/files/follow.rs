@@ -188,8 +188,7 @@ impl Follow {
 
     /// Finds the files that no name leads to, and answers which of them need not be followed any longer.
     pub(crate) fn retire(&mut self, now: Instant) -> Vec<FileId> {
-        let named: HashSet<FileId> =
-            self.names.values().filter_map(|name| name.file).collect();
+        let named: HashSet<FileId> = self.names.values().filter_map(|name| name.file).collect();
         let mut done = Vec::new();
         let mut rotated: HashMap<PathBuf, Vec<(Instant, FileId)>> = HashMap::new();
         for (id, followed) in &mut self.files {
@@ -266,13 +265,19 @@ impl Follow {
         for (path, file) in logs {
             let retired = self.retired.get(path).into_iter().flatten();
             let mut earlier: Vec<Spot> = retired.map(|retired| retired.spot.clone()).collect();
+            let mut spot = spot_of(file)?;
             for orphan in orphans.get(path).into_iter().flatten() {
-                if orphan.tail.id != file.tail.id {
-                    earlier.push(spot_of(orphan)?);
+                if orphan.tail.id == file.tail.id {
+                    continue;
                 }
+                // One of which nothing was read yet is found again by its time.
+                if !orphan.at_end {
+                    spot.written = spot.written.min(orphan.tail.written());
+                }
+                earlier.push(spot_of(orphan)?);
             }
             let jails = file.readers.iter().map(|reader| jail_name(reader.jail)).collect();
-            let position = FilePosition { spot: spot_of(file)?, jails, earlier };
+            let position = FilePosition { spot, jails, earlier };
             positions.insert(path.to_string_lossy().into_owned(), position);
         }
         Ok(positions)

@@ -63,6 +63,7 @@ impl Files {
         if first {
             self.rest_of_others(&found);
             self.remember_siblings(found.keys());
+            self.past.clear();
         }
         for id in self.follow.retire(monotonic()) {
             self.watch.forget(id);
@@ -242,8 +243,7 @@ impl Files {
             // In a file of which nothing was read, other content may have come and gone.
             let unbroken = same && position.spot.offset > 0;
             claim = same.then(|| (position.spot.offset, position.jails.clone()));
-            let last =
-                self.begin_rotated(path, &jails, position, Some(&file), (same, unbroken))?;
+            let last = self.begin_rotated(path, &jails, position, Some(&file), (same, unbroken))?;
             after = last.or(after);
         }
         if claim.is_none() {

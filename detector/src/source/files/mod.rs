@@ -100,6 +100,8 @@ pub(crate) struct Files {
     follow: Follow,
     watch: Watch,
     stored: FilePositions,
+    /// The same as it was at the start, for the first look.
+    past: FilePositions,
     outbox: Outbox,
     board: Board,
     clock: Clock,
@@ -133,6 +135,7 @@ impl Files {
             wanted,
             follow: Follow::default(),
             watch: watch(),
+            past: stored.clone(),
             stored,
             outbox,
             board,

@@ -58,9 +58,7 @@ impl Format {
         let file = BufReader::with_capacity(PIECE, file);
         Ok(match self {
             Format::Gzip => Box::new(MultiGzDecoder::new(file)),
-            Format::Xz => {
-                Box::new(XzReader::new_mem_limit(file, true, (MAX_WINDOW >> 10) as u32))
-            }
+            Format::Xz => Box::new(XzReader::new_mem_limit(file, true, (MAX_WINDOW >> 10) as u32)),
             Format::Zstd => Box::new(
                 StreamingDecoder::new_with_max_window_size(file, MAX_WINDOW)
                     .map_err(io::Error::other)?,

@@ -14,7 +14,10 @@ use super::{
     Codec, FilePosition, FilePositions, Files,
     follow::{Followed, Reader, Retired, begins_like, holds_no_more},
     position::{HEAD, Spot, open_log},
-    rotated::{Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name, leave_out_copies, places, sort_by_age},
+    rotated::{
+        Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name,
+        leave_out_copies, places, sort_by_age,
+    },
     start::last_line_start,
     tail::{FileId, Tail},
 };
@@ -118,14 +121,26 @@ impl Files {
     }
 
     /// How far a file was read before: in another run under whatever name, or in this one as `path`.
-    pub(super) fn claimed(&self, path: &Path, file: &File) -> io::Result<Option<(u64, Vec<String>)>> {
+    pub(super) fn claimed(
+        &self,
+        path: &Path,
+        file: &File,
+    ) -> io::Result<Option<(u64, Vec<String>)>> {
         let identity = Identity::of(file)?;
-        for position in self.stored.values() {
-            for spot in position.spots().filter(|spot| spot.may_be(identity)) {
-                if spot.fits(file)? {
-                    return Ok(Some((spot.offset, position.jails.clone())));
+        let mut known: Option<(u64, Vec<String>)> = None;
+        for (name, position) in self.past.iter().chain(&self.stored) {
+            // Of a copy of what was read only the rest is new.
+            let of_this_log = is_rotated_name(Path::new(name), path);
+            for spot in position.spots() {
+                let copy = of_this_log && spot.offset > 0;
+                let further = known.as_ref().is_none_or(|(offset, _)| spot.offset > *offset);
+                if further && (spot.may_be(identity) || copy) && spot.fits(file)? {
+                    known = Some((spot.offset, position.jails.clone()));
                 }
             }
+        }
+        if known.is_some() {
+            return Ok(known);
         }
         for Retired { spot, .. } in self.follow.retired.get(path).into_iter().flatten().rev() {
             if spot.is_in(file)? {
@@ -148,9 +163,8 @@ impl Files {
         (same, unbroken): (bool, bool),
     ) -> io::Result<Option<FileId>> {
         let places = self.places(path);
-        let own_jails = |jail: &&usize| {
-            position.jails.contains(&self.jails[**jail].name.to_string())
-        };
+        let own_jails =
+            |jail: &&usize| position.jails.contains(&self.jails[**jail].name.to_string());
         let jails: Vec<usize> = jails.iter().filter(own_jails).copied().collect();
         let (mut last, mut handled) = (None, HashSet::new());
         let mut floor = position.spot.written;
@@ -164,7 +178,8 @@ impl Files {
             let Some(file) = found else { continue };
             floor = floor.min(file.written);
             if handled.insert(file.identity) {
-                let rest = Rest { path, jails: jails.clone(), from: spot.offset, after: last, old: true };
+                let rest =
+                    Rest { path, jails: jails.clone(), from: spot.offset, after: last, old: true };
                 last = self.follow_rest(&file, Some(spot), rest).or(last);
             }
         }
@@ -265,7 +280,9 @@ impl Files {
         leave_out_copies(&mut files);
         let surplus = files.len().saturating_sub(MAX_MISSED);
         if surplus > 0 {
-            let what = format!("{surplus} rotated files are not read: more than {MAX_MISSED} came at once");
+            let what = format!(
+                "{surplus} rotated files are not read: more than {MAX_MISSED} came at once"
+            );
             self.limit(path, Limit::Missed, surplus, what);
         }
         for file in files.drain(surplus..) {
@@ -297,9 +314,7 @@ impl Files {
             length > 0 && bytes[..length] == head[..length]
         };
         // What was read of a file may be gone from it by now.
-        if head.is_empty()
-            || followed.iter().any(|known| same(known.tail.head()))
-            || was_read(file)
+        if head.is_empty() || followed.iter().any(|known| same(known.tail.head())) || was_read(file)
         {
             return Standing::Read;
         }
@@ -317,7 +332,12 @@ impl Files {
     }
 
     /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
-    fn follow_rest(&mut self, file: &Sibling, spot: Option<&Spot>, rest: Rest<'_>) -> Option<FileId> {
+    fn follow_rest(
+        &mut self,
+        file: &Sibling,
+        spot: Option<&Spot>,
+        rest: Rest<'_>,
+    ) -> Option<FileId> {
         let file = &file.again(rest.path.file_name().unwrap_or_default());
         let opened = match spot {
             Some(spot) => file.open_at(spot),
@@ -405,12 +425,14 @@ impl Files {
         let (mut last, rest_is_read) = (after, copy.is_some());
         match copy {
             Some(file) => {
-                let rest = Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
+                let rest =
+                    Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
                 last = self.follow_rest(&file, Some(&spot), rest).or(last);
             }
             // It may have held more, of which nobody knows.
             None if unread > 0 && !self.is_copied(&places, &spot) => {
-                let what = format!("truncated with {unread} bytes unread that no copy beside it holds");
+                let what =
+                    format!("truncated with {unread} bytes unread that no copy beside it holds");
                 self.limit(&name, Limit::Truncated, 1, what);
             }
             None => {}
@@ -442,16 +464,12 @@ impl Files {
     pub(super) fn before_first_bytes(&mut self, id: FileId) -> io::Result<bool> {
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(false) };
         let floor = followed.tail.written();
-        if !followed.fresh {
+        followed.fresh &= followed.tail.offset() == 0;
+        // Changed and empty again says that something came and went.
+        if !followed.fresh || !followed.tail.has_changed()? {
             return Ok(true);
         }
-        let changed = followed.tail.has_changed()?;
-        // Empty again: something came and went.
-        followed.fresh = followed.tail.size() == 0;
-        if !changed {
-            return Ok(true);
-        }
-        if followed.orphan && !followed.fresh {
+        if followed.orphan && followed.tail.size() > 0 {
             // It was empty when it was found: a copy may be being made in it.
             let (name, file) = (followed.name.clone(), followed.tail.file.try_clone()?);
             let mut others = self.follow.files.values().filter(|other| other.tail.id != id);

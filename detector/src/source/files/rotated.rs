@@ -347,9 +347,15 @@ mod tests {
 
     #[test]
     fn rotated_files_are_read_in_the_order_they_were_written() {
-        order(&[("x.log.1", 9), ("x.log.10.gz", 9), ("x.log.2.gz", 99)], "x.log.10.gz x.log.2.gz x.log.1");
+        order(
+            &[("x.log.1", 9), ("x.log.10.gz", 9), ("x.log.2.gz", 99)],
+            "x.log.10.gz x.log.2.gz x.log.1",
+        );
         order(&[("x.log-20260102", 2), ("x.log-20260101", 1)], "x.log-20260101 x.log-20260102");
-        order(&[("x.log-20260102", 1), ("x.log-20260101.gz", 1)], "x.log-20260101.gz x.log-20260102");
+        order(
+            &[("x.log-20260102", 1), ("x.log-20260101.gz", 1)],
+            "x.log-20260101.gz x.log-20260102",
+        );
         order(&[("x.log.old", 1), ("x.log.1", 2)], "x.log.old x.log.1");
         order(&[("x.log.20260101", 1), ("x.log.20260102", 2)], "x.log.20260101 x.log.20260102");
     }

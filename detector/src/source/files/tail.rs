@@ -201,7 +201,8 @@ impl Tail {
     ) -> io::Result<ControlFlow<B, Read>> {
         if let Some(unpack) = &mut self.unpack {
             // A line that does not end would keep everything.
-            let keep = self.framer.line_start().max(self.offset.saturating_sub(2 * MAX_LINE as u64));
+            let keep =
+                self.framer.line_start().max(self.offset.saturating_sub(2 * MAX_LINE as u64));
             unpack.fill(
                 &self.file,
                 keep.saturating_sub(ANCHOR as u64),

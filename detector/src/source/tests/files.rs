@@ -386,6 +386,79 @@ fn without_inotify_files_are_looked_at_again_and_again() {
 }
 
 #[test]
+fn where_inotify_is_used_up_files_are_looked_at_again_and_again() {
+    let setup = Setup::new();
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(setup.dir.path(), open).expect("changed");
+    append(&setup.path("log"), "bad 1\n");
+    // The kernel counts instances by user: these are nobody's last ones.
+    let (mut bench, taken) = std::thread::spawn(move || {
+        // SAFETY: a bare system call, which changes this thread alone and takes no pointers.
+        unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        let taken: Vec<_> = std::iter::from_fn(|| inotify::Inotify::init().ok()).collect();
+        (setup.start(&["j: log"]), taken)
+    })
+    .join()
+    .expect("readers started");
+    let refused = loop {
+        if let Report::Fault { source, what } = bench.next("the refusal") {
+            break format!("{source}: {what}");
+        }
+    };
+    assert!(refused.starts_with("inotify: inotify refused a watch (Too many open"), "{refused}");
+    append(&bench.path("log"), "bad 2\n");
+    let mut found = Vec::new();
+    while found.len() < 2 {
+        if let Report::Finding(finding) = bench.next("two findings") {
+            found.push(text(&finding));
+        }
+    }
+    // What was found before the refusal was told came first, if it did.
+    assert_eq!(found, ["j: bad 1", "j: bad 2"]);
+    drop(taken);
+    bench.stop();
+}
+
+#[test]
+fn a_line_of_more_than_a_mebibyte_is_cut_and_counted() {
+    let setup = Setup::new();
+    append(&setup.path("log"), "");
+    let mut bench = setup.start(&["j: log"]);
+    bench.wait_caught_up("log");
+    append(&bench.path("log"), format!("bad {}\nbad 2\n", "x".repeat(1 << 20)));
+    let cut = format!("j: bad {}", "x".repeat((1 << 20) - 4));
+    bench.expect(&[&cut]);
+    let (source, what) =
+        (bench.path("log").display().to_string(), "cut 1 lines longer than 1048576 bytes");
+    let fault = Report::Fault { source, what: what.into() };
+    let mut reports = vec![bench.next("a finding"), bench.next("a fault")];
+    reports.sort_by_key(|report| matches!(report, Report::Fault { .. }));
+    assert!(matches!(&reports[0], Report::Finding(finding) if text(finding) == "j: bad 2"));
+    assert_eq!(reports[1], fault);
+    let readers = bench.readers.as_ref().expect("running");
+    assert_eq!(readers.limits()[0], (Limit::Line, 1));
+    bench.stop();
+}
+
+#[test]
+fn how_far_each_file_was_read_is_told_while_it_is_read() {
+    let setup = Setup { queue: 1, ..Setup::new() };
+    append(&setup.path("log"), "bad 1\nbad 2\nbad 3\nbad 4\n");
+    let mut bench = setup.start(&["j: log"]);
+    bench.expect(&["j: bad 1"]);
+    // The queue is full: whoever asks sees since when the reader is stuck.
+    let of = |bench: &Bench| bench.readers.as_ref().expect("running").progress().remove(0);
+    let progress = of(&bench);
+    assert_eq!((progress.path, progress.behind_since), (bench.path("log"), Some(now())));
+    bench.expect(&["j: bad 2", "j: bad 3", "j: bad 4"]);
+    bench.wait_caught_up("log");
+    let progress = of(&bench);
+    assert_eq!((progress.bytes_behind, progress.behind_since), (0, None));
+    assert_eq!(progress.last_line, Some(now()));
+    bench.stop();
+}
+
+#[test]
 fn each_jail_reads_in_its_own_encoding() {
     let setup = Setup::new();
     append(&setup.path("log"), b"bad caf\xe9 \xff\n");

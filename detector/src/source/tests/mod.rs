@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    FileState, JournalState, LineMatcher, Positions, Readers, Report, Rotation, files::Watch,
+    FileState, JournalState, Limit, LineMatcher, Positions, Readers, Report, Rotation, files::Watch,
 };
 use crate::{
     clock::Clock,

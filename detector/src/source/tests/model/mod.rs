@@ -13,6 +13,7 @@
 //!   somewhere (for counting only).
 //! - What a symlink led to between two looks, or between saved positions and a start, may be missed.
 //! - Of a log that the saved positions know nothing of, nothing but the log itself is read after a start.
+mod parts;
 mod world;
 
 use proptest::{
@@ -127,7 +128,7 @@ fn setting() -> impl Strategy<Value = Setting> {
         .prop_map(|(polling, wide, logs)| Setting { polling, wide, logs })
 }
 
-fn play(setting: Setting, actions: &[Action]) -> Result<world::Tally, String> {
+fn play(setting: Setting, actions: &[Action]) -> Result<parts::Tally, String> {
     let mut world = World::new(setting);
     for action in actions {
         world.act(*action)?;
@@ -147,7 +148,7 @@ fn seed() -> [u8; 32] {
 }
 
 /// Plays a share of the sequences, and the shortest that fails of those that do.
-fn run(seed: [u8; 32]) -> (world::Tally, Result<(), String>) {
+fn run(seed: [u8; 32]) -> (parts::Tally, Result<(), String>) {
     let config = Config {
         cases: SEQUENCES / THREADS,
         // What was found is written down below, where it says what it is about.
@@ -157,7 +158,7 @@ fn run(seed: [u8; 32]) -> (world::Tally, Result<(), String>) {
     };
     let mut runner =
         TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let total = std::cell::RefCell::new(world::Tally::default());
+    let total = std::cell::RefCell::new(parts::Tally::default());
     let sequences = (setting(), proptest::collection::vec(action(), 3..14));
     let outcome = runner.run(&sequences, |(setting, actions)| {
         let tally = play(setting, &actions).map_err(TestCaseError::fail)?;
@@ -177,7 +178,7 @@ fn every_line_is_read_once_whatever_becomes_of_its_file() {
             std::thread::spawn(move || run(seed))
         })
         .collect();
-    let mut total = world::Tally::default();
+    let mut total = parts::Tally::default();
     for thread in threads {
         let (tally, outcome) = thread.join().expect("it says what failed");
         if let Err(error) = outcome {
@@ -187,4 +188,99 @@ fn every_line_is_read_once_whatever_becomes_of_its_file() {
     }
     println!("{total:?}");
     assert!(total.read > 20 * total.open, "the model says nothing of too many lines: {total:?}");
+}
+
+/// Sequences that were found to fail once, each with what was wrong.
+#[test]
+fn what_once_failed_holds() {
+    use Action::*;
+    use Text::{Burst, Half, Lines};
+    let (a, b, link, one) = (0, 1, 3, Lines(1));
+    let cases: &[(&str, &[Action])] = &[
+        (
+            "a copy and its original, both new",
+            &[
+                Rename(a, Pack::Now, false),
+                Write(a, one),
+                Copy(a, Pack::No),
+                Rename(a, Pack::No, false),
+            ],
+        ),
+        (
+            "what came and went in a log that was empty",
+            &[Write(a, one), Copy(a, Pack::No), Truncate(a)],
+        ),
+        ("padding before the place come to", &[Write(b, Burst), Step(1), Regrow(b), Write(a, one)]),
+        (
+            "a half line in a copy, the whole in a compressed file",
+            &[Write(a, Half), Copy(a, Pack::No), Rename(a, Pack::Now, false), Stop],
+        ),
+        (
+            "a copy that holds less than was read",
+            &[Write(a, one), Step(1), Copy(a, Pack::No), Write(a, one), Step(1), Truncate(a)],
+        ),
+        (
+            "a compressed file of which only a deleted one is known",
+            &[Write(b, one), Rename(b, Pack::Later, false), Step(1), Rename(b, Pack::Later, false)],
+        ),
+        (
+            "a copy made before the start of what was not read yet",
+            &[Write(a, one), Copy(a, Pack::No), Stop, Start, Truncate(a)],
+        ),
+        (
+            "the same while nobody looked",
+            &[Stop, Write(a, one), Copy(a, Pack::No), Start, Truncate(a)],
+        ),
+        (
+            "a truncation that was not noticed before the rename",
+            &[
+                Write(a, one),
+                Copy(a, Pack::No),
+                Write(a, one),
+                Step(1),
+                Truncate(a),
+                Rename(a, Pack::No, false),
+            ],
+        ),
+        (
+            "positions of a log that is being truncated",
+            &[Write(a, one), Copy(a, Pack::Now), Step(1), Truncate(a), Stop],
+        ),
+        (
+            "a glob that finds the copy of what it found no more",
+            &[Write(b, one), Step(1), Truncate(b), Write(b, one), Copy(b, Pack::No)],
+        ),
+        (
+            "a glob that finds copy and original",
+            &[Write(b, one), Copy(b, Pack::No), Rename(b, Pack::No, false)],
+        ),
+        (
+            "a compressed file of which nothing was read",
+            &[Write(a, one), Copy(a, Pack::Now), Truncate(a), Step(1), Stop],
+        ),
+        (
+            "an empty copy to be read before what is truncated",
+            &[Copy(a, Pack::Later), Write(a, one), Step(1), Copy(a, Pack::No), Truncate(a)],
+        ),
+        (
+            "a glob that finds a copy of what was read in another run",
+            &[Write(b, one), Step(1), Stop, Copy(b, Pack::Later), Rename(b, Pack::Now, false)],
+        ),
+        (
+            "the rest of a file that was compressed while nobody looked",
+            &[Write(a, one), Step(1), Stop, Write(a, one), Rename(a, Pack::Now, true)],
+        ),
+        (
+            "a symlink that was switched while nobody looked",
+            &[Rename(link, Pack::Now, false), Step(1), Write(link, one), Relink, Kill],
+        ),
+    ];
+    for (what, actions) in cases {
+        for (polling, wide) in [(false, false), (true, false), (false, true), (true, true)] {
+            let setting = Setting { polling, wide, logs: world::NAMES.len() };
+            if let Err(error) = play(setting, actions) {
+                panic!("{what}, {setting:?}: {error}");
+            }
+        }
+    }
 }

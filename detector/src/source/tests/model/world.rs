@@ -3,7 +3,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
     io::Write,
-    ops::AddAssign,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
@@ -13,12 +12,14 @@ use flate2::{Compression, write::GzEncoder};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};
 
-use super::{Action, Log, Pack, Setting, Text};
+use super::{
+    Action, Log, Pack, Setting, Text,
+    parts::{Collector, Content, Fate, LineInfo, Tally, Writer},
+};
 use crate::{
     config::JailName,
-    engine::{Finding, Timestamp},
     source::{
-        Kit, LineMatcher, Report,
+        Kit, Report,
         board::Board,
         files::{Codec, FilePositions, Files, Pattern, Wanted, Watch},
         jail::Jail,
@@ -35,100 +36,6 @@ const TARGETS: [&str; 2] = ["data/x", "data/y"];
 
 /// Steps in which the tailer comes to rest, whatever has happened.
 const REST: usize = 400;
-
-/// How much was seen in how many lines.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Lines that had to be read, and were.
-    pub read: u64,
-    /// Lines that were lost, as the model says.
-    pub lost: u64,
-    /// Lines of which the model says nothing.
-    pub open: u64,
-    /// Starts after the first.
-    pub starts: u64,
-    /// Rotated files that were compressed.
-    pub packed: u64,
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
-        self.read += other.read;
-        self.lost += other.lost;
-        self.open += other.open;
-        self.starts += other.starts;
-        self.packed += other.packed;
-    }
-}
-
-/// What must become of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// It is read once.
-    Read,
-    /// It vanished before it was read.
-    Lost,
-    /// It may be read once.
-    Open,
-}
-
-#[derive(Debug)]
-struct LineInfo {
-    text: String,
-    fate: Fate,
-    /// Files that hold it.
-    places: BTreeSet<usize>,
-    /// How often it was read; after `kill -9`, since the positions that were gone back to.
-    read: u32,
-    /// The same when positions were saved.
-    saved: u32,
-}
-
-/// One file, whatever it is called.
-#[derive(Debug)]
-struct Content {
-    path: PathBuf,
-    /// The log whose name it bears or bore.
-    log: Log,
-    lines: Vec<usize>,
-    /// What stands after its last line end.
-    half: String,
-    /// Deleted, and only there as long as someone has it open.
-    deleted: bool,
-    /// A start did not find it.
-    unknown: bool,
-    /// The tailer had it open when positions were saved.
-    saved: bool,
-}
-
-#[derive(Debug)]
-struct Writer {
-    file: File,
-    content: usize,
-    /// A line was begun.
-    half: bool,
-}
-
-/// Collects every line.
-struct Collector(Arc<Mutex<Vec<String>>>);
-
-impl LineMatcher for Collector {
-    fn line(
-        &mut self,
-        line: &str,
-        _: Option<Timestamp>,
-        _: Timestamp,
-        _: bool,
-        _: &mut Vec<Finding>,
-    ) {
-        self.0.lock().expect("one thread").push(line.to_owned());
-    }
-
-    fn time_of(&mut self, line: &str, _: Timestamp) -> Option<Timestamp> {
-        let seconds = line.strip_prefix('@')?.split(' ').next()?.parse().ok()?;
-        Some(Timestamp::from_seconds(seconds))
-    }
-}
 
 pub struct World {
     setting: Setting,
@@ -218,7 +125,10 @@ impl World {
             if missed {
                 let places: Vec<_> =
                     line.places.iter().map(|place| &self.contents[*place]).collect();
-                return Err(format!("`{}` was never read; it lies in {places:?}", short(&line.text)));
+                return Err(format!(
+                    "`{}` was never read; it lies in {places:?}",
+                    short(&line.text)
+                ));
             }
             match line.fate {
                 Fate::Read => self.tally.read += 1,
@@ -379,7 +289,15 @@ impl World {
     fn create(&mut self, log: Log, path: PathBuf) -> usize {
         File::create_new(&path).expect("it was not there");
         let (lines, half) = (Vec::new(), String::new());
-        self.contents.push(Content { path, log, lines, half, deleted: false, unknown: false, saved: false });
+        self.contents.push(Content {
+            path,
+            log,
+            lines,
+            half,
+            deleted: false,
+            unknown: false,
+            saved: false,
+        });
         self.contents.len() - 1
     }
 
@@ -489,7 +407,15 @@ impl World {
         for line in &lines {
             self.lines[*line].places.insert(number);
         }
-        self.contents.push(Content { path, log, lines, half, deleted: false, unknown: false, saved: false });
+        self.contents.push(Content {
+            path,
+            log,
+            lines,
+            half,
+            deleted: false,
+            unknown: false,
+            saved: false,
+        });
     }
 
     fn rename(&mut self, log: Log, pack: Pack, create: bool) {
@@ -591,7 +517,10 @@ impl World {
                 let places: Vec<_> =
                     line.places.iter().map(|place| &self.contents[*place].path).collect();
                 let text = short(&line.text);
-                return Err(format!("`{text}` was read {} times; it lies in {places:?}", line.read));
+                return Err(format!(
+                    "`{text}` was read {} times; it lies in {places:?}",
+                    line.read
+                ));
             }
         }
         while let Some(report) = self.reports.as_mut().and_then(|it| it.try_recv().ok()) {
