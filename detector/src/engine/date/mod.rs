@@ -19,6 +19,7 @@ use jiff::tz::TimeZone;
 use resolve::Home;
 use template::{Found, Template};
 
+use super::pattern::Engine;
 use crate::engine::{PatternError, Timestamp};
 
 /// A template used this long ago may lose its place to any other: seconds.
@@ -100,6 +101,14 @@ impl Border {
             || (self.inside == now.inside
                 && !self.inside.is_some_and(|b| b.is_ascii_alphanumeric()))
     }
+}
+
+/// The engine that an entry of `datepattern` runs on: the most costly of its templates; `None` where all are read by
+/// hand, or the entry cannot be used.
+pub(crate) fn engine(entry: &str) -> Option<Engine> {
+    let engines =
+        list::entry(entry, 2000).ok()?.into_iter().filter_map(|template| template.engine());
+    engines.reduce(|one, other| if one == Engine::Regex { other } else { one })
 }
 
 impl Detector {
