@@ -187,7 +187,7 @@ fn warnings_alone_are_no_failure() {
 fn each_pattern_names_its_engine_and_the_reason() {
     let folder = tempfile::tempdir().expect("a directory");
     let jail = "[j]\nenabled = true\nfilter = f\nlogpath = /etc/passwd\naction = iptables\n";
-    let filter = "[Definition]\nprefregex = ^p <F-CONTENT>.*</F-CONTENT>$\nfailregex = ^f <ADDR>$\n  ^g(?!x) <ADDR>$\n";
+    let filter = "[Definition]\nprefregex = ^p <F-CONTENT>.*</F-CONTENT>$\nfailregex = ^f <ADDR>$\n  ^g(?!x) <ADDR>$\ndatepattern = ^%%Y-%%m-%%d_\n";
     write(folder.path(), &[("jail.conf", jail), ("filter.d/f.conf", filter)]);
     let (_, shown) = check(folder.path(), &["-v"]);
     let patterns = shown["patterns"].as_array().expect("a list");
@@ -201,6 +201,7 @@ fn each_pattern_names_its_engine_and_the_reason() {
             r#""prefregex"2 "regex" []"#,
             r#""failregex"3 "regex" []"#,
             r#""failregex"4 "fancy-regex" ["a negative look-ahead `(?!…)`"]"#,
+            r#""datepattern"5 "regex" []"#,
         ]
     );
 }

@@ -1,17 +1,16 @@
 //! Configuration that nobody should write: bounded time, a clear message, and the rest goes on.
-#[path = "trees/again.rs"]
-mod again;
-mod trees;
+#[path = "trees/texts.rs"]
+mod texts;
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-use again::Texts;
 use fail2xdp::{
     config::{self, Loaded, Problem, Tree},
     config_tree::DirTree,
 };
+use texts::Texts;
 
 /// Far more than any of it takes, far less than a loop without end.
 const AT_MOST: Duration = Duration::from_secs(60);
@@ -117,6 +116,14 @@ fn what_is_too_long_is_refused_by_name() {
         [("filter.d/lines.conf", format!("[Definition]\nfailregex =\n{lines}").into_bytes())],
         "holds more than 2000 patterns; the rest is left out",
     );
+}
+
+#[test]
+fn many_long_files_are_not_all_read() {
+    let long = format!("[Definition]\n# {}\n", "x".repeat(3 << 20)).into_bytes();
+    let names: Vec<String> = (0..30).map(|nth| format!("filter.d/long.d/{nth}.conf")).collect();
+    let files = names.iter().map(|name| (name.as_str(), long.clone()));
+    check("filter = long\n", files, "more than 67108864 bytes are read");
 }
 
 #[test]

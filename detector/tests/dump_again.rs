@@ -1,15 +1,18 @@
 //! Whatever is read, `-d` of it read again gives the same.
 #[path = "trees/again.rs"]
 mod again;
+#[path = "trees/texts.rs"]
+mod texts;
 mod trees;
 use std::path::PathBuf;
 
-use again::{Meaning, Texts, all_can_be_written, meaning, tree};
+use again::{Meaning, all_can_be_written, meaning, tree};
 use fail2xdp::{
     config::{Command, Tree, stream},
     config_tree::DirTree,
 };
 use proptest::prelude::*;
+use texts::Texts;
 
 /// Files are taken as they are named, so that nothing depends on this machine's.
 fn as_named(pattern: &str) -> Vec<PathBuf> {

@@ -84,7 +84,8 @@ fn every_filter_is_translated_in_every_mode() {
                 let all = filter.failregex.len()
                     + filter.ignoreregex.len()
                     + filter.prefregex.iter().len();
-                let (reviews, _) = review_jail(jail);
+                let (mut reviews, _) = review_jail(jail);
+                reviews.retain(|review| review.option != "datepattern");
                 assert_eq!(reviews.len(), all, "filter `{}`", jail.name);
                 for review in reviews {
                     let key = (jail.name.to_string(), review.option, review.text);

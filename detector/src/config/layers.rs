@@ -21,6 +21,8 @@ const INCLUDES: &str = "INCLUDES";
 const MAX_DEPTH: usize = 20;
 /// Files read for one base name, each inclusion counted.
 const MAX_FILES: usize = 1_000;
+/// Bytes of them.
+const MAX_BYTES: usize = 64 << 20;
 
 /// All files of one base name (`jail`, `filter.d/sshd` …), merged.
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ pub(super) enum FaultKind {
     TooDeep { file: PathBuf },
     #[error("more than {MAX_FILES} files are included by `{}`", file.display())]
     TooMany { file: PathBuf },
+    #[error("more than {MAX_BYTES} bytes are read, up to `{}`", file.display())]
+    TooMuch { file: PathBuf },
     #[error("the includes cannot be expanded: {0}")]
     Expand(ExpandError),
 }
@@ -72,7 +76,7 @@ impl FaultKind {
         match self {
             FaultKind::Ini(kind) => kind.remedy(),
             FaultKind::Unreadable { fault, .. } => fault.remedy(),
-            FaultKind::TooDeep { .. } | FaultKind::TooMany { .. } => {
+            FaultKind::TooDeep { .. } | FaultKind::TooMany { .. } | FaultKind::TooMuch { .. } => {
                 "look for files that include one another"
             }
             FaultKind::Expand(error) => error.remedy(),
@@ -87,6 +91,7 @@ struct Reading<'a> {
     /// The files whose includes are being followed.
     path: Vec<PathBuf>,
     reads: usize,
+    bytes: usize,
 }
 
 impl Layers {
@@ -95,7 +100,8 @@ impl Layers {
     pub(super) fn read(tree: &dyn Tree, base: &str) -> Layers {
         let base =
             if base.starts_with("./") { PathBuf::from(base) } else { tree.root().join(base) };
-        let mut reading = Reading { tree, layers: Layers::default(), path: Vec::new(), reads: 0 };
+        let mut reading =
+            Reading { tree, layers: Layers::default(), path: Vec::new(), reads: 0, bytes: 0 };
         let folder = suffixed(&base, ".d");
         let mut names = tree.list(&folder).unwrap_or_else(|fault| {
             let kind = FaultKind::Unreadable { file: folder.clone(), fault };
@@ -208,6 +214,14 @@ impl Reading<'_> {
                 return;
             }
         };
+        self.bytes += bytes.len();
+        if self.bytes > MAX_BYTES {
+            let kind = FaultKind::TooMuch { file: file.into() };
+            if !self.layers.faults.iter().any(|fault| same_limit(&fault.kind, &kind)) {
+                self.layers.faults.push(Fault { place: None, section: None, kind });
+            }
+            return;
+        }
         let name = Arc::new(file.to_path_buf());
         let mut ini = Ini::read(&bytes, &name);
         self.layers.files.push(Arc::clone(&name));
@@ -258,6 +272,7 @@ fn same_limit(one: &FaultKind, other: &FaultKind) -> bool {
         (one, other),
         (FaultKind::TooDeep { .. }, FaultKind::TooDeep { .. })
             | (FaultKind::TooMany { .. }, FaultKind::TooMany { .. })
+            | (FaultKind::TooMuch { .. }, FaultKind::TooMuch { .. })
     )
 }
 

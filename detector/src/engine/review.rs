@@ -1,5 +1,6 @@
 //! A jail's patterns as an operator should see them: engines, and doubts.
 use super::{
+    date,
     filter::expand_tags,
     pattern::{Engine, Forgery, Groups, Outcome, Pattern, Subject, remembers_otherwise, review},
 };
@@ -77,6 +78,11 @@ pub fn review_jail(jail: &JailSettings) -> (Vec<PatternReview>, Vec<Problem>) {
                 "name in it what is to be spared",
             );
         }
+    }
+    for (nth, entry) in filter.date_patterns.iter().enumerate() {
+        let Some(engine) = date::engine(&entry.value) else { continue };
+        let (place, text) = (entry.place.clone(), entry.value.clone());
+        reviews.push(PatternReview { option: "datepattern", nth, place, text, engine });
     }
     (reviews, doubts)
 }

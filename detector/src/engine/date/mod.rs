@@ -21,6 +21,7 @@ use resolve::Home;
 pub use shown::in_words as date_in_words;
 use template::{Found, Template};
 
+use super::pattern::Engine;
 use crate::engine::{PatternError, Timestamp};
 
 /// A template used this long ago may lose its place to any other: seconds.
@@ -118,6 +119,14 @@ fn byte_at(line: &str, column: usize) -> Option<usize> {
         return (column <= line.len()).then_some(column);
     }
     line.char_indices().map(|(at, _)| at).chain([line.len()]).nth(column)
+}
+
+/// The engine that an entry of `datepattern` runs on: the most costly of its templates; `None` where all are read by
+/// hand, or the entry cannot be used.
+pub(crate) fn engine(entry: &str) -> Option<Engine> {
+    let engines =
+        list::entry(entry, 2000).ok()?.into_iter().filter_map(|template| template.engine());
+    engines.reduce(|one, other| if one == Engine::Regex { other } else { one })
 }
 
 impl Detector {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::engine::{
     Timestamp,
-    pattern::{Groups, Node, Options, Outcome, Pattern, Subject, Syntax, parse},
+    pattern::{Engine, Groups, Node, Options, Outcome, Pattern, Subject, Syntax, parse},
 };
 
 /// A date found by a template.
@@ -143,6 +143,13 @@ impl Template {
     #[cfg(test)]
     pub(super) fn hot(&self) -> Option<Hot> {
         self.hot
+    }
+
+    /// The engine of its pattern; `None` where it is read by hand.
+    pub(super) fn engine(&self) -> Option<Engine> {
+        let Finder::Pattern { text, .. } = &self.finder else { return None };
+        let syntax = parse(text, Options { lines: false, names_again: true }).ok()?;
+        Some(Engine::of(&syntax.root)).filter(|_| self.hot.is_none())
     }
 
     /// Looks for the date in `line`.

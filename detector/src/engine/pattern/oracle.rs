@@ -14,7 +14,7 @@ use super::*;
 /// else for each text `null` or the spans of all groups, in characters.
 const PYTHON: &str = r#"
 import json, re, sys
-for line in sys.stdin:
+for line in sys.stdin.read().splitlines():
     q = json.loads(line)
     try:
         r = re.compile(q["p"], re.M if q["m"] else 0)
@@ -189,17 +189,17 @@ fn ask_python(questions: Vec<Value>) -> Vec<Value> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3 starts; install it, or run `cargo xtask test`");
+    // It reads all before it answers, so that neither waits for the other.
     let mut stdin = python.stdin.take().expect("a pipe");
-    let writer = std::thread::spawn(move || {
-        for question in questions {
-            writeln!(stdin, "{question}").expect("python reads");
-        }
-    });
+    for question in questions {
+        writeln!(stdin, "{question}").expect("python reads");
+    }
+    drop(stdin);
     let stdout = BufReader::new(python.stdout.take().expect("a pipe"));
-    let answers =
-        stdout.lines().map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"));
-    let answers = answers.collect();
-    writer.join().expect("all is asked");
+    let answers = stdout
+        .lines()
+        .map(|line| serde_json::from_str(&line.expect("a line")).expect("JSON"))
+        .collect();
     assert!(python.wait().expect("python ends").success());
     answers
 }
