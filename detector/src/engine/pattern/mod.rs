@@ -19,7 +19,7 @@ use std::{
 
 pub(crate) use parse::{Options, parse};
 use print::{Dialect, print};
-pub(crate) use syntax::{Node, Syntax};
+pub(crate) use syntax::{Class, Item, Node, Syntax};
 
 /// Bytes that a compiled pattern may take: what stock filters need is below a tenth of it.
 const SIZE_LIMIT: usize = 4 << 20;
@@ -252,6 +252,11 @@ impl Pattern {
     /// Groups with names, in the order of their numbers.
     pub(crate) fn names(&self) -> &[(Box<str>, u32)] {
         &self.syntax.names
+    }
+
+    /// What it means.
+    pub(crate) fn root(&self) -> &Node {
+        &self.syntax.root
     }
 
     /// Runs on an engine whose time is linear in the text.
