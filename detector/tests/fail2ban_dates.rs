@@ -105,7 +105,7 @@ const PATTERNS: [&[&str]; 26] = [
     &["{DATE}"],
     &["^<\\d+>{DATE}"],
     &["{^LN-BEG}host: ({DATE})"],
-    &["audit\\(({DATE}|{EPOCH})"],
+    &["audit\\({EPOCH}"],
     &["{DEFAULT}"],
     &["{^LN-BEG}"],
     &["{NONE}", "{DEFAULT}"],

@@ -19,9 +19,9 @@ use serde_json::Value;
 /// The clock of fail2ban's samples and of the judge: 14 August 2005, 12:00 in Central Europe.
 pub const NOON: Timestamp = Timestamp::from_seconds(1_124_013_600);
 
-/// The rules of Central Europe.
+/// The zone of samples and judge: nearly Central Europe, where summer time ends an hour later.
 pub fn zone() -> TimeZone {
-    TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a POSIX zone")
+    TimeZone::posix("CET-1CEST-2,M3.5.0,M10.5.0").expect("a POSIX zone")
 }
 
 /// fail2ban's configuration directory.

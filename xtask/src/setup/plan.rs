@@ -90,6 +90,8 @@ pub const NEEDS: &[Need] = &[
     need("busybox-static", Purpose::Test, Proof::Program("busybox")),
     need("cpio", Purpose::Test, Proof::Program("cpio")),
     need("openssl", Purpose::Test, Proof::Program("openssl")),
+    // Runs fail2ban's own filters and dates, which ours are held against.
+    need("python3", Purpose::Test, Proof::Program("python3")),
     need("binutils", Purpose::Test, Proof::Program("strip")),
     need("xz-utils", Purpose::Test, Proof::Program("xz")),
     need("zstd", Purpose::Test, Proof::Program("zstd")),

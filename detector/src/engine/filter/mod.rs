@@ -10,6 +10,7 @@ mod buffer;
 mod error;
 mod identify;
 mod inspect;
+mod literals;
 mod nearest;
 mod patterns;
 mod session;
@@ -23,6 +24,7 @@ pub use error::FilterError;
 use identify::{Fields, Identity, field};
 pub use inspect::{Hit, HitOutcome, Inspection, expand_tags};
 use jiff::tz::TimeZone;
+use literals::Literals;
 pub use nearest::{NearMiss, NearMisses};
 pub use patterns::{PatternName, PatternState};
 pub use session::MAX_SESSIONS;
@@ -75,6 +77,8 @@ pub struct Matcher {
     max_matches: usize,
     prefix: Option<Rule>,
     rules: Vec<Rule>,
+    /// What a text needs for one of `rules` to match.
+    literals: Option<Literals>,
     ignore: Vec<Pattern>,
     /// Patterns of each kind as configured, good or bad: it decides when `ignoreregex` is asked.
     ignore_first: bool,
@@ -194,6 +198,7 @@ impl Matcher {
             find_time: jail.find_time,
             max_matches: jail.max_matches.min(MAX_LINES) as usize,
             armed: !rules.is_empty() && !prefix_fails,
+            literals: Literals::new(rules.iter().map(|rule| &rule.pattern)),
             prefix,
             rules,
             ignore,
@@ -279,6 +284,11 @@ impl Matcher {
         now: Timestamp,
     ) -> Option<Finding> {
         let Scratch { text, content, prefix_groups, groups } = scratch;
+        // Most lines end here: no failregex could match, so whatever else they say changes nothing.
+        let candidates = self.literals.as_ref().map_or(u128::MAX, |words| words.candidates(text));
+        if candidates == 0 {
+            return None;
+        }
         let whole = Subject::new(text);
         if self.ignore_first && is_ignored(&self.ignore, &whole, groups, &mut self.counts) {
             self.counts.ignored += 1;
@@ -300,10 +310,11 @@ impl Matcher {
                 handed_on = Some(range);
             }
         }
-        let rule = self
-            .rules
-            .iter()
-            .find(|rule| found(rule.pattern.search(&subject, groups), &mut self.counts))?;
+        let (_, rule) = self.rules.iter().enumerate().find(|(at, rule)| {
+            // Behind the last bit stand those of a filter that has no literals.
+            let may_match = candidates.checked_shr(*at as u32).is_none_or(|rest| rest & 1 == 1);
+            may_match && found(rule.pattern.search(&subject, groups), &mut self.counts)
+        })?;
 
         let mut fields = Fields::new();
         if let Some(prefix) = &self.prefix {

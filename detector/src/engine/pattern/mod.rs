@@ -22,7 +22,7 @@ pub(crate) use parse::{Options, parse};
 use print::{Dialect, print};
 pub use review::{Engine, Forgery};
 pub(crate) use review::{remembers_otherwise, review};
-pub(crate) use syntax::{Node, Syntax};
+pub(crate) use syntax::{Class, Item, Node, Syntax};
 
 /// Bytes that a compiled pattern may take: what stock filters need is below a tenth of it.
 const SIZE_LIMIT: usize = 4 << 20;
@@ -255,6 +255,11 @@ impl Pattern {
     /// Groups with names, in the order of their numbers.
     pub(crate) fn names(&self) -> &[(Box<str>, u32)] {
         &self.syntax.names
+    }
+
+    /// What it means.
+    pub(crate) fn root(&self) -> &Node {
+        &self.syntax.root
     }
 
     /// Runs on an engine whose time is linear in the text.
