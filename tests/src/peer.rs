@@ -1,10 +1,15 @@
 //! Debian's fail2ban, run beside us: unpacked aside by `cargo xtask test`, or installed. Nothing of it is copied.
 use std::{
+    collections::BTreeSet,
+    fs,
+    net::IpAddr,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use crate::run::tool;
+use crate::{run::tool, wait::within};
 
 /// Its configuration directory.
 #[track_caller]
@@ -49,4 +54,105 @@ pub fn fail2ban(script: &str) -> Command {
     command.arg("-c").arg(script);
     command.env("PYTHONPATH", packages()).env("PYTHONDONTWRITEBYTECODE", "1");
     command
+}
+
+/// Runs fail2ban's server in the foreground.
+const SERVER: &str = r#"
+import sys
+from fail2ban.client.fail2banserver import exec_command_line
+sys.exit(exec_command_line(["fail2ban-server"] + sys.argv[1:]))
+"#;
+
+/// An action that writes down whom it is told to ban, and does no more.
+const RECORD: &str = r#"
+from fail2ban.server.action import ActionBase
+class Action(ActionBase):
+    def __init__(self, jail, name, path=None):
+        super().__init__(jail, name)
+        self.out = open(path, "a", buffering=1)
+    def ban(self, info):
+        self.out.write("%s %s %d %d\n" % (self._jail.name, info["ip"], info["time"], info["failures"]))
+"#;
+
+/// A ban as fail2ban and we both tell it: jail, address, Unix time of its last failure, failures.
+pub type ToldBan = (String, IpAddr, i64, u64);
+
+/// fail2ban's server with a socket, a database and an action of its own; dropping it ends it.
+#[derive(Debug)]
+pub struct Fail2ban {
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Fail2ban {
+    /// Writes a configuration with these jails into `folder/etc`, on which both programs can run. Debian's
+    /// filters are used where they lie; bans are recorded and nothing else.
+    #[track_caller]
+    pub fn configure(folder: &Path, jails: &str) {
+        let tree = folder.join("etc");
+        fs::create_dir_all(tree.join("action.d")).expect("a directory");
+        symlink(fail2ban_config().join("filter.d"), tree.join("filter.d")).expect("a link");
+        fs::write(tree.join("action.d/record.py"), RECORD).expect("a file");
+        let at = |name: &str| folder.join(name).display().to_string();
+        let (log, socket, pid) = (at("fail2ban.log"), at("sock"), at("pid"));
+        let server = format!(
+            "[DEFAULT]\nloglevel = INFO\nlogtarget = {log}\nsyslogsocket = auto\nsocket = {socket}\n\
+             pidfile = {pid}\ndbfile = {}\ndbpurgeage = 1d\n[Definition]\n",
+            at("db.sqlite3")
+        );
+        fs::write(tree.join("fail2ban.conf"), server).expect("a file");
+        let record = at("record");
+        let defaults = format!(
+            "[DEFAULT]\nbackend = polling\nusedns = no\nignoreself = false\nfindtime = 3600\n\
+             bantime = 86400\naction = record.py[path=\"{record}\"]\n"
+        );
+        fs::write(tree.join("jail.conf"), defaults + jails).expect("a file");
+    }
+
+    /// Starts the server on that configuration, in this time zone.
+    #[track_caller]
+    pub fn start(folder: &Path, zone: &str) -> Fail2ban {
+        let mut command = fail2ban(SERVER);
+        command.arg("-f").arg("-c").arg(folder.join("etc")).arg("start").env("TZ", zone);
+        // What it says there stands in its log, too.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("python3 starts: install the package `python3`");
+        Fail2ban { folder: folder.to_owned(), child }
+    }
+
+    /// The bans so far. What has an address's shape and is none, such as 203.0.113.999, it bans as text;
+    /// we do not, on purpose, so that is left out here.
+    pub fn bans(&self) -> BTreeSet<ToldBan> {
+        let parse = |line: &str| -> Option<ToldBan> {
+            let mut words = line.split(' ');
+            let (jail, address) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+            Some((jail, address, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+        };
+        let record = fs::read_to_string(self.folder.join("record")).unwrap_or_default();
+        record.lines().filter_map(parse).collect()
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("fail2ban.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Fail2ban {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // It may have ended by itself.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let child = &mut self.child;
+        let ended = within(Duration::from_secs(30), || child.try_wait().ok().flatten());
+        if ended.is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- fail2ban said, newest first:\n{}\n---", last.join("\n"));
+        }
+    }
 }

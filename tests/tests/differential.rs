@@ -13,28 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fail2xdp_tests::{binary, fail2ban, fail2ban_config, until};
+use fail2xdp_tests::{Fail2ban, ToldBan, binary, until};
 use jiff::{Timestamp, tz::TimeZone};
-use rustix::process::Signal;
 use serde_json::Value;
-
-/// Runs fail2ban's server in the foreground.
-const SERVER: &str = r#"
-import sys
-from fail2ban.client.fail2banserver import exec_command_line
-sys.exit(exec_command_line(["fail2ban-server"] + sys.argv[1:]))
-"#;
-
-/// Writes down whom it is told to ban, and does no more.
-const RECORD: &str = r#"
-from fail2ban.server.action import ActionBase
-class Action(ActionBase):
-    def __init__(self, jail, name, path=None):
-        super().__init__(jail, name)
-        self.out = open(path, "a", buffering=1)
-    def ban(self, info):
-        self.out.write("%s %s %d %d\n" % (self._jail.name, info["ip"], info["time"], info["failures"]))
-"#;
 
 /// Seconds that the logs span, up to a minute ago.
 const SPAN: i64 = 2400;
@@ -376,86 +357,34 @@ fn mutated(line: &str, random: &mut Random) -> String {
     chars.into_iter().collect()
 }
 
-/// A ban as both tell it: jail, address, time of its last failure, failures.
-type Ban = (String, IpAddr, i64, u64);
-
-/// fail2ban's configuration: these services, and an action that writes bans to `record`.
-fn configure(folder: &Path, services: &[&Service]) {
-    let tree = folder.join("etc");
-    fs::create_dir_all(tree.join("action.d")).expect("a directory");
-    std::os::unix::fs::symlink(fail2ban_config().join("filter.d"), tree.join("filter.d"))
-        .expect("a link");
-    fs::write(tree.join("action.d/record.py"), RECORD).expect("a file");
-    let at = |name: &str| folder.join(name).display().to_string();
-    let server = format!(
-        "[DEFAULT]\nloglevel = INFO\nlogtarget = {}\nsyslogsocket = auto\nsocket = {}\npidfile = {}\n\
-         dbfile = {}\ndbpurgeage = 1d\n[Definition]\n",
-        at("fail2ban.log"),
-        at("sock"),
-        at("pid"),
-        at("db.sqlite3")
-    );
-    fs::write(tree.join("fail2ban.conf"), server).expect("a file");
-    let mut jails = format!(
-        "[DEFAULT]\nbackend = polling\nusedns = no\nignoreself = false\nfindtime = 3600\nbantime = 86400\n\
-         action = record.py[path=\"{}\"]\n",
-        at("record")
-    );
-    for service in services {
-        let Service { jail, filter, options, .. } = service;
+/// The jails of these services.
+fn jails(folder: &Path, services: &[&Service]) -> String {
+    let mut jails = String::new();
+    for Service { jail, filter, options, .. } in services {
+        let log = folder.join(format!("{jail}.log"));
         let _ = writeln!(
             jails,
             "[{jail}]\nenabled = true\nfilter = {filter}\n{options}\nlogpath = {}",
-            at(&format!("{jail}.log"))
+            log.display()
         );
     }
-    fs::write(tree.join("jail.conf"), jails).expect("a file");
+    jails
 }
 
 /// Bans by fail2ban's server, which reads until every jail has banned the last one.
-fn theirs(folder: &Path, services: &[&Service]) -> BTreeSet<Ban> {
-    let mut command = fail2ban(SERVER);
-    command.arg("-f").arg("-c").arg(folder.join("etc")).arg("start").env("TZ", ZONE);
-    // What is said here must not fill a pipe that nobody reads.
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut server = command.spawn().expect("python3 starts: install the package `python3`");
-    let record = folder.join("record");
-    let read = || fs::read_to_string(&record).unwrap_or_default();
-    let done = |text: &str| {
-        let lasts = text.lines().filter(|line| line.contains(LAST));
-        let jails: BTreeSet<&str> = lasts.filter_map(|line| line.split(' ').next()).collect();
-        jails.len() == services.len()
-    };
-    let outcome = std::panic::catch_unwind(|| {
-        until(Duration::from_secs(500), "fail2ban has read all logs", || {
-            done(&read()).then_some(())
-        });
-    });
-    let pid = rustix::process::Pid::from_child(&server);
-    let _ = rustix::process::kill_process(pid, Signal::TERM);
-    let ended =
-        fail2xdp_tests::within(Duration::from_secs(60), || server.try_wait().expect("our child"));
-    if ended.is_none() {
-        let _ = server.kill();
-        let _ = server.wait();
-    }
-    if let Err(panic) = outcome {
-        let log = fs::read_to_string(folder.join("fail2ban.log")).unwrap_or_default();
-        eprintln!("fail2ban said:\n{}", log.lines().rev().take(40).collect::<Vec<_>>().join("\n"));
-        std::panic::resume_unwind(panic);
-    }
-    let parse = |line: &str| -> Option<Ban> {
-        let mut words = line.split(' ');
-        let (jail, address) = (words.next()?.to_owned(), words.next()?);
-        // What has an address's shape and is none, such as 203.0.113.999, fail2ban bans as text; we do not, on purpose.
-        let address: IpAddr = address.parse().ok()?;
-        Some((jail, address, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
-    };
-    read().lines().filter_map(parse).collect()
+fn theirs(folder: &Path, services: &[&Service]) -> BTreeSet<ToldBan> {
+    let server = Fail2ban::start(folder, ZONE);
+    let last: IpAddr = LAST.parse().expect("an address");
+    until(Duration::from_secs(500), "fail2ban has read all logs", || {
+        let bans = server.bans();
+        let jails: BTreeSet<&str> =
+            bans.iter().filter(|ban| ban.1 == last).map(|ban| ban.0.as_str()).collect();
+        (jails.len() == services.len()).then_some(bans)
+    })
 }
 
 /// Bans by `fail2xdp replay`.
-fn ours(folder: &Path, services: &[&Service]) -> BTreeSet<Ban> {
+fn ours(folder: &Path, services: &[&Service]) -> BTreeSet<ToldBan> {
     let mut bans = BTreeSet::new();
     for service in services {
         let log = folder.join(format!("{}.log", service.jail));
@@ -485,7 +414,7 @@ fn ours(folder: &Path, services: &[&Service]) -> BTreeSet<Ban> {
 /// Makes the logs, has both read them, and compares.
 fn compare(services: &[&Service], lines_each: usize, seed: u64) {
     let folder = tempfile::tempdir().expect("a directory");
-    configure(folder.path(), services);
+    Fail2ban::configure(folder.path(), &jails(folder.path(), services));
     let start = fail2xdp_tests::now() as i64 - SPAN - 60;
     for (nth, service) in services.iter().enumerate() {
         let mut random = Random(seed * 1000 + nth as u64 + 1);
@@ -520,13 +449,13 @@ fn compare(services: &[&Service], lines_each: usize, seed: u64) {
             wrong[..wrong.len().min(30)].join("\n")
         );
     }
-    let mut jails: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for (jail, ..) in &ours {
-        *jails.entry(jail).or_default() += 1;
+        *counts.entry(jail).or_default() += 1;
     }
     assert!(
-        jails.len() == services.len() && jails.values().all(|bans| *bans > 5),
-        "too few bans: {jails:?}"
+        counts.len() == services.len() && counts.values().all(|bans| *bans > 5),
+        "too few bans: {counts:?}"
     );
 }
 

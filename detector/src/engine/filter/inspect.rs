@@ -134,6 +134,7 @@ impl Matcher {
                 return;
             }
             collect(&prefix.fields, prefix_groups, &seen.text, &mut before);
+            identify::merge_variants(&mut before);
             seen.prefix_fields.clone_from(&before);
             let range = prefix.content.and_then(|number| prefix_groups.get(number));
             if let Some(range) = range.filter(|range| !range.is_empty()) {
@@ -150,9 +151,12 @@ impl Matcher {
             if !found(rule.pattern.search(&subject, groups), &mut self.counts) {
                 continue;
             }
+            let mut own = Fields::new();
+            collect(&rule.fields, groups, subject.text(), &mut own);
+            identify::merge_variants(&mut own);
             let mut fields = before.clone();
-            collect(&rule.fields, groups, subject.text(), &mut fields);
-            identify::merge_variants(&mut fields);
+            fields.retain(|(name, _)| own.iter().all(|(known, _)| known != name));
+            fields.append(&mut own);
             let (mut lines, mut judged) = (vec![shortened(line).into()], None);
             let names = self.names_of(rule);
             let nth = rule.nth;
