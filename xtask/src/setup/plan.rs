@@ -84,6 +84,7 @@ pub const NEEDS: &[Need] = &[
     ),
     need("qemu-system-x86", Purpose::Test, Proof::Program("qemu-system-x86_64")),
     need("busybox-static", Purpose::Test, Proof::Program("busybox")),
+    need("python3", Purpose::Test, Proof::Program("python3")),
     need("cpio", Purpose::Test, Proof::Program("cpio")),
     need("openssl", Purpose::Test, Proof::Program("openssl")),
     need("binutils", Purpose::Test, Proof::Program("strip")),
