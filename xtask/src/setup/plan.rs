@@ -88,6 +88,7 @@ pub const NEEDS: &[Need] = &[
     ),
     need("qemu-system-x86", Purpose::Test, Proof::Program("qemu-system-x86_64")),
     need("busybox-static", Purpose::Test, Proof::Program("busybox")),
+    need("python3", Purpose::Test, Proof::Program("python3")),
     need("cpio", Purpose::Test, Proof::Program("cpio")),
     need("openssl", Purpose::Test, Proof::Program("openssl")),
     // Runs fail2ban's own filters and dates, which ours are held against.
