@@ -125,7 +125,7 @@ impl Writer<'_, '_, '_> {
         let definition = filter.definition();
         let mut options: Vec<&str> = FILTER.to_vec();
         options.retain(|option| {
-            definition.defines(option) && !definition.params.written().contains(option)
+            definition.defines(option) && !definition.is_parameter(option)
         });
         let more = definition.params.written().names().map(String::as_str);
         for option in more.chain(definition.init_names()) {
