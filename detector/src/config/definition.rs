@@ -162,7 +162,10 @@ impl Definition<'_> {
         };
         let option = lower.split_once('/').map_or("", |(_, option)| option);
         if section.eq_ignore_ascii_case("known") {
-            if let Some(text) = self.init(option)? {
+            // What `[Init]` had is known by its exact name alone.
+            if tag == lower
+                && let Some(text) = self.init(option)?
+            {
                 return Ok(Some(text));
             }
             let known = self.layers.known(DEFINITION, option);
