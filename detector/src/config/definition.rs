@@ -115,7 +115,8 @@ impl Definition<'_> {
     /// Parameter, else `[Init]`, else `[Definition]`.
     fn written(&self, option: &str) -> Lookup {
         match (self.params.written.get(option), self.layers.own(INIT, option)) {
-            (Some(param), _) => self.expand(Some(param)),
+            // Expanded in the jail already: a percent sign in it is one.
+            (Some(param), _) => Ok(Some(param.clone())),
             (None, Some(_)) => self.init(option),
             (None, None) => {
                 let param = self.params.lower.get(option);
@@ -134,11 +135,12 @@ impl Definition<'_> {
     fn expand(&self, raw: Option<&Text>) -> Lookup {
         let Some(raw) = raw else { return Ok(None) };
         let init = self.layers.section(INIT).filter(|_| self.kind == Kind::Filter);
-        let both;
+        let all;
         let over: &[_] = match init {
             Some(init) => {
-                both = [&self.params.lower, &init.options];
-                &both
+                // A parameter in capitals comes after `[Init]`, unlike any other.
+                all = [&self.params.written, &init.options, &self.params.lower];
+                &all
             }
             None => &[&self.params.lower],
         };
@@ -160,7 +162,10 @@ impl Definition<'_> {
         };
         let option = lower.split_once('/').map_or("", |(_, option)| option);
         if section.eq_ignore_ascii_case("known") {
-            if let Some(text) = self.init(option)? {
+            // What `[Init]` had is known by its exact name alone.
+            if tag == lower
+                && let Some(text) = self.init(option)?
+            {
                 return Ok(Some(text));
             }
             let known = self.layers.known(DEFINITION, option);

@@ -43,6 +43,8 @@ pub(super) struct Section {
     pub(super) options: Options,
     /// What the last override of an option replaced.
     pub(super) known: Options,
+    /// It stands in several files.
+    again: bool,
 }
 
 /// Something that kept part of the files from being used.
@@ -144,12 +146,16 @@ impl Layers {
         self.own(section, option).or_else(|| self.own(DEFAULT, option))
     }
 
-    /// What the section's option was before the last file changed it.
+    /// What the section's option was before the last file changed it. In a section that stands in several files, an
+    /// option that none of them changed is known as `[DEFAULT]` has it.
     pub(super) fn known(&self, section: &str, option: &str) -> Option<&Text> {
-        self.section(section)?.known.get(option)
+        let section = self.section(section)?;
+        let default = || self.own(DEFAULT, option).filter(|_| section.again);
+        section.known.get(option).or_else(default)
     }
 
     fn merge(&mut self, ini: &Ini) {
+        let before = self.sections.len();
         for section in &ini.sections {
             // `[Init?family=inet6]` folds into `[Init]`, its options named `option?family=inet6`.
             let (name, condition) = match section.name.split_once('?') {
@@ -163,10 +169,12 @@ impl Layers {
                     place: section.place.clone(),
                     options,
                     known,
+                    again: false,
                 });
                 self.sections.len() - 1
             });
             let merged = &mut self.sections[index];
+            merged.again |= index < before;
             for (option, value) in &section.options {
                 let option = match condition {
                     Some(condition) => format!("{option}?{condition}"),

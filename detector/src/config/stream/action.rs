@@ -83,7 +83,7 @@ fn properties(definition: &Definition<'_>) -> Result<Vec<(String, Value)>, (Stri
     let params = definition.params.written();
     let mut properties: Vec<(String, Value)> = Vec::new();
     for option in OPTIONS.into_iter().filter(|option| !params.contains(option)) {
-        if !definition.exists() {
+        if !definition.exists() && definition.layers.found() {
             properties.push((option.to_owned(), Value::Nothing));
         } else if definition.defines(option) {
             let value = command(definition, option)?;
@@ -100,7 +100,10 @@ fn properties(definition: &Definition<'_>) -> Result<Vec<(String, Value)>, (Stri
         let value = if OPTIONS.contains(&option.as_str()) {
             command(definition, option)?
         } else {
-            let text = definition.without_tags(option).map_err(|error| (option.clone(), error))?;
+            let text = match params.get(option) {
+                Some(text) => Some(text.clone()),
+                None => definition.without_tags(option).map_err(|error| (option.clone(), error))?,
+            };
             text.map(|text| text.as_str().into())
         };
         properties.extend(value.map(|value| (option.clone(), value)));

@@ -124,9 +124,7 @@ impl Writer<'_, '_, '_> {
         let Some(filter) = self.filter.take() else { return Ok(()) };
         let definition = filter.definition();
         let mut options: Vec<&str> = FILTER.to_vec();
-        options.retain(|option| {
-            definition.defines(option) && !definition.params.written().contains(option)
-        });
+        options.retain(|option| definition.defines(option) && !definition.is_parameter(option));
         let more = definition.params.written().names().map(String::as_str);
         for option in more.chain(definition.init_names()) {
             if FILTER.contains(&option) && !options.contains(&option) {
