@@ -94,11 +94,9 @@ impl Run {
                                 all
                             })
                             .collect();
-                        let conditions =
-                            self.sets.iter().filter_map(|set| set.get("test.condition"));
-                        skipping = conditions
-                            .last()
-                            .is_some_and(|condition| !self.holds(condition, &Options::new()));
+                        let last = self.sets.iter().rev().find_map(|set| set.get("test.condition"));
+                        skipping =
+                            last.is_some_and(|condition| !self.holds(condition, &Options::new()));
                     }
                     _ => {
                         expect = value;

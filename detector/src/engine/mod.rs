@@ -271,11 +271,8 @@ impl Engine {
         match event {
             Event::Finding(finding) => self.found(finding, now, &mut effects),
             Event::Resolved { name, addresses } => {
-                for mut finding in self.names.resolved(&name, &addresses, now) {
-                    for address in &addresses {
-                        finding.who = FailureId::Address(*address);
-                        self.found(finding.clone(), now, &mut effects);
-                    }
+                for finding in self.names.resolved(&name, &addresses, now) {
+                    self.found_each(&finding, &addresses, now, &mut effects);
                 }
             }
             Event::OwnAddresses(addresses) => self.own = addresses,
@@ -310,12 +307,28 @@ impl Engine {
         effects
     }
 
+    /// A finding about a name counts for each of the name's addresses.
+    fn found_each(
+        &mut self,
+        finding: &Finding,
+        addresses: &[IpAddr],
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        for &address in addresses {
+            let finding = Finding { who: FailureId::Address(address), ..finding.clone() };
+            self.found(finding, now, effects);
+        }
+    }
+
     fn found(&mut self, finding: Finding, now: Timestamp, effects: &mut Vec<Effect>) {
         // A finding may still be on its way when a reload takes its jail away.
         let Some(&at) = self.index.get(&finding.jail) else { return };
         if let FailureId::Name(name) = &finding.who {
             let name = name.clone();
-            if self.names.wait_for(&name, finding, now) {
+            if let Some(addresses) = self.names.known(&name, now).map(<[_]>::to_vec) {
+                self.found_each(&finding, &addresses, now, effects);
+            } else if self.names.wait_for(&name, finding) {
                 effects.push(Effect::Resolve { name });
             }
             return;

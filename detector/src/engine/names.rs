@@ -26,9 +26,9 @@ struct Answer {
 pub(super) struct Names {
     /// Names of `ignoreip`; an answer stays until a newer one comes.
     ignored: HashMap<Box<str>, Option<Answer>>,
-    /// Names from logs that have no address, and since when that is known.
-    nowhere: HashMap<Box<str>, Timestamp>,
-    nowhere_order: VecDeque<Box<str>>,
+    /// Names from logs, those without an address too; the oldest go first.
+    logged: HashMap<Box<str>, Answer>,
+    logged_order: VecDeque<Box<str>>,
     waiting: HashMap<Box<str>, Vec<Finding>>,
 }
 
@@ -72,8 +72,14 @@ impl Names {
         self.ignored.values().flatten().map(|answer| answer.at.plus(SERVES)).min()
     }
 
+    /// The addresses of a name found in a log, none perhaps, as long as the last answer serves.
+    pub fn known(&self, name: &str, now: Timestamp) -> Option<&[IpAddr]> {
+        let answer = self.logged.get(name)?;
+        (answer.at.plus(SERVES) > now).then_some(&answer.addresses)
+    }
+
     /// A finding about a name waits for its addresses. True when somebody must look the name up.
-    pub fn wait_for(&mut self, name: &str, finding: Finding, now: Timestamp) -> bool {
+    pub fn wait_for(&mut self, name: &str, finding: Finding) -> bool {
         if let Some(waiting) = self.waiting.get_mut(name) {
             if waiting.len() < WAITING_EACH {
                 waiting.push(finding);
@@ -81,9 +87,6 @@ impl Names {
             return false;
         }
         if self.waiting.len() >= WAITING {
-            return false;
-        }
-        if self.nowhere.get(name).is_some_and(|since| since.plus(SERVES) > now) {
             return false;
         }
         self.waiting.insert(name.into(), vec![finding]);
@@ -100,14 +103,15 @@ impl Names {
             }
         }
         let waiting = self.waiting.remove(name).unwrap_or_default();
-        if !waiting.is_empty() && addresses.is_empty() {
-            if self.nowhere.insert(name.into(), now).is_none() {
-                self.nowhere_order.push_back(name.into());
+        if !waiting.is_empty() {
+            let answer = Answer { addresses: addresses.to_vec(), at: now };
+            if self.logged.insert(name.into(), answer).is_none() {
+                self.logged_order.push_back(name.into());
             }
-            while self.nowhere_order.len() > ANSWERS
-                && let Some(oldest) = self.nowhere_order.pop_front()
+            while self.logged_order.len() > ANSWERS
+                && let Some(oldest) = self.logged_order.pop_front()
             {
-                self.nowhere.remove(&oldest);
+                self.logged.remove(&oldest);
             }
         }
         waiting

@@ -190,6 +190,17 @@ fn a_name_in_a_log_is_looked_up_once_and_every_address_counted() {
 }
 
 #[test]
+fn an_answer_about_a_name_serves_for_five_minutes() {
+    let mut engine = engine(&[JailSettings { max_retry: 9, ..settings("web") }]);
+    check(&mut engine, failure("web", "bad.example", 1), 1, "resolve bad.example");
+    let addresses = vec!["192.0.2.1".parse().expect("v4")];
+    check(&mut engine, Event::Resolved { name: "bad.example".into(), addresses }, 2, "found 1");
+    check(&mut engine, failure("web", "bad.example", 3), 3, "found 2");
+    check(&mut engine, failure("web", "bad.example", 301), 301, "found 3");
+    check(&mut engine, failure("web", "bad.example", 302), 302, "resolve bad.example");
+}
+
+#[test]
 fn jails_hold_a_prefix_apart_from_each_other() {
     let mut engine = engine(&[
         JailSettings { max_retry: 1, ..settings("a") },
