@@ -115,8 +115,9 @@ impl Listing {
             let path = self.dir.join(name);
             let (identity, stat) = Identity::at(&path).ok()?;
             let written = micros(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
+            let changed = micros(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec);
             let (size, packed) = (stat.stx_size, Format::of(name));
-            Some(Sibling { path, identity, written, size, packed })
+            Some(Sibling { path, identity, written, changed, size, packed })
         })
     }
 }
@@ -126,8 +127,11 @@ impl Listing {
 pub(crate) struct Sibling {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
-    /// When it was last written to, in microseconds since the Unix epoch. Compression keeps it, perhaps to the second.
+    /// When it was last written to, in microseconds since the Unix epoch. Compression keeps it, perhaps to the second;
+    /// but what `logrotate` compresses at once bears the time that the log had when `logrotate` began.
     pub(crate) written: i64,
+    /// When it was last written to, renamed or given another time, in the same unit: nobody can set this.
+    pub(crate) changed: i64,
     /// Its bytes, compressed or not.
     pub(crate) size: u64,
     pub(crate) packed: Option<Format>,
@@ -299,8 +303,10 @@ pub(crate) fn find_rest(
         }
     }
     // One that holds what was read and no more is no rest, and what was compressed holds none either.
-    let mut packed = packed.into_iter().filter(|_| !whole);
-    packed.find(|file| file.is_as_new_as(spot.written) && begins_as(file, spot))
+    let packed = packed.into_iter().filter(|_| !whole);
+    let later = packed.filter(|file| file.changed >= spot.written && begins_as(file, spot));
+    // The earlier ones have moved on with it.
+    later.max_by_key(|file| (file.written, file.changed))
 }
 
 /// Whether a file begins with what was read at `spot`. Of a spot at the very start nothing can be said.
@@ -334,7 +340,7 @@ mod tests {
     fn sibling(name: &str, written: i64) -> Sibling {
         let path = PathBuf::from("/log").join(name);
         let packed = Format::of(path.as_os_str());
-        Sibling { path, identity: Identity::default(), written, size: 1, packed }
+        Sibling { path, identity: Identity::default(), written, changed: written, size: 1, packed }
     }
 
     #[track_caller]
