@@ -295,13 +295,14 @@ impl Follow {
     }
 }
 
-/// Whether all that `copy` holds stands in the original too, judged by its first and its last bytes, or stood there.
-pub(crate) fn holds_no_more(copy: &File, original: &Tail) -> io::Result<bool> {
-    let spot = original.spot_in_memory();
-    let original = &original.file;
+/// Whether all that `copy` holds stands in the original of this tail too, judged by its first and its last bytes, or
+/// stood there.
+pub(crate) fn holds_no_more(copy: &File, tail: &Tail) -> io::Result<bool> {
+    let (spot, original) = (tail.spot_in_memory(), &tail.file);
     if !spot.fits(original)? {
         // It was truncated since we read it. What becomes of its copies is decided when we come to read it again.
-        return Ok(spot.was_copied_to(copy)? || begins_like(copy, original)?);
+        let all_was_read = copy.metadata()?.len() <= spot.offset && tail.began_like(copy)?;
+        return Ok(all_was_read || spot.was_copied_to(copy)? || begins_like(copy, original)?);
     }
     begins_like(copy, original)
 }

@@ -278,6 +278,31 @@ fn what_once_failed_holds() {
             &[Rename(link, Pack::Now, false), Step(1), Write(link, one), Relink, Kill],
         ),
         (
+            "a glob that finds the original of a compressed copy of the same time",
+            &[Write(b, Burst), Check(b), Copy(b, Pack::Now), Rename(b, Pack::No, false)],
+        ),
+        (
+            "a glob that finds the original of a copy that was compressed later",
+            &[Write(b, Burst), Copy(b, Pack::No), Rename(b, Pack::Later, false)],
+        ),
+        (
+            "the same across a restart",
+            &[
+                Write(a, one),
+                Check(a),
+                Write(a, one),
+                Step(1),
+                Stop,
+                Write(a, one),
+                Copy(a, Pack::Now),
+                Truncate(a),
+            ],
+        ),
+        (
+            "a copy that a glob finds, of less than was read, before the truncation is noticed",
+            &[Write(b, one), Copy(b, Pack::No), Look, Write(b, one), Step(2), Truncate(b), Look],
+        ),
+        (
             "a copy that took the time of its log from before what was read last",
             &[
                 Write(a, one),

@@ -455,10 +455,10 @@ impl World {
         let first = PathBuf::from(format!("{}.1", path.display()));
         fs::copy(&path, &first).expect("copied");
         self.double(content, first.clone());
-        // What is compressed at once gets the time that the log bore when logrotate began, not that of the copy.
-        let time = self.checked[log].take().unwrap_or_else(|| modified(&path));
+        // What `logrotate` compresses at once gets the time that the log bore when it began, not that of the copy.
+        let time = self.checked[log].take();
         if let (Pack::Now, Some(copy)) = (pack, self.content_at(&first)) {
-            self.pack(copy, Some(time));
+            self.pack(copy, time);
         }
     }
 
