@@ -298,6 +298,10 @@ impl Follow {
 /// Whether all that `copy` holds stands in the original of this tail too, judged by its first and its last bytes, or
 /// stood there.
 pub(crate) fn holds_no_more(copy: &File, tail: &Tail) -> io::Result<bool> {
+    if tail.is_unpacking() {
+        // Of what it holds only a piece is at hand, but its first bytes always are.
+        return begins_alike(copy, &tail.file);
+    }
     let (spot, original) = (tail.spot_in_memory(), &tail.file);
     if !spot.fits(original)? {
         // It was truncated since we read it. What becomes of its copies is decided when we come to read it again.
@@ -321,4 +325,16 @@ pub(crate) fn begins_like(copy: &File, original: &File) -> io::Result<bool> {
     };
     let last = size.min(ANCHOR as u64);
     Ok(same(0, size.min(HEAD as u64))? && same(size - last, last)?)
+}
+
+/// Whether the first bytes of two files are the same, as many as make a head, or as `copy` has.
+fn begins_alike(copy: &File, original: &File) -> io::Result<bool> {
+    let length = copy.metadata()?.len().min(HEAD as u64) as usize;
+    let mut bytes = [[0; HEAD]; 2];
+    if original.metadata()?.len() < length as u64 {
+        return Ok(false);
+    }
+    copy.read_exact_at(&mut bytes[0][..length], 0)?;
+    original.read_exact_at(&mut bytes[1][..length], 0)?;
+    Ok(bytes[0] == bytes[1])
 }

@@ -390,9 +390,13 @@ impl Files {
     fn follow_opened(
         &mut self,
         sibling: &Sibling,
-        (file, unpack): Opened,
+        (file, mut unpack): Opened,
         rest: &Rest<'_>,
     ) -> io::Result<FileId> {
+        if let Some(unpack) = &mut unpack {
+            // By these bytes its copies are known.
+            unpack.fill(&file, 0, HEAD as u64)?;
+        }
         let id = FileId::of(&file.metadata()?);
         let new = |jail: &usize| Reader { jail: *jail, from: 0, caught_up: !rest.old };
         if let Some(known) = self.follow.files.get_mut(&id) {

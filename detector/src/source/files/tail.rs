@@ -192,6 +192,11 @@ impl Tail {
         self.framer.take_cut()
     }
 
+    /// Whether it is a compressed log, of which only a piece is at hand.
+    pub(crate) fn is_unpacking(&self) -> bool {
+        self.unpack.is_some()
+    }
+
     /// Whether the file has lost its last name.
     pub(crate) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)

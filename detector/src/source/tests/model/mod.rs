@@ -286,7 +286,11 @@ fn what_once_failed_holds() {
             &[Write(b, Burst), Copy(b, Pack::No), Rename(b, Pack::Later, false)],
         ),
         (
-            "the same across a restart",
+            "a glob that finds a copy of what was compressed later",
+            &[Write(b, one), Copy(b, Pack::Later), Write(b, one), Rename(b, Pack::Now, false)],
+        ),
+        (
+            "a copy that took an older time from its log across a restart",
             &[
                 Write(a, one),
                 Check(a),
