@@ -437,9 +437,9 @@ impl World {
         if create || NAMES[log] != "a.log" {
             self.create(log, path);
         }
-        let time = self.checked[log].take();
+        self.checked[log] = None;
         if matches!(pack, Pack::Now) {
-            self.pack(content, time);
+            self.pack(content, None);
         }
     }
 
