@@ -295,13 +295,18 @@ impl Follow {
     }
 }
 
-/// Whether all that `copy` holds stands in the original too, judged by its first and its last bytes, or stood there.
-pub(crate) fn holds_no_more(copy: &File, original: &Tail) -> io::Result<bool> {
-    let spot = original.spot_in_memory();
-    let original = &original.file;
+/// Whether all that `copy` holds stands in the original of this tail too, judged by its first and its last bytes, or
+/// stood there.
+pub(crate) fn holds_no_more(copy: &File, tail: &Tail) -> io::Result<bool> {
+    if tail.is_unpacking() {
+        // Of what it holds only a piece is at hand, but its first bytes always are.
+        return begins_alike(copy, &tail.file);
+    }
+    let (spot, original) = (tail.spot_in_memory(), &tail.file);
     if !spot.fits(original)? {
         // It was truncated since we read it. What becomes of its copies is decided when we come to read it again.
-        return Ok(spot.was_copied_to(copy)? || begins_like(copy, original)?);
+        let all_was_read = copy.metadata()?.len() <= spot.offset && tail.began_like(copy)?;
+        return Ok(all_was_read || spot.was_copied_to(copy)? || begins_like(copy, original)?);
     }
     begins_like(copy, original)
 }
@@ -320,4 +325,16 @@ pub(crate) fn begins_like(copy: &File, original: &File) -> io::Result<bool> {
     };
     let last = size.min(ANCHOR as u64);
     Ok(same(0, size.min(HEAD as u64))? && same(size - last, last)?)
+}
+
+/// Whether the first bytes of two files are the same, as many as make a head, or as `copy` has.
+fn begins_alike(copy: &File, original: &File) -> io::Result<bool> {
+    let length = copy.metadata()?.len().min(HEAD as u64) as usize;
+    let mut bytes = [[0; HEAD]; 2];
+    if original.metadata()?.len() < length as u64 {
+        return Ok(false);
+    }
+    copy.read_exact_at(&mut bytes[0][..length], 0)?;
+    original.read_exact_at(&mut bytes[1][..length], 0)?;
+    Ok(bytes[0] == bytes[1])
 }

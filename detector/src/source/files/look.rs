@@ -11,6 +11,7 @@ use super::{
     FileState, Files, GONE,
     follow::{Followed, MAX_FILES, Name, Reader},
     position::open_log,
+    restore::siblings,
     start::{first_dated, first_since, last_line_start},
     tail::{FileId, Tail},
 };
@@ -57,12 +58,13 @@ impl Files {
         for path in lost {
             self.lose(&path);
         }
+        let there = siblings(found.keys().filter(|_| first));
         for (path, wishes) in &found {
             self.look_at(path, wishes, first)?;
         }
         if first {
             self.rest_of_others(&found);
-            self.remember_siblings(found.keys());
+            self.remember_siblings(there, found.keys());
             self.past.clear();
         }
         for id in self.follow.retire(monotonic()) {

@@ -77,6 +77,12 @@ pub(crate) fn head(path: &Path, format: Format) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
+/// Whether what a compressed file holds is longer than so many bytes.
+pub(crate) fn is_longer(path: &Path, format: Format, than: u64) -> io::Result<bool> {
+    let mut bytes = format.decoder(open_log(path)?)?.take(than.saturating_add(1));
+    Ok(io::copy(&mut bytes, &mut io::sink())? > than)
+}
+
 /// What is left to unpack of a compressed log. The piece at hand lies in a file that only this process knows, at the
 /// offsets it has in the whole.
 pub(crate) struct Unpack {

@@ -2,7 +2,7 @@
 //! the bytes they begin with, compressed ones too.
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    ffi::OsString,
+    ffi::OsStr,
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -15,8 +15,8 @@ use super::{
     follow::{Followed, Reader, Retired, begins_like, holds_no_more},
     position::{HEAD, Spot, open_log},
     rotated::{
-        Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name,
-        leave_out_copies, places, sort_by_age,
+        Identity, Listing, Opened, Sibling, Which, begins_as, find_rest, is_rotated_name,
+        leave_out_copies, places, sort_by_age, steady,
     },
     start::last_line_start,
     tail::{FileId, Tail},
@@ -31,9 +31,6 @@ const MAX_MISSED: usize = 64;
 
 /// A file may have been written to for so long after the next one had taken its name, in microseconds.
 const OVERLAP: i64 = 2_000_000;
-
-/// What lies beside one log, with its own name there.
-type Place = (Listing, OsString);
 
 /// Which files are there, by the directories they lie in: what was not there before came since.
 #[derive(Debug, Default)]
@@ -53,6 +50,22 @@ impl Seen {
             known.retain(|identity| inodes.contains(&identity.inode));
         }
     }
+}
+
+/// Which files there are beside some logs, by directory.
+pub(super) type There = BTreeMap<PathBuf, (Listing, HashSet<Identity>)>;
+
+/// What there is beside these logs.
+pub(super) fn siblings<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> There {
+    let mut there = There::new();
+    for (dir, _) in paths.flat_map(|path| places(path)) {
+        there.entry(dir).or_insert_with_key(|dir| {
+            let listing = Listing::of(dir);
+            let known = listing.all().map(|file| file.identity).collect();
+            (listing, known)
+        });
+    }
+    there
 }
 
 /// What a file beside a log is to us.
@@ -80,15 +93,15 @@ struct Rest<'a> {
 }
 
 impl Files {
-    fn places(&mut self, path: &Path) -> Vec<Place> {
-        let places = places(path).into_iter();
-        let places: Vec<Place> = places.map(|(dir, own)| (Listing::of(&dir), own)).collect();
-        let left_out: usize = places.iter().map(|(listing, _)| listing.left_out).sum();
+    /// What `look` finds in what lies in one place of the log `path`, when nothing there moved meanwhile.
+    fn search<T>(&self, path: &Path, dir: &Path, look: impl FnMut(&Listing) -> T) -> (Listing, T) {
+        let (listing, found) = steady(|| Listing::of(dir), look);
+        let left_out = listing.left_out;
         if left_out > 0 {
             let what = format!("{left_out} files beside it were not looked at");
             self.limit(path, Limit::Siblings, left_out, what);
         }
-        places
+        (listing, found)
     }
 
     /// Counts that a limit was reached, and says so.
@@ -97,16 +110,16 @@ impl Files {
         self.outbox.tell(Report::Fault { source: path.display().to_string(), what });
     }
 
-    /// Takes all that lies beside these logs for what was there before.
-    pub(super) fn remember_siblings<'a>(&mut self, paths: impl Iterator<Item = &'a PathBuf>) {
-        let mut dirs: BTreeMap<PathBuf, (Listing, HashSet<Identity>)> = BTreeMap::new();
+    /// Takes what lay beside these logs for what was there before. `there` is from before they were looked at: what has
+    /// come since would be missed otherwise.
+    pub(super) fn remember_siblings<'a>(
+        &mut self,
+        mut there: There,
+        paths: impl Iterator<Item = &'a PathBuf>,
+    ) {
         for path in paths {
             for (dir, own) in places(path) {
-                let (listing, known) = dirs.entry(dir).or_insert_with_key(|dir| {
-                    let listing = Listing::of(dir);
-                    let known = listing.all().map(|file| file.identity).collect();
-                    (listing, known)
-                });
+                let Some((listing, known)) = there.get_mut(&dir) else { continue };
                 // One that may be a copy of what is still to be read will matter when that is truncated.
                 let newest = listing.rotated(&own).max_by_key(|file| file.written);
                 let Some(file) = newest else { continue };
@@ -115,7 +128,7 @@ impl Files {
                 }
             }
         }
-        for (dir, (listing, known)) in dirs {
+        for (dir, (listing, known)) in there {
             self.seen.add(&dir, &listing, known.into_iter());
         }
     }
@@ -162,7 +175,7 @@ impl Files {
         current: Option<&File>,
         (same, unbroken): (bool, bool),
     ) -> io::Result<Option<FileId>> {
-        let places = self.places(path);
+        let places = places(path);
         let own_jails =
             |jail: &&usize| position.jails.contains(&self.jails[**jail].name.to_string());
         let jails: Vec<usize> = jails.iter().filter(own_jails).copied().collect();
@@ -172,10 +185,23 @@ impl Files {
         let read_on = |spot: &Spot| {
             position.spots().any(|other| other.head == spot.head && other.offset > spot.offset)
         };
-        for spot in spots.filter(|spot| !read_on(spot)) {
-            let found =
-                places.iter().find_map(|(listing, own)| find_rest(listing, own, spot, true));
-            let Some(file) = found else { continue };
+        let spots: Vec<&Spot> = spots.filter(|spot| !read_on(spot)).collect();
+        let mut rests: Vec<Option<Sibling>> = vec![None; spots.len()];
+        for (dir, own) in &places {
+            let (_, found) = self.search(path, dir, |listing| {
+                let which = |spot: &Spot| match std::ptr::eq(spot, &raw const position.spot) {
+                    true => Which::Last,
+                    false => Which::Earlier,
+                };
+                let rest = |spot: &&Spot| find_rest(listing, own, spot, which(spot));
+                spots.iter().map(rest).collect::<Vec<_>>()
+            });
+            for (rest, found) in rests.iter_mut().zip(found) {
+                *rest = rest.take().or(found);
+            }
+        }
+        for (spot, file) in spots.into_iter().zip(rests) {
+            let Some(file) = file else { continue };
             floor = floor.min(file.written);
             if handled.insert(file.identity) {
                 let rest =
@@ -183,28 +209,31 @@ impl Files {
                 last = self.follow_rest(&file, Some(spot), rest).or(last);
             }
         }
-        for (listing, own) in &places {
-            let (mut newer, mut seen) = (Vec::new(), Vec::new());
-            for file in listing.rotated(own) {
-                let was_read = |file: &Sibling| {
-                    let others = self.stored.iter();
-                    let others = others.filter(|(name, _)| is_rotated_name(path, Path::new(name)));
-                    let others = others.flat_map(|(_, position)| position.spots());
-                    position.spots().chain(others).any(|spot| begins_as(file, spot))
-                };
-                if unbroken || handled.contains(&file.identity) || !file.is_as_new_as(floor) {
-                    seen.push(file.identity);
-                    continue;
+        for (dir, own) in &places {
+            let was_read = |file: &Sibling| {
+                let others = self.stored.iter();
+                let others = others.filter(|(name, _)| is_rotated_name(path, Path::new(name)));
+                let others = others.flat_map(|(_, position)| position.spots());
+                position.spots().chain(others).any(|spot| begins_as(file, spot))
+            };
+            let (listing, (newer, seen)) = self.search(path, dir, |listing| {
+                let (mut newer, mut seen) = (Vec::new(), Vec::new());
+                for file in listing.rotated(own) {
+                    if unbroken || handled.contains(&file.identity) || !file.is_as_new_as(floor) {
+                        seen.push(file.identity);
+                        continue;
+                    }
+                    let standing = self.standing(path, &file, current, was_read);
+                    if standing != Standing::Copy {
+                        seen.push(file.identity);
+                    }
+                    if standing == Standing::New && !self.is_claimed(path, &file) {
+                        newer.push(file);
+                    }
                 }
-                let standing = self.standing(path, &file, current, was_read);
-                if standing != Standing::Copy {
-                    seen.push(file.identity);
-                }
-                if standing == Standing::New && !self.is_claimed(path, &file) {
-                    newer.push(file);
-                }
-            }
-            self.seen.add(listing.dir(), listing, seen.into_iter());
+                (newer, seen)
+            });
+            self.seen.add(dir, &listing, seen.into_iter());
             last = self.follow_missed(path, own, newer, &jails, last, true);
         }
         Ok(last)
@@ -238,27 +267,29 @@ impl Files {
         mut last: Option<FileId>,
         floor: i64,
     ) -> Option<FileId> {
-        for (listing, own) in self.places(path) {
-            let dir = listing.dir().to_owned();
-            let new = listing.rotated(&own).filter(|file| !self.seen.knows(&dir, file));
-            let mut new: Vec<Sibling> = new.collect();
-            let mut seen = Vec::new();
-            new.retain(|file| {
-                let retired = self.follow.retired.iter();
-                let retired = retired.filter(|(name, _)| is_rotated_name(path, name));
-                let retired = retired.flat_map(|(_, retired)| retired);
-                let was_read = |file: &Sibling| {
-                    let Ok(head) = file.head() else { return false };
-                    retired.clone().any(|known| known.begins_like(&head))
-                };
-                let standing = match file.is_as_new_as(floor - OVERLAP) {
-                    true => self.standing(path, file, None, was_read),
-                    false => Standing::Read,
-                };
-                if standing != Standing::Copy {
-                    seen.push(file.identity);
+        for (dir, own) in places(path) {
+            let retired = self.follow.retired.iter();
+            let retired = retired.filter(|(name, _)| is_rotated_name(path, name));
+            let retired = retired.flat_map(|(_, retired)| retired);
+            let was_read = |file: &Sibling| {
+                let Ok(head) = file.head() else { return false };
+                retired.clone().any(|known| known.begins_like(&head))
+            };
+            let (listing, (new, seen)) = self.search(path, &dir, |listing| {
+                let (mut new, mut seen) = (Vec::new(), Vec::new());
+                for file in listing.rotated(&own).filter(|file| !self.seen.knows(&dir, file)) {
+                    let standing = match file.is_as_new_as(floor - OVERLAP) {
+                        true => self.standing(path, &file, None, was_read),
+                        false => Standing::Read,
+                    };
+                    if standing != Standing::Copy {
+                        seen.push(file.identity);
+                    }
+                    if standing == Standing::New {
+                        new.push(file);
+                    }
                 }
-                standing == Standing::New
+                (new, seen)
             });
             self.seen.add(&dir, &listing, seen.into_iter());
             last = self.follow_missed(path, &own, new, jails, last, false);
@@ -270,7 +301,7 @@ impl Files {
     fn follow_missed(
         &mut self,
         path: &Path,
-        own: &std::ffi::OsStr,
+        own: &OsStr,
         mut files: Vec<Sibling>,
         jails: &[usize],
         mut last: Option<FileId>,
@@ -338,13 +369,10 @@ impl Files {
         spot: Option<&Spot>,
         rest: Rest<'_>,
     ) -> Option<FileId> {
-        let file = &file.again(rest.path.file_name().unwrap_or_default());
-        let opened = match spot {
-            Some(spot) => file.open_at(spot),
-            None => file.open().map(Some),
-        };
+        let own = rest.path.file_name().unwrap_or_default();
+        let (file, opened) = file.open_now(own, spot);
         let followed = opened.and_then(|opened| {
-            opened.map(|opened| self.follow_opened(file, opened, &rest)).transpose()
+            opened.map(|opened| self.follow_opened(&file, opened, &rest)).transpose()
         });
         match followed {
             Ok(id) => id,
@@ -362,9 +390,13 @@ impl Files {
     fn follow_opened(
         &mut self,
         sibling: &Sibling,
-        (file, unpack): Opened,
+        (file, mut unpack): Opened,
         rest: &Rest<'_>,
     ) -> io::Result<FileId> {
+        if let Some(unpack) = &mut unpack {
+            // By these bytes its copies are known.
+            unpack.fill(&file, 0, HEAD as u64)?;
+        }
         let id = FileId::of(&file.metadata()?);
         let new = |jail: &usize| Reader { jail: *jail, from: 0, caught_up: !rest.old };
         if let Some(known) = self.follow.files.get_mut(&id) {
@@ -420,8 +452,13 @@ impl Files {
         }
         let (before, after) = (followed.readers.clone(), followed.after);
         let jails: Vec<usize> = before.iter().map(|reader| reader.jail).collect();
-        let places = self.places(&name);
-        let copy = places.iter().find_map(|(listing, own)| find_rest(listing, own, &spot, false));
+        let (mut copy, mut is_copied) = (None, false);
+        for (dir, own) in places(&name) {
+            let (listing, found) = self
+                .search(&name, &dir, |listing| find_rest(listing, &own, &spot, Which::Truncated));
+            is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
+            copy = copy.or(found);
+        }
         let (mut last, rest_is_read) = (after, copy.is_some());
         match copy {
             Some(file) => {
@@ -430,7 +467,7 @@ impl Files {
                 last = self.follow_rest(&file, Some(&spot), rest).or(last);
             }
             // It may have held more, of which nobody knows.
-            None if unread > 0 && !self.is_copied(&places, &spot) => {
+            None if unread > 0 && !is_copied => {
                 let what =
                     format!("truncated with {unread} bytes unread that no copy beside it holds");
                 self.limit(&name, Limit::Truncated, 1, what);
@@ -448,15 +485,6 @@ impl Files {
         }
         self.settle_copies(id);
         self.judge_beginning(id, Some(&last_line))
-    }
-
-    /// Whether some copy holds all that was read.
-    fn is_copied(&self, places: &[Place], spot: &Spot) -> bool {
-        let mut files = places.iter().flat_map(|(listing, own)| listing.rotated(own));
-        files.any(|file| match file.packed {
-            Some(_) => begins_as(&file, spot),
-            None => file.open().and_then(|(file, _)| spot.was_copied_to(&file)).unwrap_or(false),
-        })
     }
 
     /// Looks for what came and went before the first bytes that are read of a file; answers whether these are to be
@@ -518,4 +546,12 @@ impl Files {
         let id = file.metadata().map(|meta| FileId::of(&meta));
         id.is_ok_and(|id| self.follow.files.contains_key(&id))
     }
+}
+
+/// Whether some copy holds all that was read.
+fn holds_all(listing: &Listing, own: &OsStr, spot: &Spot) -> bool {
+    listing.rotated(own).any(|file| match file.packed {
+        Some(_) => begins_as(&file, spot),
+        None => file.open().and_then(|(file, _)| spot.was_copied_to(&file)).unwrap_or(false),
+    })
 }

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{
     follow::begins_like,
-    packed::{self, Format, Unpack},
+    packed::{self, Format, Unpack, is_longer},
     position::{HEAD, Mark, Spot, micros, open_log},
 };
 
@@ -23,6 +23,9 @@ const MAX_ENTRIES: usize = 16 << 10;
 
 /// A rotated log with a number as its ending: `x.log.1`. Greater ones are dates.
 const MAX_NUMBER: u32 = 100_000;
+
+/// What is listed is looked at so often, until nothing moves meanwhile.
+const MAX_LOOKS: usize = 8;
 
 /// A file's number and when it was made, in microseconds since the Unix epoch; 0 where the file system does not tell.
 /// A freed number goes to the next file made, so it tells little alone.
@@ -53,7 +56,7 @@ impl Identity {
 }
 
 /// The names in one directory, in order.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Listing {
     dir: PathBuf,
     names: Vec<(OsString, u64)>,
@@ -70,10 +73,6 @@ impl Listing {
         let mut names: Vec<_> = entries.by_ref().take(MAX_ENTRIES).map(named).collect();
         names.sort();
         Listing { dir: dir.to_owned(), names, left_out: entries.count() }
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Every file in it.
@@ -115,10 +114,30 @@ impl Listing {
             let path = self.dir.join(name);
             let (identity, stat) = Identity::at(&path).ok()?;
             let written = micros(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
+            let changed = micros(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec);
             let (size, packed) = (stat.stx_size, Format::of(name));
-            Some(Sibling { path, identity, written, size, packed })
+            Some(Sibling { path, identity, written, changed, size, packed })
         })
     }
+}
+
+/// What `look` finds in what `list` lists, when nothing moved while it looked: as it looks, a copy may be compressed and
+/// rotated files move on.
+pub(crate) fn steady<L: PartialEq, T>(
+    mut list: impl FnMut() -> L,
+    mut look: impl FnMut(&L) -> T,
+) -> (L, T) {
+    let mut listed = list();
+    for _ in 1..MAX_LOOKS {
+        let found = look(&listed);
+        let now = list();
+        if now == listed {
+            return (listed, found);
+        }
+        listed = now;
+    }
+    let found = look(&listed);
+    (listed, found)
 }
 
 /// One of the files beside a log.
@@ -126,8 +145,11 @@ impl Listing {
 pub(crate) struct Sibling {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
-    /// When it was last written to, in microseconds since the Unix epoch. Compression keeps it, perhaps to the second.
+    /// When it was last written to, in microseconds since the Unix epoch. Compression keeps it, perhaps to the second;
+    /// but what `logrotate` compresses at once bears the time that the log had when `logrotate` began.
     pub(crate) written: i64,
+    /// When it was last written to, renamed or given another time, in the same unit: nobody can set this.
+    pub(crate) changed: i64,
     /// Its bytes, compressed or not.
     pub(crate) size: u64,
     pub(crate) packed: Option<Format>,
@@ -157,20 +179,47 @@ impl Sibling {
         }
     }
 
-    /// The same file where it lies now, or the compressed one that has taken its place since it was listed.
-    pub(crate) fn again(&self, own: &OsStr) -> Sibling {
-        let there = || Some(Identity::at(&self.path).ok()?.0);
-        if there() == Some(self.identity) {
-            return self.clone();
+    /// Opens it where it lies now, or the compressed one that has taken its place since it was listed, to be read from
+    /// `spot` or its start. `None` if it ends before.
+    pub(crate) fn open_now(
+        &self,
+        own: &OsStr,
+        spot: Option<&Spot>,
+    ) -> (Sibling, io::Result<Option<Opened>>) {
+        let mut file = self.clone();
+        let mut looks = 0;
+        loop {
+            let opened = match spot {
+                Some(spot) => file.open_at(spot),
+                None => file.open().map(Some),
+            };
+            looks += 1;
+            let moved = if file.is_there() || looks == MAX_LOOKS { None } else { file.moved(own) };
+            match moved {
+                // An open file stays what it is, wherever it is moved.
+                Some(moved) if opened.is_err() || file.packed.is_some() => file = moved,
+                _ => return (file, opened),
+            }
         }
-        let listing = Listing::of(self.path.parent().unwrap_or(Path::new("/")));
-        let mut moved = listing.rotated(own).filter(|file| file.identity == self.identity);
-        if let Some(moved) = moved.next() {
-            return moved;
+    }
+
+    fn is_there(&self) -> bool {
+        Identity::at(&self.path).is_ok_and(|(identity, _)| identity == self.identity)
+    }
+
+    /// Where it lies now, or what has taken its place.
+    fn moved(&self, own: &OsStr) -> Option<Sibling> {
+        let listing = Listing::of(self.path.parent()?);
+        let mut same = listing.of_inode(self.identity.inode, OsStr::new(""));
+        if let Some(moved) = same.find(|file| file.identity == self.identity) {
+            return Some(moved);
         }
-        // It keeps its time when it is compressed.
-        let mut packed = listing.rotated(own).filter(|file| file.packed.is_some());
-        packed.find(|file| file.written == self.written).unwrap_or_else(|| self.clone())
+        let is_its =
+            |file: &Sibling| file.packed.is_some() && file.path.with_extension("") == self.path;
+        let mut packed = listing.all().filter(|file| !listing.is_being_packed(file));
+        // It keeps its time when it is compressed, unless it is the copy that `logrotate` makes.
+        let mut rotated = listing.rotated(own).filter(|file| file.packed.is_some());
+        packed.find(is_its).or_else(|| rotated.find(|file| file.written == self.written))
     }
 
     /// Opens it to be read from its start.
@@ -235,14 +284,10 @@ pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
     }
     // One that cannot be read is kept: whoever reads it says so.
     let heads: Vec<Vec<u8>> = files.iter().map(|file| file.head().unwrap_or_default()).collect();
-    // Whether a compressed file holds more than one that is not. How much it holds cannot be told for little, but it
-    // takes its time from its original.
+    // Whether a compressed file holds more than one that is not. Its time does not tell: see [`Sibling::written`].
     let fuller = |packed: usize, plain: usize| {
-        let (packed_file, plain_file) = (&files[packed], &files[plain]);
-        match heads[packed].len() < HEAD || heads[plain].len() < HEAD {
-            true => heads[packed].len() > heads[plain].len(),
-            false => packed_file.written >= plain_file.written,
-        }
+        let (packed, size) = (&files[packed], files[plain].size);
+        packed.packed.is_some_and(|format| is_longer(&packed.path, format, size).unwrap_or(false))
     };
     let holds = |all: usize, part: usize| {
         let length = heads[all].len().min(heads[part].len());
@@ -266,15 +311,26 @@ pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
     files.retain(|_| !copies.next().unwrap_or(false));
 }
 
-/// The file in which to read on from `spot`, of a log that was called `own`: the same inode under any name; without
-/// `by_inode`, or if there is none, a copy that holds what was read and more, or a compressed one.
+/// What content a rest is searched of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// It was truncated away: its file is there and holds it no more.
+    Truncated,
+    /// It was being read when we stopped.
+    Last,
+    /// It was read before that, most likely to its end: only what says that it was written to later is unpacked.
+    Earlier,
+}
+
+/// The file in which to read on from `spot`, of a log that was called `own`: the same inode under any name; if there is
+/// none, or it was truncated, a copy that holds what was read and more, or a compressed one.
 pub(crate) fn find_rest(
     listing: &Listing,
     own: &OsStr,
     spot: &Spot,
-    by_inode: bool,
+    which: Which,
 ) -> Option<Sibling> {
-    if by_inode {
+    if which != Which::Truncated {
         let same = listing.of_inode(spot.inode, own);
         let mut same = same.filter(|file| spot.may_be(file.identity) && file.packed.is_none());
         let fits = |file: &Sibling| open_log(&file.path).and_then(|file| spot.fits(&file));
@@ -299,8 +355,16 @@ pub(crate) fn find_rest(
         }
     }
     // One that holds what was read and no more is no rest, and what was compressed holds none either.
-    let mut packed = packed.into_iter().filter(|_| !whole);
-    packed.find(|file| file.is_as_new_as(spot.written) && begins_as(file, spot))
+    let packed = packed.into_iter().filter(|_| !whole);
+    let mut later: Vec<Sibling> = match which {
+        Which::Earlier => packed.filter(|file| file.is_as_new_as(spot.written)).collect(),
+        Which::Truncated | Which::Last => {
+            packed.filter(|file| file.changed >= spot.written).collect()
+        }
+    };
+    // The earlier ones have moved on with it.
+    later.sort_by_key(|file| Reverse((file.written, file.changed)));
+    later.into_iter().find(|file| begins_as(file, spot))
 }
 
 /// Whether a file begins with what was read at `spot`. Of a spot at the very start nothing can be said.
@@ -334,7 +398,7 @@ mod tests {
     fn sibling(name: &str, written: i64) -> Sibling {
         let path = PathBuf::from("/log").join(name);
         let packed = Format::of(path.as_os_str());
-        Sibling { path, identity: Identity::default(), written, size: 1, packed }
+        Sibling { path, identity: Identity::default(), written, changed: written, size: 1, packed }
     }
 
     #[track_caller]
@@ -381,12 +445,12 @@ mod tests {
         fs::write(&path, "one\ntwo\n").expect("written");
         fs::write(dir.path().join("x.log.9"), "other\ntwo\n").expect("written");
         let spot = Spot::for_test(&path, 8);
-        let found = |spot: &Spot, by_inode| {
+        let found = |spot: &Spot, which| {
             let listing = Listing::of(dir.path());
-            let file = find_rest(&listing, own, spot, by_inode)?;
+            let file = find_rest(&listing, own, spot, which)?;
             Some(file.path.file_name().expect("named").to_string_lossy().into_owned())
         };
-        assert_eq!(found(&spot, true), None);
+        assert_eq!(found(&spot, Which::Last), None);
         let gzip = |name: &str, text: &str| {
             let file = File::create(dir.path().join(name)).expect("made");
             let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
@@ -394,16 +458,16 @@ mod tests {
             gzip.finish().expect("written");
         };
         gzip("x.log.3.gz", "something else\n");
-        assert_eq!(found(&spot, false), None);
+        assert_eq!(found(&spot, Which::Truncated), None);
         gzip("x.log.2.gz", "one\ntwo\nthree\n");
-        assert_eq!(found(&spot, false).as_deref(), Some("x.log.2.gz"));
+        assert_eq!(found(&spot, Which::Truncated).as_deref(), Some("x.log.2.gz"));
         fs::write(dir.path().join("x.log.1"), "one\ntwo\nthree\n").expect("written");
-        assert_eq!(found(&spot, false).as_deref(), Some("x.log.1"));
+        assert_eq!(found(&spot, Which::Truncated).as_deref(), Some("x.log.1"));
         let later = Spot { written: i64::MAX, ..spot.clone() };
-        assert_eq!(found(&later, false), None, "they were there before we read");
+        assert_eq!(found(&later, Which::Truncated), None, "they were there before we read");
         fs::rename(&path, dir.path().join("moved")).expect("renamed");
-        assert_eq!(found(&spot, true).as_deref(), Some("moved"));
+        assert_eq!(found(&spot, Which::Last).as_deref(), Some("moved"));
         let reused = Spot { born: spot.born + 1, ..spot.clone() };
-        assert_eq!(found(&reused, true).as_deref(), Some("x.log.1"), "another file by now");
+        assert_eq!(found(&reused, Which::Last).as_deref(), Some("x.log.1"), "another file by now");
     }
 }

@@ -155,6 +155,14 @@ impl Tail {
         &self.head
     }
 
+    /// Whether `copy` begins with what this file began with when it was read. Of an empty one nothing can be said.
+    pub(crate) fn began_like(&self, copy: &File) -> io::Result<bool> {
+        let length = copy.metadata()?.len().min(self.head.len() as u64) as usize;
+        let mut head = [0; HEAD];
+        copy.read_exact_at(&mut head[..length], 0)?;
+        Ok(length > 0 && head[..length] == self.head[..length])
+    }
+
     /// Everything before was read, an incomplete line included.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
@@ -182,6 +190,11 @@ impl Tail {
 
     pub(crate) fn take_cut(&mut self) -> u64 {
         self.framer.take_cut()
+    }
+
+    /// Whether it is a compressed log, of which only a piece is at hand.
+    pub(crate) fn is_unpacking(&self) -> bool {
+        self.unpack.is_some()
     }
 
     /// Whether the file has lost its last name.

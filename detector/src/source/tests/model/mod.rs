@@ -63,6 +63,8 @@ enum Action {
     Rename(Log, Pack, /* create */ bool),
     /// The writer opens the log anew, and makes it if it is not there.
     Reopen(Log),
+    /// `logrotate` begins: it looks at the log's time, which it gives to the copy that it compresses later.
+    Check(Log),
     /// The rotated files move on, then the log is copied beside itself. With a `Truncate` this is `copytruncate`.
     Copy(Log, Pack),
     Truncate(Log),
@@ -98,6 +100,7 @@ fn action() -> impl Strategy<Value = Action> {
         10 => (log(), text).prop_map(|(log, text)| Action::Write(log, text)),
         6 => (log(), pack(), any::<bool>()).prop_map(|(log, pack, create)| Action::Rename(log, pack, create)),
         4 => log().prop_map(Action::Reopen),
+        3 => log().prop_map(Action::Check),
         4 => (log(), pack()).prop_map(|(log, pack)| Action::Copy(log, pack)),
         4 => log().prop_map(Action::Truncate),
         1 => log().prop_map(Action::Regrow),
@@ -273,6 +276,47 @@ fn what_once_failed_holds() {
         (
             "a symlink that was switched while nobody looked",
             &[Rename(link, Pack::Now, false), Step(1), Write(link, one), Relink, Kill],
+        ),
+        (
+            "a glob that finds the original of a compressed copy of the same time",
+            &[Write(b, Burst), Check(b), Copy(b, Pack::Now), Rename(b, Pack::No, false)],
+        ),
+        (
+            "a glob that finds the original of a copy that was compressed later",
+            &[Write(b, Burst), Copy(b, Pack::No), Rename(b, Pack::Later, false)],
+        ),
+        (
+            "a glob that finds a copy of what was compressed later",
+            &[Write(b, one), Copy(b, Pack::Later), Write(b, one), Rename(b, Pack::Now, false)],
+        ),
+        (
+            "a copy that took an older time from its log across a restart",
+            &[
+                Write(a, one),
+                Check(a),
+                Write(a, one),
+                Step(1),
+                Stop,
+                Write(a, one),
+                Copy(a, Pack::Now),
+                Truncate(a),
+            ],
+        ),
+        (
+            "a copy that a glob finds, of less than was read, before the truncation is noticed",
+            &[Write(b, one), Copy(b, Pack::No), Look, Write(b, one), Step(2), Truncate(b), Look],
+        ),
+        (
+            "a copy that took the time of its log from before what was read last",
+            &[
+                Write(a, one),
+                Check(a),
+                Write(a, one),
+                Step(1),
+                Write(a, one),
+                Copy(a, Pack::Now),
+                Truncate(a),
+            ],
         ),
     ];
     for (what, actions) in cases {

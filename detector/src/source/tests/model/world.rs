@@ -5,7 +5,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -51,6 +51,8 @@ pub struct World {
     tally: Tally,
     /// What the link leads to.
     target: usize,
+    /// The time that each log bore when `logrotate` began.
+    checked: [Option<SystemTime>; NAMES.len()],
 }
 
 impl World {
@@ -70,6 +72,7 @@ impl World {
             writers: Vec::new(),
             tally: Tally::default(),
             target: 0,
+            checked: [None; NAMES.len()],
         };
         std::os::unix::fs::symlink(world.path(TARGETS[0]), world.path("link")).expect("made");
         world.writers.resize_with(NAMES.len(), || None);
@@ -86,6 +89,7 @@ impl World {
             Action::Write(log, text) => self.write(few(log), text),
             Action::Rename(log, pack, create) => self.rename(few(log), pack, create),
             Action::Reopen(log) => self.reopen(few(log)),
+            Action::Check(log) => self.check(few(log)),
             Action::Copy(log, pack) => self.copy(few(log), pack),
             Action::Truncate(log) => self.truncate(few(log)),
             Action::Regrow(log) => self.regrow(few(log)),
@@ -377,11 +381,12 @@ impl World {
             }
         }
         if let (Pack::Later, Some(content)) = (pack, self.content_at(&name(2, ""))) {
-            self.pack(content);
+            self.pack(content, None);
         }
     }
 
-    fn pack(&mut self, content: usize) {
+    /// Compresses a file, which keeps its time or gets another.
+    fn pack(&mut self, content: usize, time: Option<SystemTime>) {
         let log = self.contents[content].log;
         // logrotate is told to when the writer must have noticed.
         if self.writers[log].as_ref().is_some_and(|writer| writer.content == content) {
@@ -392,8 +397,7 @@ impl World {
         let mut gzip = GzEncoder::new(File::create_new(&packed).expect("new"), Compression::fast());
         gzip.write_all(&fs::read(&path).expect("readable")).expect("written");
         let file = gzip.finish().expect("written");
-        let written = fs::metadata(&path).and_then(|meta| meta.modified()).expect("it is there");
-        file.set_modified(written).expect("changed");
+        file.set_modified(time.unwrap_or_else(|| modified(&path))).expect("changed");
         self.double(content, packed);
         self.delete(content);
         self.tally.packed += 1;
@@ -433,9 +437,15 @@ impl World {
         if create || NAMES[log] != "a.log" {
             self.create(log, path);
         }
+        self.checked[log] = None;
         if matches!(pack, Pack::Now) {
-            self.pack(content);
+            self.pack(content, None);
         }
+    }
+
+    fn check(&mut self, log: Log) {
+        let path = self.log_path(log);
+        self.checked[log] = self.content_at(&path).map(|_| modified(&path));
     }
 
     fn copy(&mut self, log: Log, pack: Pack) {
@@ -445,12 +455,15 @@ impl World {
         let first = PathBuf::from(format!("{}.1", path.display()));
         fs::copy(&path, &first).expect("copied");
         self.double(content, first.clone());
+        // What `logrotate` compresses at once gets the time that the log bore when it began, not that of the copy.
+        let time = self.checked[log].take();
         if let (Pack::Now, Some(copy)) = (pack, self.content_at(&first)) {
-            self.pack(copy);
+            self.pack(copy, time);
         }
     }
 
     fn truncate(&mut self, log: Log) {
+        self.checked[log] = None;
         let path = self.log_path(log);
         let Some(content) = self.content_at(&path) else { return };
         File::options().write(true).open(&path).expect("opened").set_len(0).expect("truncated");
@@ -533,6 +546,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// When a file was last written to.
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).and_then(|meta| meta.modified()).expect("it is there")
 }
 
 fn short(line: &str) -> &str {
