@@ -24,16 +24,17 @@ impl DumpArgs {
 }
 
 pub(super) fn run(place: &Place, args: &DumpArgs) -> anyhow::Result<ExitCode> {
-    let (commands, problems) = match config::stream(tree(place.config.as_deref())?.tree.as_ref(), &existing) {
-        Ok(read) => read,
-        Err(problems) => {
-            for problem in problems {
-                eprintln!("{problem}");
+    let (commands, problems) =
+        match config::stream(tree(place.config.as_deref())?.tree.as_ref(), &existing) {
+            Ok(read) => read,
+            Err(problems) => {
+                for problem in problems {
+                    eprintln!("{problem}");
+                }
+                println!("ERROR: The configuration stream failed because of the invalid syntax.");
+                return Ok(ExitCode::from(REFUSED));
             }
-            println!("ERROR: The configuration stream failed because of the invalid syntax.");
-            return Ok(ExitCode::from(REFUSED));
-        }
-    };
+        };
     for problem in problems {
         eprintln!("{problem}");
     }

@@ -28,8 +28,7 @@ use self::{
     stream::{Spot, Stream},
 };
 use super::{
-    Board, JournalCounts, Kit, POSITION_EVERY, POSITION_FIRST, Positions,
-    Report,
+    Board, JournalCounts, Kit, POSITION_EVERY, POSITION_FIRST, Positions, Report,
     files::{FileId, Watch},
     jail::Jail,
     outbox::{Outbox, Stopped},

@@ -431,7 +431,7 @@ fn a_line_of_more_than_a_mebibyte_is_cut_and_counted() {
     let (source, what) =
         (bench.path("log").display().to_string(), "cut 1 lines longer than 1048576 bytes");
     let fault = Report::Fault { source, what: what.into() };
-    let mut reports = vec![bench.next("a finding"), bench.next("a fault")];
+    let mut reports = [bench.next("a finding"), bench.next("a fault")];
     reports.sort_by_key(|report| matches!(report, Report::Fault { .. }));
     assert!(matches!(&reports[0], Report::Finding(finding) if text(finding) == "j: bad 2"));
     assert_eq!(reports[1], fault);
