@@ -167,7 +167,16 @@ impl Files {
                 let what = format!("more than {MAX_FILES} files in this group");
                 return Ok(FileState::Unreadable(what));
             }
-            match open_log(path).and_then(|file| self.begin(path, wishes, file, old, first)) {
+            let key = path.to_string_lossy();
+            let stored = self.stored.get(key.as_ref()).cloned();
+            let mut begun =
+                open_log(path).and_then(|file| self.begin(path, wishes, file, old, first));
+            if begun.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
+                // Truncated meanwhile: what was read of it is to be found in a copy.
+                self.stored.extend(stored.map(|position| (key.into_owned(), position)));
+                begun = open_log(path).and_then(|file| self.begin(path, wishes, file, old, first));
+            }
+            match begun {
                 // It was replaced between being found and being opened: what was opened counts.
                 Ok(opened) => {
                     self.note(path, wishes, Some(opened));

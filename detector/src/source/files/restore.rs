@@ -459,12 +459,15 @@ impl Files {
             is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
             copy = copy.or(found);
         }
-        let (mut last, rest_is_read) = (after, copy.is_some());
+        let (mut last, mut rest_is_read) = (after, false);
         match copy {
             Some(file) => {
                 let rest =
                     Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
-                last = self.follow_rest(&file, Some(&spot), rest).or(last);
+                let followed = self.follow_rest(&file, Some(&spot), rest);
+                // One that was compressed may turn out to hold less than was read.
+                rest_is_read = followed.is_some();
+                last = followed.or(last);
             }
             // It may have held more, of which nobody knows.
             None if unread > 0 && !is_copied => {

@@ -303,6 +303,18 @@ fn what_once_failed_holds() {
             ],
         ),
         (
+            "a copy of less than was read that was compressed after that",
+            &[
+                Write(a, Burst),
+                Step(3),
+                Copy(a, Pack::No),
+                Write(a, one),
+                Step(1),
+                Truncate(a),
+                Copy(a, Pack::Later),
+            ],
+        ),
+        (
             "a copy that a glob finds, of less than was read, before the truncation is noticed",
             &[Write(b, one), Copy(b, Pack::No), Look, Write(b, one), Step(2), Truncate(b), Look],
         ),
