@@ -166,6 +166,12 @@ impl Sibling {
         self.written >= if whole { time - time.rem_euclid(SECOND) } else { time }
     }
 
+    /// Whether it is compressed and holds more than so many bytes. Its time does not tell: see
+    /// [`Sibling::written`].
+    fn unpacks_to_more_than(&self, size: u64) -> bool {
+        self.packed.is_some_and(|format| is_longer(&self.path, format, size).unwrap_or(false))
+    }
+
     /// Its first bytes, unpacked.
     pub(crate) fn head(&self) -> io::Result<Vec<u8>> {
         match self.packed {
@@ -284,11 +290,8 @@ pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
     }
     // One that cannot be read is kept: whoever reads it says so.
     let heads: Vec<Vec<u8>> = files.iter().map(|file| file.head().unwrap_or_default()).collect();
-    // Whether a compressed file holds more than one that is not. Its time does not tell: see [`Sibling::written`].
-    let fuller = |packed: usize, plain: usize| {
-        let (packed, size) = (&files[packed], files[plain].size);
-        packed.packed.is_some_and(|format| is_longer(&packed.path, format, size).unwrap_or(false))
-    };
+    let fuller =
+        |packed: usize, plain: usize| files[packed].unpacks_to_more_than(files[plain].size);
     let holds = |all: usize, part: usize| {
         let length = heads[all].len().min(heads[part].len());
         if length == 0 || heads[all][..length] != heads[part][..length] {
@@ -344,12 +347,14 @@ pub(crate) fn find_rest(
     }
     let (plain, packed): (Vec<_>, Vec<_>) =
         listing.rotated(own).partition(|file| file.packed.is_none());
-    let mut whole = false;
+    let (mut whole, mut rest) = (false, None);
     for file in plain {
         let Ok(open) = open_log(&file.path) else { continue };
         if spot.was_copied_to(&open).unwrap_or(false) {
-            if open.metadata().is_ok_and(|meta| meta.len() > spot.offset) {
-                return Some(file);
+            let length = open.metadata().map_or(0, |meta| meta.len());
+            if length > spot.offset {
+                rest = Some((file, length));
+                break;
             }
             whole = true;
         }
@@ -364,7 +369,11 @@ pub(crate) fn find_rest(
     };
     // The earlier ones have moved on with it.
     later.sort_by_key(|file| Reverse((file.written, file.changed)));
-    later.into_iter().find(|file| begins_as(file, spot))
+    // A copy that was made while the log was written to holds less than the log when it was compressed.
+    let holds_more =
+        |file: &Sibling| rest.as_ref().is_none_or(|(_, length)| file.unpacks_to_more_than(*length));
+    let packed = later.into_iter().find(|file| begins_as(file, spot) && holds_more(file));
+    packed.or(rest.map(|(file, _)| file))
 }
 
 /// Whether a file begins with what was read at `spot`. Of a spot at the very start nothing can be said.
