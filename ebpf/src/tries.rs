@@ -42,7 +42,10 @@ pub fn search_v6(source: [u64; 2], now: u32, scopes: u64) -> Option<Hit> {
     hit(trie_search_v6(source[0], source[1], now, scopes))
 }
 
-/// Whether one of the ban's slots applies.
+/// What was read is another ban's: ask again.
+const AGAIN: u64 = 1;
+
+/// Whether one of the ban's slots applies: a hit, 0, or [`AGAIN`].
 #[inline(always)]
 fn judge(ban: &Ban, now: u32, scopes: u64) -> u64 {
     if ban.until > now && contains(scopes, ban.scope as u32) {
@@ -51,19 +54,21 @@ fn judge(ban: &Ban, now: u32, scopes: u64) -> u64 {
     if ban.flags & BAN_HAS_MORE == 0 {
         return 0;
     }
-    // SAFETY: the element stays readable while we run. The kernel may reuse its memory for another
-    // one meanwhile, so the id is read after the slot that is believed.
+    // SAFETY: the element stays readable while we run. The kernel may hand its memory to another ban
+    // meanwhile, whether its slots apply or not, so the id is read after them.
     let Some(more) = (unsafe { MORE_SLOTS.get(&ban.id) }) else { return 0 };
+    let mut hit = 0;
     for slot in &more.slots {
         // SAFETY: a valid reference; volatile because the kernel may write the element meanwhile.
         let slot = unsafe { (&raw const *slot).read_volatile() };
         if slot.until > now && contains(scopes, slot.scope as u32) {
-            // SAFETY: as above.
-            let id = unsafe { (&raw const more.id).read_volatile() };
-            return if id == ban.id { found(slot.jail, id) } else { 0 };
+            hit = found(slot.jail, ban.id);
+            break;
         }
     }
-    0
+    // SAFETY: as above.
+    let id = unsafe { (&raw const more.id).read_volatile() };
+    if id == ban.id { hit } else { AGAIN }
 }
 
 /// A global function: see [`crate::scope`].
@@ -74,6 +79,10 @@ extern "C" fn trie_search_v4(source: u32, now: u32, scopes: u64) -> u64 {
     for _ in 0..MAX_DEPTH {
         let Some(ban) = BANS_V4.get(&key) else { break };
         let found = judge(ban, now, scopes);
+        if found == AGAIN {
+            // It takes one of the turns: the deepest nest loses its last level then, to one packet.
+            continue;
+        }
         if found != 0 {
             return found;
         }
@@ -96,6 +105,10 @@ extern "C" fn trie_search_v6(first: u64, second: u64, now: u32, scopes: u64) -> 
     for _ in 0..MAX_DEPTH {
         let Some(ban) = BANS_V6.get(&Key::new(length, source)) else { break };
         let found = judge(ban, now, scopes);
+        if found == AGAIN {
+            // It takes one of the turns: the deepest nest loses its last level then, to one packet.
+            continue;
+        }
         if found != 0 {
             return found;
         }

@@ -53,6 +53,8 @@ pub fn fail2ban(script: &str) -> Command {
     let mut command = Command::new(python);
     command.arg("-c").arg(script);
     command.env("PYTHONPATH", packages()).env("PYTHONDONTWRITEBYTECODE", "1");
+    // It prints the locale's encoding by whatever name the locale has for it.
+    command.env("LC_ALL", "C.UTF-8");
     command
 }
 
