@@ -1,6 +1,5 @@
-//! Lines made to keep a matcher busy: every pattern comes to an end, by giving up where it would try every way. What
-//! took longer than is promised (a millisecond for each pattern; for a line of many kilobytes as much as reading so many
-//! shorter ones) is shown, not judged: that depends on the machine.
+//! Lines made to keep a matcher busy: none may cost more than a millisecond for each of its filter's patterns. A line of
+//! many kilobytes may cost more where the engine's time is linear: as much as reading so many shorter ones.
 use std::{fs, time::Duration};
 
 use fail2xdp::{
@@ -77,7 +76,7 @@ fn stretched(rng: &mut StdRng, line: &str, length: usize) -> String {
 
 #[test]
 fn exploding_patterns_are_stopped() {
-    let (mut worst, mut stopped) = (Vec::new(), 0);
+    let mut worst = Vec::new();
     for (pattern, piece) in EXPLODING {
         let mut jail = peer::jail("apache-pass", &[]);
         jail.filter.failregex = vec![Located { value: pattern.to_owned(), place: None }];
@@ -92,12 +91,8 @@ fn exploding_patterns_are_stopped() {
                 }
             }
         }
-        // How long that took depends on the machine; that it ended by giving up does not.
-        stopped += usize::from(matcher.patterns().any(|pattern| pattern.gave_up > 0));
     }
-    println!("over the promised time here:\n{}", worst.join("\n"));
-    // The others are answered without trying every way, or run on the engine whose time is linear.
-    assert_eq!(stopped, 4, "patterns that were given up");
+    assert!(worst.is_empty(), "{}", worst.join("\n"));
 }
 
 #[test]
@@ -122,5 +117,5 @@ fn no_stretched_sample_keeps_a_filter_of_debian_busy() {
             }
         }
     }
-    println!("over the promised time here:\n{}", worst.join("\n"));
+    assert!(worst.is_empty(), "{}", worst.join("\n"));
 }

@@ -28,8 +28,8 @@ pub(crate) use syntax::{Class, Item, Node, Syntax};
 const SIZE_LIMIT: usize = 4 << 20;
 /// The same for the twin that knows all of Unicode.
 const UNICODE_SIZE_LIMIT: usize = 32 << 20;
-/// Tries of an engine that backtracks: about a millisecond's worth.
-const BACKTRACK_LIMIT: usize = 10_000;
+/// Tries of an engine that backtracks: under a millisecond's worth, with room for a slower machine.
+const BACKTRACK_LIMIT: usize = 7_000;
 /// Texts longer than this are not given to an engine that backtracks: each of its tries may look at
 /// the whole of it. Syslog daemons and web servers cut lines at this length or below.
 const BACKTRACK_TEXT: usize = 8 << 10;
