@@ -383,3 +383,30 @@ fn the_outermost_ban_of_a_deep_nest_holds_while_those_within_come_and_go() {
     }
     assert!(scene.deaths > 300, "{} deaths", scene.deaths);
 }
+
+#[test]
+fn an_heir_without_room_for_both_is_told_what_comes_after() {
+    let mut scene = Scene::new();
+    let hold = |jail: &str, scope: &str, until| Hold {
+        jail: jail.into(),
+        scope: scope.parse().expect(scope),
+        until,
+    };
+    let net = |length| format!("192.0.2.77/{length}").parse::<IpNet>().expect("a network").trunc();
+    // Seven networks; the innermost tells what bans the six others, in all of its eight slots.
+    scene.apply(&Operation::Ban(net(31), hold("jail", "proto-50", NOW + 3600)));
+    for length in 25..31 {
+        let scope = format!("tcp:{length}");
+        scene.apply(&Operation::Ban(net(length), hold("jail", &scope, NOW + 1)));
+    }
+    scene.apply(&Operation::Ban(net(30), hold("second", "udp", NOW + 3600)));
+    let source = "192.0.2.77".parse().expect("an address");
+    let packets: Vec<_> = [(6, 25), (6, 30), (6, 53), (17, 53), (47, 0)]
+        .map(|(protocol, port)| Frame { protocol, port, ..Frame::from(source) }.build())
+        .into();
+    for (scope, until) in [("tcp:53", NOW + 1), ("tcp:30", NOW + 3600), ("all", NOW + 1)] {
+        scene.die_everywhere(&Operation::Ban(net(30), hold("jail", scope, until)), &packets);
+    }
+    scene.die_everywhere(&Operation::Unban(net(30), "jail".into()), &packets);
+    assert!(scene.deaths > 10, "{} deaths", scene.deaths);
+}

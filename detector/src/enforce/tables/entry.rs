@@ -119,6 +119,12 @@ impl Entry {
         self.kept().map_or(&[], |asked| &asked.inherited)
     }
 
+    /// Whether so many inherited slots can be told beside its own, with `room` slots in all.
+    pub fn has_room_for(&self, inherited: usize, room: usize) -> bool {
+        let own = self.kept().map_or(self.told().len(), |asked| asked.own.len());
+        own + inherited <= room
+    }
+
     /// What would be told if nothing were inherited.
     pub fn slots(&self, unite: impl FnMut(&[u8]) -> u8) -> Vec<Slot> {
         match self.kept() {

@@ -62,8 +62,9 @@ struct Heir {
 
 impl Tables {
     /// Does `write`, which changes a prefix to be held by what `after` says (nothing: it is lifted), and
-    /// has the networks within it inherit accordingly. At no moment does one inherit less than before and
-    /// after.
+    /// has the networks within it inherit accordingly: while it is written both what they inherited before
+    /// and what they inherit after, or, where these have no room together and would be united, what comes
+    /// after. So at every moment each packet is judged as before or as after.
     pub(super) fn nested<T>(
         &mut self,
         prefix: &Prefix,
@@ -74,11 +75,12 @@ impl Tables {
             return write(self);
         }
         let slots = after(self);
-        for Heir { prefix, mut inherited } in self.heirs(prefix, &slots) {
+        for Heir { prefix, inherited } in self.heirs(prefix, &slots) {
             let Some(entry) = self.bans.get(&prefix) else { continue };
-            let more = entry.inherited().iter().filter(|slot| !inherited.contains(slot));
-            inherited.extend(more.copied().collect::<Vec<_>>());
-            self.inherit(&prefix, inherited)?;
+            let mut both = inherited.clone();
+            entry.inherited().iter().for_each(|slot| add(&mut both, *slot));
+            let fits = entry.has_room_for(both.len(), self.room_of(entry));
+            self.inherit(&prefix, if fits || inherited.is_empty() { both } else { inherited })?;
         }
         let written = write(self);
         // Whether it could be written or not.
