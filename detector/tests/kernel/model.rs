@@ -172,8 +172,10 @@ impl Model {
         let hit = covering.iter().enumerate().find(|&(nth, net)| {
             let own = &self.bans[*net];
             let from_outside = covering.len() - nth;
+            // What a network tells of shorter ones may be more than these ban, and is heard where the program asks.
             own.iter().any(|slot| slot.applies(now, protocol, port))
-                || from_outside.is_multiple_of(MAX_DEPTH - 1)
+                || nth < MAX_DEPTH
+                    && from_outside.is_multiple_of(MAX_DEPTH - 1)
                     && net.prefix_len() < net.max_prefix_len()
                     && self.inherited(own, &covering[nth + 1..]).applies(now, protocol, port)
         });
