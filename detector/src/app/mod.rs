@@ -6,6 +6,7 @@
 //! socket; the kernel goes on.
 mod act;
 mod answers;
+mod guard;
 mod keep;
 mod listing;
 mod requests;
@@ -71,6 +72,8 @@ pub struct Options {
     pub kernel: KernelOptions,
     /// Remove program and maps at the end.
     pub detach_on_exit: bool,
+    /// Detach and stop unless somebody confirms within this time that he is not locked out.
+    pub confirm: Option<Duration>,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
 }
@@ -91,6 +94,8 @@ pub struct Ended {
     pub enforced: usize,
     /// Program and maps are gone.
     pub detached: bool,
+    /// Because nobody confirmed in time.
+    pub unconfirmed: bool,
 }
 
 /// The one task's state.
@@ -106,6 +111,11 @@ pub(crate) struct Daemon {
     silence: Silence,
     /// When the sources are looked at next.
     sources_due: Instant,
+    /// When it detaches unless somebody confirms.
+    pub(crate) confirm_by: Option<Instant>,
+    /// News of the files of the allow list, and what they list.
+    lists: mpsc::Receiver<guard::Found>,
+    listed: Vec<(ipnet::IpNet, enforce::Why)>,
     keeper: Keeper,
     listings: VecDeque<Listing>,
     tree: Arc<dyn Tree + Send + Sync>,
@@ -150,9 +160,11 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         .ok();
     let engine = Engine::new(&settings.jails, Limits::from(settings.counting));
     let (keeper, loaded) = Keeper::open(options.state, settings.store, clock).await;
+    let (listed, lists) = listed(&settings, clock);
     let (enforcer, adopted) = match (options.kernel)(&settings) {
         None => (None, Vec::new()),
         Some(mut kernel) => {
+            kernel.also_allow.clone_from(&listed);
             kernel.make_room_for(loaded.bans.iter().map(|ban| ban.prefix));
             let (enforcer, adopted) = Enforcer::start(&kernel, clock())?;
             (Some(enforcer), adopted)
@@ -168,6 +180,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         repairs: 0,
         silence: Silence::new(clock()),
         sources_due: clock::monotonic() + SOURCES_EVERY,
+        confirm_by: options.confirm.map(|time| clock::monotonic() + time),
+        lists,
+        listed,
         keeper,
         listings: VecDeque::new(),
         tree: options.tree,
@@ -190,6 +205,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     ready(&answers::status(&daemon));
 
     let mut news = daemon.keeper.news();
+    let mut unconfirmed = false;
     let detach = loop {
         let due = daemon.due();
         // Whichever is ready, in turn: a flood of findings must not keep bans from ending, nor the other
@@ -206,6 +222,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
                 Next::GoOn => {}
                 Next::Stop { detach } => break detach,
             },
+            Some(found) = daemon.lists.recv() => daemon.lists_say(found),
+            () = sleep_until(daemon.confirm_by), if daemon.confirm_by.is_some() => {
+                tracing::error!("nobody confirmed with `fail2xdp confirm`: nothing is enforced any longer");
+                unconfirmed = true;
+                break true;
+            }
             _ = interrupt.recv() => break daemon.detach_on_exit,
             _ = terminate.recv() => break daemon.detach_on_exit,
             _ = hangup.recv() => match daemon.reload().await {
@@ -217,6 +239,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         }
     };
     let ended = daemon.finish(detach, &options.socket).await;
+    let ended = ended.map(|ended| Ended { unconfirmed, ..ended });
     // Who asked for the end shall have the answer before the process is gone.
     drop(close);
     drop(asked);
@@ -272,6 +295,18 @@ impl Daemon {
         }
     }
 
+    /// The files of the allow list say something else than before, or cannot be read.
+    fn lists_say(&mut self, found: guard::Found) {
+        found.faults.iter().for_each(|fault| tracing::error!("{fault}"));
+        let Some(listed) = found.listed else { return };
+        tracing::info!("allow: its files and the name servers are {} entries now", listed.len());
+        self.listed = listed;
+        if let Some(enforcer) = &mut self.enforcer {
+            enforcer.also_allow(self.listed.clone());
+        }
+        self.surroundings();
+    }
+
     /// Tells the engine whom a ban must not or cannot hit.
     fn surroundings(&mut self) {
         match enforce::own_addresses() {
@@ -282,7 +317,10 @@ impl Daemon {
         }
         let allowed = match &self.enforcer {
             Some(enforcer) => enforcer.status().allowed,
-            None => self.settings.enforce.allow.clone(),
+            None => {
+                let listed = self.listed.iter().map(|(entry, _)| *entry);
+                self.settings.enforce.allow.iter().copied().chain(listed).collect()
+            }
         };
         self.event(Event::AllowList(allowed));
     }
@@ -413,11 +451,24 @@ impl Daemon {
         match self.enforcer.take() {
             Some(enforcer) if detach => {
                 enforcer.detach().context("cannot detach")?;
-                Ok(Ended { enforced, detached: true })
+                Ok(Ended { enforced, detached: true, unconfirmed: false })
             }
-            _ => Ok(Ended { enforced, detached: false }),
+            _ => Ok(Ended { enforced, detached: false, unconfirmed: false }),
         }
     }
+}
+
+/// What the files of the allow list have now, and news of them.
+fn listed(
+    settings: &Settings,
+    clock: Clock,
+) -> (Vec<(ipnet::IpNet, enforce::Why)>, mpsc::Receiver<guard::Found>) {
+    let (tell, news) = mpsc::channel(1);
+    let mut lists = guard::Lists::new(&settings.enforce.allow_files);
+    let found = lists.look(clock());
+    found.faults.iter().for_each(|fault| tracing::error!("{fault}"));
+    lists.watch(tell, clock);
+    (found.listed.unwrap_or_default(), news)
 }
 
 async fn sleep_until(due: Option<Instant>) {

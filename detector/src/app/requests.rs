@@ -49,6 +49,9 @@ impl Daemon {
                 })
             }),
             Request::Reload => self.reload().await.map(wire::Reply::Reloaded),
+            Request::Confirm => Ok(wire::Reply::Confirmed(wire::Confirmed {
+                waited: self.confirm_by.take().is_some(),
+            })),
             Request::Stop | Request::Detach => {
                 let detached = self.detach_on_exit || asked.request == Request::Detach;
                 next = Next::Stop { detach: detached };
@@ -126,16 +129,8 @@ impl Daemon {
                 None => return Err(Refusal::NoSuchJail(name)),
             },
         };
-        if let Some(enforcer) = &self.enforcer
-            && !force
-            && let Some((prefix, entry)) =
-                prefixes.iter().find_map(|prefix| Some((*prefix, enforcer.allowed_by(*prefix)?)))
-        {
-            return Err(Refusal::Invalid(format!(
-                "{} is on the allow list ({}) and would not be dropped; --force lists the ban all the same",
-                shown(prefix),
-                shown(entry)
-            )));
+        if !force && let Some(why) = prefixes.iter().find_map(|prefix| self.risk(*prefix)) {
+            return Err(Refusal::Invalid(why));
         }
         let until = ban_end(own_time.unwrap_or(jail_time), now);
         let mut banned = 0;
@@ -158,6 +153,29 @@ impl Daemon {
             }
         }
         Ok(wire::Reply::Made(wire::BansMade { banned }))
+    }
+
+    /// Why a ban of this prefix needs `--force`.
+    fn risk(&self, prefix: ipnet::IpNet) -> Option<String> {
+        let widest = self.settings.enforce.widest_ban.of(prefix);
+        let spared = self.enforcer.as_ref().and_then(|enforcer| enforcer.spares(prefix));
+        match spared {
+            Some((entry, why)) if entry.contains(&prefix) => Some(format!(
+                "{} is on the allow list ({}: {why}) and would not be dropped; --force lists the ban all the same",
+                shown(prefix),
+                shown(entry)
+            )),
+            Some((entry, why)) => Some(format!(
+                "{} covers {}, which is on the allow list ({why}); --force bans the rest of it",
+                shown(prefix),
+                shown(entry)
+            )),
+            None if prefix.prefix_len() < widest => Some(format!(
+                "{} is wider than `widest_ban` (/{widest}); --force bans it all the same",
+                shown(prefix)
+            )),
+            None => None,
+        }
     }
 
     /// Reads the configuration again. What cannot be used changes nothing; a jail that has become broken
@@ -207,8 +225,10 @@ impl Daemon {
         self.settings = settings;
         self.keeper.settings(self.settings.store);
         self.engine.set_limits(Limits::from(self.settings.counting));
+        (self.listed, self.lists) = super::listed(&self.settings, self.clock);
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {
+            enforcer.also_allow(self.listed.clone());
             let notices = enforcer.reconfigure(&options);
             self.notices(notices);
         }

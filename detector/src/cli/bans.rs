@@ -20,7 +20,7 @@ pub(super) struct BanArgs {
     /// How long, as `600`, `1h30m`, `2d`, or -1 for ever [default: the jail's bantime]
     #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     time: Option<String>,
-    /// Also where the allow list spares the address; it stays spared
+    /// Also what reaches an address of the allow list, which stays spared, or more than `widest_ban`
     #[arg(long)]
     force: bool,
 }

@@ -98,6 +98,8 @@ enum Verb {
     Ping,
     /// Read the configuration again; a broken one changes nothing
     Reload,
+    /// Tell a daemon that runs with --confirm that you are not locked out; it then stays
+    Confirm,
     /// Stop the daemon; bans stay enforced by the kernel until they end, or `detach`
     Stop,
     /// Remove program, links and maps from the kernel; also without a daemon
@@ -147,6 +149,7 @@ pub fn main() -> ExitCode {
         Verb::Unban(args) => bans::unban(&cli.place, &args),
         Verb::Ping => status::ping(&cli.place),
         Verb::Reload => status::reload(&cli.place),
+        Verb::Confirm => status::confirm(&cli.place),
         Verb::Stop => status::stop(&cli.place),
         Verb::Detach => detach::run(&cli.place),
     };

@@ -32,6 +32,15 @@ pub(super) fn reload(place: &Place) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn confirm(place: &Place) -> anyhow::Result<ExitCode> {
+    let done = ask::post::<wire::Confirmed>(place, "/v1/confirm", &())?;
+    ask::print(place, &done, |confirmed| match confirmed.waited {
+        true => "Confirmed: the daemon stays".into(),
+        false => "The daemon waits for no confirmation".into(),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn stop(place: &Place) -> anyhow::Result<ExitCode> {
     let done = ask::post::<wire::Stopping>(place, "/v1/stop", &())?;
     ask::print(place, &done, |stopping| match stopping {

@@ -1,9 +1,9 @@
 //! `fail2xdp.conf`: what is ours alone; and the few options of `fail2ban.conf` that we honour.
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     AttachMode, CountingSettings, EnforceSettings, Located, Problem, Severity, StoreSettings,
-    expand::Context, ignore, layers::Layers, options, ports, seconds, text::Text,
+    WidestBan, expand::Context, ignore, layers::Layers, options, ports, seconds, text::Text,
 };
 
 const SECTION: &str = "Definition";
@@ -12,6 +12,8 @@ const SECTION: &str = "Definition";
 const MAX_BANS: u32 = 4_194_304;
 /// What the maps are made for at first, each family.
 const INITIAL_BANS: u32 = 65_536;
+/// `widest_ban`: what registries hand out to a provider at the least is hardly one attacker's.
+const WIDEST_BAN: WidestBan = WidestBan { v4: 16, v6: 32 };
 /// Sampled drops a second.
 const EVENTS: u32 = 100;
 /// Bans of one family that any machine could hold: the bound of `max_bans`.
@@ -26,6 +28,7 @@ const OPTIONS: &[&str] = &[
     "observe",
     "allow",
     "allow_sessions",
+    "widest_ban",
     "max_bans",
     "initial_bans",
     "events_per_second",
@@ -65,11 +68,14 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
     reader.unknown_options(own);
     let max_bans = reader.number("max_bans", MAX_BANS, 1..=MOST_BANS);
     let initial_bans = reader.number("initial_bans", INITIAL_BANS.min(max_bans), 1..=max_bans);
+    let (allow, allow_files) = reader.allow();
     let enforce = EnforceSettings {
         interfaces: reader.interfaces(),
         mode: reader.mode(),
         observe: reader.boolean("observe", false),
-        allow: reader.allow(),
+        allow,
+        allow_files,
+        widest_ban: reader.widest_ban(),
         allow_sessions: reader.boolean("allow_sessions", true),
         max_bans,
         initial_bans,
@@ -226,11 +232,25 @@ impl Reader<'_, '_> {
         interfaces
     }
 
-    fn allow(&mut self) -> Vec<ipnet::IpNet> {
-        let Some(text) = self.text("allow") else { return Vec::new() };
-        let mut allow = Vec::new();
+    fn allow(&mut self) -> (Vec<ipnet::IpNet>, Vec<PathBuf>) {
+        let Some(text) = self.text("allow") else { return Default::default() };
+        let (mut allow, mut files) = (Vec::new(), Vec::new());
         for line in text.lines() {
             for word in ports::words(&line.value) {
+                if let Some(file) = word.strip_prefix("file:") {
+                    if file.starts_with('/') {
+                        files.push(PathBuf::from(file));
+                    } else {
+                        let what = format!("`allow`: `{word}` names no file; it protects nobody");
+                        self.problem(
+                            Severity::Error,
+                            &line,
+                            what,
+                            "write `file:` and a whole path",
+                        );
+                    }
+                    continue;
+                }
                 match ignore::network(word) {
                     Ok(net) => allow.push(net),
                     Err(error) => {
@@ -242,7 +262,27 @@ impl Reader<'_, '_> {
                 }
             }
         }
-        allow
+        (allow, files)
+    }
+
+    fn widest_ban(&mut self) -> WidestBan {
+        let Some(text) = self.text("widest_ban") else { return WIDEST_BAN };
+        let length = |word: &str, most| {
+            let length = word.strip_prefix('/').unwrap_or(word).parse::<u8>().ok()?;
+            (length <= most).then_some(length)
+        };
+        let words: Vec<&str> = ports::words(text.as_str()).collect();
+        if let [v4, v6] = words[..]
+            && let (Some(v4), Some(v6)) = (length(v4, 32), length(v6, 128))
+        {
+            return WidestBan { v4, v6 };
+        }
+        let WidestBan { v4, v6 } = WIDEST_BAN;
+        let what =
+            format!("`widest_ban = {}` is no pair of lengths; /{v4}, /{v6} is used", text.as_str());
+        let remedy = "write two prefix lengths, for IPv4 and IPv6, as in `/16, /32`";
+        self.problem(Severity::Error, &text.located(), what, remedy);
+        WIDEST_BAN
     }
 
     fn log_level(&mut self) -> Option<String> {

@@ -277,6 +277,10 @@ pub struct EnforceSettings {
     pub observe: bool,
     /// Never dropped: `allow`, and `ignoreip` of `[DEFAULT]` when every enabled jail inherits it.
     pub allow: Vec<IpNet>,
+    /// `allow = file:PATH`: files with more of them, one a line; read again when they change.
+    pub allow_files: Vec<PathBuf>,
+    /// `widest_ban`: networks wider than these, by prefix length, are banned by hand only with `--force`.
+    pub widest_ban: WidestBan,
     /// Add the remote ends of SSH sessions that are logged in at the start to the allow list; the default.
     pub allow_sessions: bool,
     /// Bans a family at the most.
@@ -285,6 +289,22 @@ pub struct EnforceSettings {
     pub initial_bans: u32,
     /// Sampled drops a second for the log.
     pub events_per_second: u32,
+}
+
+/// Prefix lengths of the widest networks that a ban by hand may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WidestBan {
+    /// IPv4, 0 to 32.
+    pub v4: u8,
+    /// IPv6, 0 to 128.
+    pub v6: u8,
+}
+
+impl WidestBan {
+    /// The length for this prefix's family.
+    pub fn of(self, prefix: IpNet) -> u8 {
+        if prefix.addr().is_ipv4() { self.v4 } else { self.v6 }
+    }
 }
 
 /// Bounds of what is kept of addresses below the threshold, of all jails together.

@@ -52,6 +52,8 @@ pub enum Request {
     },
     /// `POST /v1/reload`
     Reload,
+    /// `POST /v1/confirm`
+    Confirm,
     /// `POST /v1/stop`
     Stop,
     /// `POST /v1/detach`
@@ -61,7 +63,7 @@ pub enum Request {
 impl Request {
     /// May somebody other than root ask this? Looking, banning and unbanning, yes.
     fn is_for_group(&self) -> bool {
-        !matches!(self, Request::Reload | Request::Stop | Request::Detach)
+        !matches!(self, Request::Reload | Request::Confirm | Request::Stop | Request::Detach)
     }
 }
 

@@ -149,6 +149,7 @@ pub async fn serve(
         .route("/v1/banned", get(fixed(Request::Banned)))
         .route("/v1/unban", post(unban))
         .route("/v1/reload", post(fixed(Request::Reload)))
+        .route("/v1/confirm", post(fixed(Request::Confirm)))
         .route("/v1/stop", post(fixed(Request::Stop)))
         .route("/v1/detach", post(fixed(Request::Detach)))
         .layer(DefaultBodyLimit::max(BODY))

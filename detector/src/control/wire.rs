@@ -23,6 +23,8 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To `stop` and `detach`.
     Stopping(Stopping),
+    /// To `confirm`.
+    Confirmed(Confirmed),
 }
 
 /// The daemon lives.
@@ -298,6 +300,13 @@ pub struct Stopping {
     pub enforced: usize,
     /// Program and maps were removed.
     pub detached: bool,
+}
+
+/// Somebody is not locked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The daemon waited for it.
+    pub waited: bool,
 }
 
 /// A refused request.

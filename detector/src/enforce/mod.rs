@@ -80,6 +80,8 @@ pub struct Options {
     pub observe: bool,
     /// Never dropped, beside what must never be.
     pub allow: Vec<IpNet>,
+    /// As `allow`, for reasons of their own; [`Enforcer::also_allow`] changes them.
+    pub also_allow: Vec<(IpNet, Why)>,
     /// Put the remote ends of SSH sessions that are logged in now on the allow list.
     pub allow_sessions: bool,
     /// Bans a family at the most.
@@ -207,9 +209,16 @@ impl Enforcer {
         lifted.map(drop).map_err(|source| EnforceError::Table { doing: "lift the ban", source })
     }
 
-    /// The allow entry that covers a prefix: it can be banned, and is not dropped.
-    pub fn allowed_by(&self, prefix: IpNet) -> Option<IpNet> {
-        self.allow.covering(prefix).map(|(entry, _)| entry)
+    /// The allow entry that a ban of this prefix would reach, and why it is on the list: one that covers the prefix,
+    /// which is then not dropped, else the first within it.
+    pub fn spares(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
+        self.allow.touching(prefix)
+    }
+
+    /// These are never dropped either, in the place of those told before.
+    pub fn also_allow(&mut self, also: Vec<(IpNet, Why)>) {
+        self.options.also_allow = also;
+        self.renew_allow_list();
     }
 
     /// What the ban of a prefix has dropped; `None`: it is not banned.
@@ -241,6 +250,7 @@ impl Enforcer {
             pin_dir: kept.pin_dir,
             kernel_log: kept.kernel_log,
             allow_sessions: kept.allow_sessions,
+            also_allow: kept.also_allow,
             ..options.clone()
         };
         for set in [Some(&mut self.set), self.growth.filling()].into_iter().flatten() {

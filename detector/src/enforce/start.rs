@@ -51,7 +51,7 @@ impl Enforcer {
         let mut notices = Vec::new();
         let sessions =
             if options.allow_sessions { find_sessions(&mut notices) } else { Vec::new() };
-        let allow = AllowList::of(&network, &options.allow, &sessions);
+        let allow = AllowList::of(&network, &options.allow, &options.also_allow, &sessions);
         let plan = Blueprint {
             object: object(options),
             observe: options.observe,

@@ -165,8 +165,13 @@ impl Enforcer {
     }
 
     /// Own addresses and gateways as they are now.
-    fn renew_allow_list(&mut self) {
-        let new = AllowList::of(&self.network, &self.options.allow, &self.sessions);
+    pub(super) fn renew_allow_list(&mut self) {
+        let new = AllowList::of(
+            &self.network,
+            &self.options.allow,
+            &self.options.also_allow,
+            &self.sessions,
+        );
         if new == self.allow {
             return;
         }

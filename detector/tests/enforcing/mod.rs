@@ -26,6 +26,7 @@ pub fn options(interfaces: &[&str]) -> Options {
         pin_dir: pins(),
         observe: false,
         allow: Vec::new(),
+        also_allow: Vec::new(),
         allow_sessions: false,
         max_bans: 4_194_304,
         initial_bans: 1024,

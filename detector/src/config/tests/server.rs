@@ -13,7 +13,7 @@ fn check(options: &str, expect: &str) {
 
 #[test]
 fn our_options_are_read() {
-    let own = "[Definition]\ninterface = eth0, eth1 eth0\nmode = Generic\nobserve = yes\nallow = 192.0.2.0/24\n 2001:db8::1\nallow_sessions = no\nmax_bans = 1_000\ninitial_bans = 100\nevents_per_second = 0\nloglevel = debug\n";
+    let own = "[Definition]\ninterface = eth0, eth1 eth0\nmode = Generic\nobserve = yes\nallow = 192.0.2.0/24\n 2001:db8::1 file:/etc/cdn\nwidest_ban = /8, 24\nallow_sessions = no\nmax_bans = 1_000\ninitial_bans = 100\nevents_per_second = 0\nloglevel = debug\n";
     let settings = load_with([("fail2xdp.conf", own), ("jail.conf", "[j]\nenabled = 1\n")])
         .expect("settings")
         .settings;
@@ -27,6 +27,8 @@ fn our_options_are_read() {
                 "192.0.2.0/24".parse().expect("a network"),
                 "2001:db8::1/128".parse().expect("a network")
             ],
+            allow_files: vec!["/etc/cdn".into()],
+            widest_ban: WidestBan { v4: 8, v6: 24 },
             allow_sessions: false,
             max_bans: 1_000,
             initial_bans: 100,
