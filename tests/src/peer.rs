@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{run::tool, wait::within};
+use crate::{net::Namespace, run::tool, wait::within};
 
 /// Its configuration directory.
 #[track_caller]
@@ -65,6 +65,23 @@ from fail2ban.client.fail2banserver import exec_command_line
 sys.exit(exec_command_line(["fail2ban-server"] + sys.argv[1:]))
 "#;
 
+/// Runs fail2ban's client.
+const CLIENT: &str = r#"
+import sys
+from fail2ban.client.fail2banclient import exec_command_line
+sys.exit(exec_command_line(["fail2ban-client"] + sys.argv[1:]))
+"#;
+
+/// The same command, in a network namespace.
+fn within_namespace(namespace: &Namespace, command: &Command) -> Command {
+    let mut inside = namespace.command(command.get_program());
+    inside.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        value.map(|value| inside.env(name, value));
+    }
+    inside
+}
+
 /// An action that writes down whom it is told to ban, and does no more.
 const RECORD: &str = r#"
 from fail2ban.server.action import ActionBase
@@ -115,7 +132,19 @@ impl Fail2ban {
     #[track_caller]
     pub fn start(folder: &Path, zone: &str) -> Fail2ban {
         let mut command = fail2ban(SERVER);
-        command.arg("-f").arg("-c").arg(folder.join("etc")).arg("start").env("TZ", zone);
+        command.env("TZ", zone);
+        Fail2ban::spawn(command, folder)
+    }
+
+    /// Starts the server on the configuration `folder/etc`, in a network namespace.
+    #[track_caller]
+    pub fn start_in(namespace: &Namespace, folder: &Path) -> Fail2ban {
+        Fail2ban::spawn(within_namespace(namespace, &fail2ban(SERVER)), folder)
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command, folder: &Path) -> Fail2ban {
+        command.arg("-f").arg("-c").arg(folder.join("etc")).arg("start");
         // What it says there stands in its log, too.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("python3 starts: install the package `python3`");
@@ -132,6 +161,15 @@ impl Fail2ban {
         };
         let record = fs::read_to_string(self.folder.join("record")).unwrap_or_default();
         record.lines().filter_map(parse).collect()
+    }
+
+    /// What its client answers to these words.
+    #[track_caller]
+    pub fn ask(&self, words: &[&str]) -> String {
+        let mut command = fail2ban(CLIENT);
+        command.arg("-c").arg(self.folder.join("etc")).args(words);
+        let output = command.output().expect("python3 starts: install the package `python3`");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Its log.

@@ -48,6 +48,6 @@ pub(super) fn run(place: &Place, args: &DumpArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Files that a `logpath` names now. What is no glob at all names nothing.
-fn existing(pattern: &str) -> Vec<PathBuf> {
+pub(super) fn existing(pattern: &str) -> Vec<PathBuf> {
     glob::glob(pattern).map(|found| found.flatten().collect()).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ mod check;
 mod deep;
 mod detach;
 mod dump;
+mod import;
 mod log;
 mod overlay;
 mod regex;
@@ -78,6 +79,8 @@ enum Verb {
     Regex(regex::RegexArgs),
     /// Run past logs through the jails: who would have been banned, and when, in the time of the logs
     Replay(replay::ReplayArgs),
+    /// Take over from fail2ban: its configuration, bans and their history; changes nothing of fail2ban's
+    Import(import::ImportArgs),
     /// Show all jails, or one
     Status {
         /// The jail
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&cli.place, &args),
         Verb::Regex(args) => Ok(regex::verb(&cli.place, &args)),
         Verb::Replay(args) => replay::run(&cli.place, &args),
+        Verb::Import(args) => import::run(&cli.place, &args),
         Verb::Status { jail } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),

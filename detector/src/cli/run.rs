@@ -227,7 +227,7 @@ impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
 }
 
 /// Two daemons in one state directory would each undo what the other writes.
-fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> {
+pub(super) fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> {
     let open = || {
         std::fs::create_dir_all(state)?;
         let lock = state.join("lock");

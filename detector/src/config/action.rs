@@ -178,6 +178,11 @@ fn reach(name: &str) -> Option<Reach> {
     known.max_by_key(|(known, _)| known.len()).map(|(_, reach)| *reach)
 }
 
+/// Whether an action of this name bans: what it would block becomes an XDP ban.
+pub fn is_firewall(action: &str) -> bool {
+    reach(action).is_some()
+}
+
 /// Finds out what an action means. A firewall action needs no file of its own: its parameters say enough.
 fn read(
     tree: &dyn Tree,

@@ -45,6 +45,7 @@ use std::{
     sync::Arc,
 };
 
+pub use action::is_firewall;
 pub use changes::changes;
 pub use doubts::doubts;
 pub use ignore::{AddressError, network};

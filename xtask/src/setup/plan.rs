@@ -70,6 +70,8 @@ pub const NEEDS: &[Need] = &[
     need("bpftool", Purpose::Test, Proof::Program("bpftool")),
     need("hydra", Purpose::Test, Proof::Program("hydra")),
     need("nftables", Purpose::Test, Proof::Program("nft")),
+    need("iptables", Purpose::Test, Proof::Program("iptables-save")),
+    need("ipset", Purpose::Test, Proof::Program("ipset")),
     need("nginx", Purpose::Test, Proof::Program("nginx")),
     // The program without the service: nothing that could start.
     need("apache2-bin", Purpose::Test, Proof::Program("apache2")),
