@@ -35,7 +35,7 @@ const USUAL: u32 = 2_000;
 const USUAL_SEED: [u8; 32] = *b"every line of every log, once ..";
 
 /// Threads that play them: each waits for the disk and the kernel most of the time.
-const THREADS: u32 = 4;
+const THREADS: u32 = 16;
 
 /// What a writer writes.
 #[derive(Clone, Copy, Debug)]

@@ -437,9 +437,9 @@ impl World {
         if create || NAMES[log] != "a.log" {
             self.create(log, path);
         }
-        self.checked[log] = None;
+        let time = self.checked[log].take();
         if matches!(pack, Pack::Now) {
-            self.pack(content, None);
+            self.pack(content, time);
         }
     }
 
