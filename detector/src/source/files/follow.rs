@@ -91,23 +91,7 @@ pub(crate) struct Follow {
     /// Files to be read.
     pub(crate) ready: Vec<FileId>,
     /// How far files were read that are followed no longer, by the names they bore, oldest first.
-    pub(crate) retired: HashMap<PathBuf, VecDeque<Retired>>,
-}
-
-/// What is remembered of a file that is followed no longer, or of content that was replaced.
-#[derive(Clone, Debug)]
-pub(crate) struct Retired {
-    pub(crate) spot: Spot,
-    /// The bytes it began with.
-    pub(crate) head: Vec<u8>,
-}
-
-impl Retired {
-    /// Whether a file that begins with `head` may be a copy of it, of whatever length.
-    pub(crate) fn begins_like(&self, head: &[u8]) -> bool {
-        let length = self.head.len().min(head.len());
-        length > 0 && self.head[..length] == head[..length]
-    }
+    pub(crate) retired: HashMap<PathBuf, VecDeque<Spot>>,
 }
 
 impl Follow {
@@ -206,10 +190,8 @@ impl Follow {
             done.extend(files.drain(..surplus).map(|(_, id)| id));
         }
         for id in &done {
-            if let Some(file) = self.files.remove(id)
-                && let Ok(spot) = file.tail.spot()
-            {
-                self.put_aside(&file.name, Retired { spot, head: file.tail.head().to_vec() });
+            if let Some(file) = self.files.remove(id) {
+                self.put_aside(&file.name, file.tail.spot());
             }
             for name in self.names.values_mut().filter(|name| name.file == Some(*id)) {
                 name.file = None;
@@ -228,9 +210,14 @@ impl Follow {
     }
 
     /// Remembers how far a file was read that is not read on.
-    pub(crate) fn put_aside(&mut self, name: &Path, retired: Retired) {
+    pub(crate) fn put_aside(&mut self, name: &Path, spot: Spot) {
+        // Where nothing was read there is nothing to remember it by.
+        if spot.offset == 0 {
+            return;
+        }
         let spots = self.retired.entry(name.to_owned()).or_default();
-        spots.push_back(retired);
+        spots.retain(|known| !spot.goes_on_after(known));
+        spots.push_back(spot);
         while spots.len() > MAX_RETIRED {
             spots.pop_front();
         }
@@ -264,7 +251,7 @@ impl Follow {
         let mut positions = BTreeMap::new();
         for (path, file) in logs {
             let retired = self.retired.get(path).into_iter().flatten();
-            let mut earlier: Vec<Spot> = retired.map(|retired| retired.spot.clone()).collect();
+            let mut earlier: Vec<Spot> = retired.cloned().collect();
             let mut spot = spot_of(file)?;
             for orphan in orphans.get(path).into_iter().flatten() {
                 if orphan.tail.id == file.tail.id {

@@ -28,12 +28,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use decode::Codec;
 pub use past::PastFile;
 pub(crate) use pattern::Pattern;
-pub use position::{FilePosition, FilePositions, Mark, Spot};
+pub use position::{FilePosition, FilePositions, Head, Mark, Spot};
 pub(crate) use tail::FileId;
 pub(crate) use watch::Watch;
 
 use self::{
-    follow::{Follow, Followed, begins_like},
+    follow::{Follow, Followed, Reader, begins_like},
     position::ANCHOR,
     restore::Seen,
     tail::{BLOCK, Read},
@@ -401,15 +401,11 @@ impl Files {
                 path.clone()
             })
             .collect();
-        if let Ok(spot) = followed.tail.spot() {
-            // Should it come back as it was, it is read from here.
-            let jails = &self.jails;
-            let names_of_jails =
-                followed.readers.iter().map(|reader| jails[reader.jail].name.to_string()).collect();
-            let position = FilePosition { spot, jails: names_of_jails, earlier: Vec::new() };
-            let key = followed.name.to_string_lossy().into_owned();
-            self.stored.insert(key, position);
-        }
+        // Should it come back as it was, it is read from here.
+        let name_of = |reader: &Reader| self.jails[reader.jail].name.to_string();
+        let jails = followed.readers.iter().map(name_of).collect();
+        let position = FilePosition { spot: followed.tail.spot(), jails, earlier: Vec::new() };
+        self.stored.insert(followed.name.to_string_lossy().into_owned(), position);
         for path in names {
             self.set_state(path, FileState::Unreadable(error.to_string()))?;
         }

@@ -12,10 +12,10 @@ use std::{
 
 use super::{
     Codec, FilePosition, FilePositions, Files,
-    follow::{Followed, Reader, Retired, begins_like, holds_no_more},
-    position::{HEAD, Spot, open_log},
+    follow::{Followed, Reader, begins_like, holds_no_more},
+    position::{HEAD, Spot, head_of, open_log},
     rotated::{
-        Identity, Listing, Opened, Sibling, Which, begins_as, find_rest, is_rotated_name,
+        Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name,
         leave_out_copies, places, sort_by_age, steady,
     },
     start::last_line_start,
@@ -69,10 +69,12 @@ pub(super) fn siblings<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> There {
 }
 
 /// What a file beside a log is to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
     /// Nothing that it holds is read elsewhere.
     New,
+    /// What it holds was read up to here.
+    Rest(Spot),
     /// It is followed, or holds what was read.
     Read,
     /// It holds what another file holds that is still to be read; should that be truncated, it will matter.
@@ -120,11 +122,14 @@ impl Files {
         for path in paths {
             for (dir, own) in places(path) {
                 let Some((listing, known)) = there.get_mut(&dir) else { continue };
-                // One that may be a copy of what is still to be read will matter when that is truncated.
-                let newest = listing.rotated(&own).max_by_key(|file| file.written);
-                let Some(file) = newest else { continue };
-                if self.standing(path, &file, None, |_| false) == Standing::Copy {
-                    known.remove(&file.identity);
+                // Those that may be copies of what is still to be read will matter when that is truncated.
+                let mut logs = self.follow.files.values().filter(|file| file.name == *path);
+                let Some(log) = logs.find(|log| log.tail.offset() == 0) else { continue };
+                let floor = log.tail.written();
+                for file in listing.rotated(&own).filter(|file| file.is_as_new_as(floor)) {
+                    if self.standing(path, &file, None, &[]) == Standing::Copy {
+                        known.remove(&file.identity);
+                    }
                 }
             }
         }
@@ -133,35 +138,47 @@ impl Files {
         }
     }
 
-    /// How far a file was read before: in another run under whatever name, or in this one as `path`.
+    /// How far a file was read before, under whatever name, or what it is a copy of.
     pub(super) fn claimed(
         &self,
         path: &Path,
         file: &File,
     ) -> io::Result<Option<(u64, Vec<String>)>> {
         let identity = Identity::of(file)?;
-        let mut known: Option<(u64, Vec<String>)> = None;
-        for (name, position) in self.past.iter().chain(&self.stored) {
+        let (head, size) = (head_of(file)?, file.metadata()?.len());
+        let stored = self.past.iter().chain(&self.stored);
+        let stored = stored.flat_map(|(name, position)| {
+            position.spots().map(move |spot| (Path::new(name), spot, Some(&position.jails)))
+        });
+        let retired = self.follow.retired.iter();
+        let retired =
+            retired.flat_map(|(name, spots)| spots.iter().map(move |spot| (name.as_path(), spot, None)));
+        let mut known: Option<(u64, Option<&Vec<String>>)> = None;
+        for (name, spot, jails) in stored.chain(retired) {
             // Of a copy of what was read only the rest is new.
-            let of_this_log = is_rotated_name(Path::new(name), path);
-            for spot in position.spots() {
-                let copy = of_this_log && spot.offset > 0;
-                let further = known.as_ref().is_none_or(|(offset, _)| spot.offset > *offset);
-                if further && (spot.may_be(identity) || copy) && spot.fits(file)? {
-                    known = Some((spot.offset, position.jails.clone()));
-                }
+            let copy = is_rotated_name(name, path) && spot.offset > 0;
+            let from = if (spot.may_be(identity) || copy) && spot.fits(file)? {
+                spot.offset
+            } else if copy && name != path && size < spot.offset && spot.head.agrees(&head) {
+                last_line_start(file, size, Codec::AUTO)?
+            } else {
+                continue;
+            };
+            if known.is_none_or(|(offset, _)| from > offset) {
+                known = Some((from, jails));
             }
         }
-        if known.is_some() {
-            return Ok(known);
-        }
-        for Retired { spot, .. } in self.follow.retired.get(path).into_iter().flatten().rev() {
-            if spot.is_in(file)? {
-                let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
-                return Ok(Some((spot.offset, jails)));
-            }
-        }
-        Ok(None)
+        let all = || self.jails.iter().map(|jail| jail.name.to_string()).collect();
+        Ok(known.map(|(from, jails)| (from, jails.cloned().unwrap_or_else(all))))
+    }
+
+    /// What is known of the files that bear or bore the name `path`, and are not followed.
+    fn known_of(&self, path: &Path) -> Vec<Spot> {
+        let of_this_log = |name: &Path| is_rotated_name(path, name);
+        let stored = self.stored.iter().filter(|(name, _)| of_this_log(Path::new(name)));
+        let stored = stored.flat_map(|(_, position)| position.spots());
+        let retired = self.follow.retired.iter().filter(|(name, _)| of_this_log(name));
+        stored.chain(retired.flat_map(|(_, spots)| spots)).cloned().collect()
     }
 
     /// Begins with the unread rest of the files that had the name while nobody looked; answers the last of them.
@@ -183,17 +200,13 @@ impl Files {
         let mut floor = position.spot.written;
         let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
         let read_on = |spot: &Spot| {
-            position.spots().any(|other| other.head == spot.head && other.offset > spot.offset)
+            position.spots().any(|other| other.offset > spot.offset && other.goes_on_after(spot))
         };
         let spots: Vec<&Spot> = spots.filter(|spot| !read_on(spot)).collect();
         let mut rests: Vec<Option<Sibling>> = vec![None; spots.len()];
         for (dir, own) in &places {
             let (_, found) = self.search(path, dir, |listing| {
-                let which = |spot: &Spot| match std::ptr::eq(spot, &raw const position.spot) {
-                    true => Which::Last,
-                    false => Which::Earlier,
-                };
-                let rest = |spot: &&Spot| find_rest(listing, own, spot, which(spot));
+                let rest = |spot: &&Spot| find_rest(listing, own, spot, false);
                 spots.iter().map(rest).collect::<Vec<_>>()
             });
             for (rest, found) in rests.iter_mut().zip(found) {
@@ -209,13 +222,13 @@ impl Files {
                 last = self.follow_rest(&file, Some(spot), rest).or(last);
             }
         }
+        // Of what is gone from here another copy may come.
+        for spot in position.earlier.iter().chain((!same).then_some(&position.spot)) {
+            self.follow.put_aside(path, spot.clone());
+        }
+        let mut known = self.known_of(path);
+        known.extend(same.then(|| position.spot.clone()));
         for (dir, own) in &places {
-            let was_read = |file: &Sibling| {
-                let others = self.stored.iter();
-                let others = others.filter(|(name, _)| is_rotated_name(path, Path::new(name)));
-                let others = others.flat_map(|(_, position)| position.spots());
-                position.spots().chain(others).any(|spot| begins_as(file, spot))
-            };
             let (listing, (newer, seen)) = self.search(path, dir, |listing| {
                 let (mut newer, mut seen) = (Vec::new(), Vec::new());
                 for file in listing.rotated(own) {
@@ -223,12 +236,14 @@ impl Files {
                         seen.push(file.identity);
                         continue;
                     }
-                    let standing = self.standing(path, &file, current, was_read);
+                    let standing = self.standing(path, &file, current, &known);
                     if standing != Standing::Copy {
                         seen.push(file.identity);
                     }
-                    if standing == Standing::New && !self.is_claimed(path, &file) {
-                        newer.push(file);
+                    match standing {
+                        Standing::New if !self.is_claimed(path, &file) => newer.push((file, None)),
+                        Standing::Rest(spot) => newer.push((file, Some(spot))),
+                        _ => {}
                     }
                 }
                 (newer, seen)
@@ -268,25 +283,21 @@ impl Files {
         floor: i64,
     ) -> Option<FileId> {
         for (dir, own) in places(path) {
-            let retired = self.follow.retired.iter();
-            let retired = retired.filter(|(name, _)| is_rotated_name(path, name));
-            let retired = retired.flat_map(|(_, retired)| retired);
-            let was_read = |file: &Sibling| {
-                let Ok(head) = file.head() else { return false };
-                retired.clone().any(|known| known.begins_like(&head))
-            };
+            let known = self.known_of(path);
             let (listing, (new, seen)) = self.search(path, &dir, |listing| {
                 let (mut new, mut seen) = (Vec::new(), Vec::new());
                 for file in listing.rotated(&own).filter(|file| !self.seen.knows(&dir, file)) {
                     let standing = match file.is_as_new_as(floor - OVERLAP) {
-                        true => self.standing(path, &file, None, was_read),
+                        true => self.standing(path, &file, None, &known),
                         false => Standing::Read,
                     };
                     if standing != Standing::Copy {
                         seen.push(file.identity);
                     }
-                    if standing == Standing::New {
-                        new.push(file);
+                    match standing {
+                        Standing::New => new.push((file, None)),
+                        Standing::Rest(spot) => new.push((file, Some(spot))),
+                        _ => {}
                     }
                 }
                 (new, seen)
@@ -297,16 +308,19 @@ impl Files {
         last
     }
 
-    /// Follows files that are new to us, in the order they were written.
+    /// Follows files that are new to us, each from its start or a spot, in the order they were written.
     fn follow_missed(
         &mut self,
         path: &Path,
         own: &OsStr,
-        mut files: Vec<Sibling>,
+        files: Vec<(Sibling, Option<Spot>)>,
         jails: &[usize],
         mut last: Option<FileId>,
         old: bool,
     ) -> Option<FileId> {
+        let spots: HashMap<Identity, Option<Spot>> =
+            files.iter().map(|(file, spot)| (file.identity, spot.clone())).collect();
+        let mut files: Vec<Sibling> = files.into_iter().map(|(file, _)| file).collect();
         sort_by_age(own, &mut files);
         leave_out_copies(&mut files);
         let surplus = files.len().saturating_sub(MAX_MISSED);
@@ -317,20 +331,22 @@ impl Files {
             self.limit(path, Limit::Missed, surplus, what);
         }
         for file in files.drain(surplus..) {
-            let rest = Rest { path, jails: jails.to_vec(), from: 0, after: last, old };
-            last = self.follow_rest(&file, None, rest).or(last);
+            let spot = spots.get(&file.identity).and_then(Option::as_ref);
+            let from = spot.map_or(0, |spot| spot.offset);
+            let rest = Rest { path, jails: jails.to_vec(), from, after: last, old };
+            last = self.follow_rest(&file, spot, rest).or(last);
         }
         last
     }
 
     /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed, or of `current`, or
-    /// `was_read` says so.
+    /// was read as `known_of` says.
     fn standing(
         &self,
         path: &Path,
         file: &Sibling,
         current: Option<&File>,
-        was_read: impl Fn(&Sibling) -> bool,
+        known_of: &[Spot],
     ) -> Standing {
         let of_this_log = |known: &&Followed| {
             is_rotated_name(path, &known.name) || known.tail.identity() == file.identity
@@ -345,8 +361,7 @@ impl Files {
             length > 0 && bytes[..length] == head[..length]
         };
         // What was read of a file may be gone from it by now.
-        if head.is_empty() || followed.iter().any(|known| same(known.tail.head())) || was_read(file)
-        {
+        if head.is_empty() || followed.iter().any(|known| same(known.tail.head())) {
             return Standing::Read;
         }
         let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };
@@ -359,7 +374,16 @@ impl Files {
             }
         };
         let mut originals = followed.iter().map(|known| &known.tail.file).chain(current);
-        if originals.any(is_copy_of) { Standing::Copy } else { Standing::New }
+        if originals.any(is_copy_of) {
+            return Standing::Copy;
+        }
+        let known = known_of.iter().filter(|spot| spot.head.agrees(&head));
+        let Some(spot) = known.max_by_key(|spot| spot.offset) else { return Standing::New };
+        let is_longer = match &plain {
+            Some(plain) => file.size > spot.offset && spot.fits(plain).unwrap_or(false),
+            None => file.unpacked_size().is_ok_and(|size| size > spot.offset),
+        };
+        if is_longer { Standing::Rest(spot.clone()) } else { Standing::Read }
     }
 
     /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
@@ -443,7 +467,7 @@ impl Files {
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
         let (name, spot) = (followed.name.clone(), followed.tail.spot_in_memory());
         let (from, unread) = (followed.tail.line_start(), followed.tail.unread());
-        let (last_line, head) = (followed.tail.last_line().to_vec(), followed.tail.head().to_vec());
+        let (last_line, read) = (followed.tail.last_line().to_vec(), followed.tail.spot());
         followed.tail.start_over()?;
         followed.fresh = true;
         let start = followed.tail.line_start();
@@ -455,7 +479,7 @@ impl Files {
         let (mut copy, mut is_copied) = (None, false);
         for (dir, own) in places(&name) {
             let (listing, found) = self
-                .search(&name, &dir, |listing| find_rest(listing, &own, &spot, Which::Truncated));
+                .search(&name, &dir, |listing| find_rest(listing, &own, &read, true));
             is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
             copy = copy.or(found);
         }
@@ -464,7 +488,7 @@ impl Files {
             Some(file) => {
                 let rest =
                     Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
-                let followed = self.follow_rest(&file, Some(&spot), rest);
+                let followed = self.follow_rest(&file, Some(&read), rest);
                 // One that was compressed may turn out to hold less than was read.
                 rest_is_read = followed.is_some();
                 last = followed.or(last);
@@ -480,7 +504,7 @@ impl Files {
         let floor = spot.written;
         // The copy that is read on will tell how far.
         if !rest_is_read {
-            self.follow.put_aside(&name, Retired { spot, head });
+            self.follow.put_aside(&name, read);
         }
         last = self.missed(&name, &jails, last, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {
@@ -530,13 +554,13 @@ impl Files {
         let mut positions = self.stored.clone();
         let spot = |file: &Followed| {
             if file.copy_of.is_none() {
-                return file.tail.spot();
+                return Ok(file.tail.spot());
             }
             // What a copy holds was read in its original.
             let codec = self.codec_of(&file.readers);
             let file = file.tail.file.try_clone()?;
             let end = last_line_start(&file, file.metadata()?.len(), codec)?;
-            Tail::new(file, codec.line_end(), end)?.spot()
+            Tail::new(file, codec.line_end(), end).map(|tail| tail.spot())
         };
         let name = |jail: usize| self.jails[jail].name.to_string();
         positions.extend(self.follow.positions(name, spot)?);

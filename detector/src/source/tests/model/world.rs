@@ -2,7 +2,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, SystemTime},
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::{
-    Action, Log, Pack, Setting, Text,
+    Action, Between, Log, Pack, Setting, Text,
     parts::{Collector, Content, Fate, LineInfo, Tally, Writer},
 };
 use crate::{
@@ -53,11 +53,17 @@ pub struct World {
     target: usize,
     /// The time that each log bore when `logrotate` began.
     checked: [Option<SystemTime>; NAMES.len()],
+    /// What is copied or compressed next is done in pieces, and this happens between them.
+    slowly: Option<Between>,
 }
 
 impl World {
     pub fn new(setting: Setting) -> World {
-        let dir = tempfile::tempdir().expect("a directory for the test");
+        let dir = match setting.disk {
+            true => tempfile::tempdir(),
+            false => tempfile::tempdir_in("/dev/shm"),
+        };
+        let dir = dir.expect("a directory for the test, and one in /dev/shm");
         fs::create_dir(dir.path().join("data")).expect("made");
         let mut world = World {
             setting,
@@ -73,6 +79,7 @@ impl World {
             tally: Tally::default(),
             target: 0,
             checked: [None; NAMES.len()],
+            slowly: None,
         };
         std::os::unix::fs::symlink(world.path(TARGETS[0]), world.path("link")).expect("made");
         world.writers.resize_with(NAMES.len(), || None);
@@ -91,6 +98,7 @@ impl World {
             Action::Reopen(log) => self.reopen(few(log)),
             Action::Check(log) => self.check(few(log)),
             Action::Copy(log, pack) => self.copy(few(log), pack),
+            Action::Slowly(between) => self.slowly = Some(between),
             Action::Truncate(log) => self.truncate(few(log)),
             Action::Regrow(log) => self.regrow(few(log)),
             Action::Recreate(log) => self.recreate(few(log)),
@@ -394,13 +402,50 @@ impl World {
         }
         let path = self.contents[content].path.clone();
         let packed = PathBuf::from(format!("{}.gz", path.display()));
-        let mut gzip = GzEncoder::new(File::create_new(&packed).expect("new"), Compression::fast());
+        let time = time.unwrap_or_else(|| modified(&path));
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&fs::read(&path).expect("readable")).expect("written");
-        let file = gzip.finish().expect("written");
-        file.set_modified(time.unwrap_or_else(|| modified(&path))).expect("changed");
+        let bytes = gzip.finish().expect("written");
+        let mut file = File::create_new(&packed).expect("new");
+        let slowly = self.slowly.take();
+        for piece in bytes.chunks(if slowly.is_some() { bytes.len() / 2 + 1 } else { bytes.len() }) {
+            self.between(slowly, None);
+            file.write_all(piece).expect("written");
+        }
+        self.between(slowly, None);
+        file.set_modified(time).expect("changed");
+        self.between(slowly, None);
         self.double(content, packed);
         self.delete(content);
         self.tally.packed += 1;
+    }
+
+    /// Does what happens between two pieces; `log` may be written to.
+    fn between(&mut self, what: Option<Between>, log: Option<Log>) {
+        match what {
+            None => {}
+            Some(Between::Step) => self.step(self.setting.polling),
+            Some(Between::Look) => self.step(true),
+            Some(Between::Write) => {
+                self.step(true);
+                if let Some(log) = log {
+                    self.write(log, Text::Lines(1));
+                }
+            }
+            Some(Between::Save) => {
+                self.step(true);
+                self.save();
+            }
+            Some(Between::Restart) => {
+                self.stop();
+                self.start();
+            }
+            Some(Between::Kill) => {
+                self.step(true);
+                self.kill();
+                self.start();
+            }
+        }
     }
 
     /// Another file has the same content now.
@@ -437,9 +482,9 @@ impl World {
         if create || NAMES[log] != "a.log" {
             self.create(log, path);
         }
-        self.checked[log] = None;
+        let time = self.checked[log].take();
         if matches!(pack, Pack::Now) {
-            self.pack(content, None);
+            self.pack(content, time);
         }
     }
 
@@ -453,7 +498,16 @@ impl World {
         let Some(content) = self.content_at(&path) else { return };
         self.shift(log, pack);
         let first = PathBuf::from(format!("{}.1", path.display()));
-        fs::copy(&path, &first).expect("copied");
+        let (mut from, mut to) = (File::open(&path), File::create_new(&first));
+        let (from, to) = (from.as_mut().expect("there"), to.as_mut().expect("new"));
+        let slowly = self.slowly.take();
+        let piece = from.metadata().map_or(0, |meta| meta.len()) / 2;
+        if slowly.is_some() {
+            self.between(slowly, Some(log));
+            io::copy(&mut from.take(piece), to).expect("copied");
+            self.between(slowly, Some(log));
+        }
+        io::copy(from, to).expect("copied");
         self.double(content, first.clone());
         // What `logrotate` compresses at once gets the time that the log bore when it began, not that of the copy.
         let time = self.checked[log].take();
