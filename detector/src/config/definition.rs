@@ -1,7 +1,9 @@
 //! A filter's or action's files with the parameters that a jail hands them.
+use std::{cell::RefCell, collections::HashMap};
+
 use super::{
     expand::{Context, ExpandError, Lookup},
-    layers::{DEFAULT, Layers},
+    layers::{DEFAULT, KNOWN, Layers},
     options::MOST_LOOKED_AT,
     ordered::Options,
     tags,
@@ -11,14 +13,19 @@ use super::{
 const DEFINITION: &str = "Definition";
 const INIT: &str = "Init";
 
-/// What the files are for: the two kinds differ in what `%(name)s` reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// `[Init]` values answer `%(name)s` as well.
-    Filter,
-    /// Only parameters and `[Definition]` do.
+/// What the files are for: the kinds differ in what `%(name)s` reaches.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind<'a> {
+    /// Only parameters and `[Definition]` answer.
     Action,
+    /// The same: fail2ban reads a filter twice, and the first reading is what the jail knows of it.
+    FilterFirst,
+    /// `[Init]` values answer as well; names that the first reading looked for without regard to case keep its answers.
+    Filter(&'a Remembered),
 }
+
+/// Tags of a filter that no option has as its exact name, and what they stood for in the first reading.
+pub(super) type Remembered = HashMap<String, Option<Text>>;
 
 /// Bracket parameters, already expanded in the jail.
 #[derive(Debug, Default)]
@@ -45,7 +52,7 @@ const RUN_TIME: [&str; 5] = ["matches", "ipmatches", "ipjailmatches", "timeout",
 pub(super) struct Definition<'a> {
     pub(super) layers: &'a Layers,
     pub(super) params: &'a Params,
-    pub(super) kind: Kind,
+    pub(super) kind: Kind<'a>,
 }
 
 impl Definition<'_> {
@@ -53,7 +60,41 @@ impl Definition<'_> {
     /// `%(name)s` and `<tag>` in it replaced.
     pub(super) fn get(&self, option: &str) -> Lookup {
         let Some(text) = self.without_tags(option)? else { return Ok(None) };
-        tags::substitute(option, text, &|tag| self.tag(tag)).map(Some)
+        let is_action = matches!(self.kind, Kind::Action);
+        let lookup = |tag: &str| match !is_action && self.has_variant(tag) {
+            true => Ok(None),
+            false => self.tag(tag),
+        };
+        tags::substitute(option, text, &lookup).map(Some)
+    }
+
+    /// What [`Kind::Filter`] needs to know of the first reading, where the two differ: `self` is the first.
+    pub(super) fn remembered(&self) -> Remembered {
+        let seen = RefCell::new(Remembered::new());
+        let [definition, init, default] =
+            [DEFINITION, INIT, DEFAULT].map(|name| self.layers.section(name).map(|it| &it.options));
+        let set = |name: &String| {
+            [definition, default].into_iter().flatten().any(|options| options.contains(name))
+        };
+        if !init.into_iter().flat_map(Options::names).any(set) {
+            return seen.into_inner();
+        }
+        let names = definition.into_iter().chain(init).flat_map(Options::names);
+        for option in names.chain(self.params.written.names()).take(MOST_LOOKED_AT) {
+            let Ok(Some(text)) = self.without_tags(option) else { continue };
+            let lookup = |tag: &str| match self.written(tag)? {
+                Some(text) => Ok(Some(text)),
+                None if self.has_variant(tag) => Ok(None),
+                None => {
+                    let found = self.looked_up(tag)?;
+                    seen.borrow_mut().insert(tag.to_owned(), found.clone());
+                    Ok(found)
+                }
+            };
+            // A fault is told when the option is used.
+            let _ = tags::substitute(option, text, &lookup);
+        }
+        seen.into_inner()
     }
 
     /// The same with those tags left that an action replaces when it runs: what is known only then, and whatever
@@ -67,6 +108,10 @@ impl Definition<'_> {
     }
 
     fn has_variant(&self, option: &str) -> bool {
+        // fail2ban sees no variant of a name with other signs.
+        if !option.chars().all(|c| c.is_alphanumeric() || c == '_') {
+            return false;
+        }
         let variant =
             |name: &String| name.strip_prefix(option).is_some_and(|rest| rest.starts_with('?'));
         let init = self.layers.section(INIT).map(|section| &section.options);
@@ -77,6 +122,11 @@ impl Definition<'_> {
     pub(super) fn init_names(&self) -> Vec<&str> {
         let init = self.layers.section(INIT).map(|section| &section.options);
         init.into_iter().flat_map(Options::names).map(String::as_str).collect()
+    }
+
+    /// Whether the option is set, in `[DEFAULT]` or elsewhere counts not.
+    pub(super) fn has(&self, option: &str) -> bool {
+        self.is_parameter(option) || self.layers.own(DEFINITION, option).is_some()
     }
 
     /// Whether there is a section `[Definition]`.
@@ -107,9 +157,10 @@ impl Definition<'_> {
         self.params.written.contains(option) || self.layers.own(INIT, option).is_some()
     }
 
-    /// Whether `[Definition]` sets the option, be it through `[DEFAULT]`.
+    /// Whether `[Definition]` sets the option, be it through `[DEFAULT]` or a parameter in capitals.
     pub(super) fn defines(&self, option: &str) -> bool {
-        self.exists() && self.layers.raw(DEFINITION, option).is_some()
+        let set = || self.layers.raw(DEFINITION, option).is_some();
+        self.exists() && (self.params.lower.contains(option) || set())
     }
 
     /// Parameter, else `[Init]`, else `[Definition]`.
@@ -134,7 +185,7 @@ impl Definition<'_> {
 
     fn expand(&self, raw: Option<&Text>) -> Lookup {
         let Some(raw) = raw else { return Ok(None) };
-        let init = self.layers.section(INIT).filter(|_| self.kind == Kind::Filter);
+        let init = self.layers.section(INIT).filter(|_| matches!(self.kind, Kind::Filter(_)));
         let all;
         let over: &[_] = match init {
             Some(init) => {
@@ -154,7 +205,14 @@ impl Definition<'_> {
         if let Some(text) = self.written(tag)? {
             return Ok(Some(text));
         }
-        // Exact names failed; fail2ban now asks without regard to case, and not `[Init]`.
+        match self.kind {
+            Kind::Filter(first) if first.contains_key(tag) => Ok(first[tag].clone()),
+            _ => self.looked_up(tag),
+        }
+    }
+
+    /// A tag that is no option's exact name: fail2ban asks once more without regard to case, and not `[Init]`.
+    fn looked_up(&self, tag: &str) -> Lookup {
         let lower = tag.to_lowercase();
         let Some((section, _)) = tag.split_once('/') else {
             let param = self.params.lower.get(&lower);
@@ -168,8 +226,12 @@ impl Definition<'_> {
             {
                 return Ok(Some(text));
             }
-            let known = self.layers.known(DEFINITION, option);
-            return self.expand(known.or_else(|| self.layers.raw(DEFINITION, option)));
+            // In the sight of known values, where no parameter is seen.
+            let known = format!("{KNOWN}{DEFINITION}");
+            return match self.layers.known(DEFINITION, option) {
+                Some(raw) => Context::of_file(self.layers, &known).expand(raw).map(Some),
+                None => Context::of_file(self.layers, DEFINITION).get(option),
+            };
         }
         if section.eq_ignore_ascii_case(DEFAULT) {
             return self.expand(self.layers.own(DEFAULT, option));

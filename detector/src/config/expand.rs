@@ -182,7 +182,8 @@ impl<'a> Context<'a> {
             let file = || self.layers.raw(self.section, &lower);
             return raw(over.or_else(file).or_else(|| self.built_in?.get(&lower)));
         };
-        let option = lower.split_once('/').map_or("", |(_, option)| option);
+        // As written: fail2ban knows no `%(section/NAME)s` in capitals.
+        let option = &name[section.len() + 1..];
         let default = || self.layers.own(DEFAULT, option);
         if section == "known" {
             if let Some(known) = self.known

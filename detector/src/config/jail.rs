@@ -338,7 +338,7 @@ impl Jail<'_, '_> {
         option: &str,
         filter: Option<&FilterFiles>,
     ) -> Result<Option<Text>, Refused> {
-        let known = |option: &str| filter.map_or(Ok(None), |filter| filter.get(option));
+        let known = |option: &str| filter.map_or(Ok(None), |filter| filter.known(option));
         let (layers, built_in) = (self.reader.layers, Some(&self.reader.built_in));
         let context = Context {
             layers,
@@ -515,9 +515,9 @@ impl Jail<'_, '_> {
 
 const SPAN_REMEDY: &str = "write seconds, or a span such as `10m`, `1h30m`, `1w`";
 
-/// fail2ban's booleans: everything else is false, and never an error.
+/// fail2ban's booleans: everything else is false, and never an error; so is a value that begins on the next line.
 pub(super) fn is_true(text: &str) -> bool {
-    matches!(text.trim().to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes")
+    matches!(text.to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes")
 }
 
 /// Whether a text that means no looks as if it was to mean yes: `ture`, `"yes"`, `enabled`.

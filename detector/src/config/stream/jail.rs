@@ -175,8 +175,12 @@ impl Writer<'_, '_, '_> {
     fn filter_option(&mut self, option: &str, text: &Text) -> Result<(), Skipped> {
         match option {
             "failregex" | "ignoreregex" => {
-                let lines: Vec<Value> =
-                    text.lines().iter().map(|line| line.value.as_str().into()).collect();
+                let lines: Vec<Value> = text
+                    .as_str()
+                    .split('\n')
+                    .filter(|line| !line.is_empty())
+                    .map(Value::from)
+                    .collect();
                 let add = format!("add{option}");
                 match <[Value; 1]>::try_from(lines) {
                     Ok([line]) => self.command(&add, line),
