@@ -2,8 +2,8 @@
 //! else sends it messages.
 //!
 //! Order of start: control socket (so that a second daemon stops before it touches anything), what is stored, kernel
-//! maps and links, bans that ended or were lost meanwhile, names of `ignoreip`, readers. Order of stop: readers, store,
-//! socket; the kernel goes on.
+//! maps and links, bans that ended or were lost meanwhile, names of `ignoreip`, bans of whom it names by now, readers.
+//! Order of stop: readers, store, socket; the kernel goes on.
 mod act;
 mod answers;
 mod keep;
@@ -57,6 +57,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// What enforcement is told under a configuration.
 pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>;
 
+/// Says more in the log, or less: takes `loglevel` as it is configured.
+pub type LogLevel = Box<dyn Fn(&str) + Send>;
+
 /// What the command line decides.
 pub struct Options {
     /// Where the configuration comes from; read again at reload.
@@ -69,6 +72,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Kernel side, as the command line overrides the configuration; `None`: no BPF at all.
     pub kernel: KernelOptions,
+    /// Sets the log's level.
+    pub log_level: LogLevel,
     /// Remove program and maps at the end.
     pub detach_on_exit: bool,
     /// The configuration, as read for this start.
@@ -110,6 +115,7 @@ pub(crate) struct Daemon {
     listings: VecDeque<Listing>,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
+    log_level: LogLevel,
     detach_on_exit: bool,
     clock: Clock,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
@@ -172,6 +178,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         listings: VecDeque::new(),
         tree: options.tree,
         kernel: options.kernel,
+        log_level: options.log_level,
         detach_on_exit: options.detach_on_exit,
         clock,
         reports: mpsc::channel(REPORTS),
@@ -181,6 +188,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let positions = daemon.take_up(adopted, loaded);
     daemon.surroundings();
     daemon.resolve_ignored().await;
+    daemon.lift_ignored();
     daemon.start_readers(positions);
     daemon.first_look().await;
     // Before anybody hears that we are ready: from then on an order to stop is carried out in order.

@@ -205,6 +205,7 @@ impl Daemon {
             let _ = self.carry_out(effect);
         }
         self.settings = settings;
+        (self.log_level)(&self.settings.log_level);
         self.keeper.settings(self.settings.store);
         self.engine.set_limits(Limits::from(self.settings.counting));
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))

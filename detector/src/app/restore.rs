@@ -50,6 +50,14 @@ impl Daemon {
         self.put_back(live);
     }
 
+    /// Lifts bans of an earlier daemon whom `ignoreip` spares by now.
+    pub(super) fn lift_ignored(&mut self) {
+        for effect in self.engine.lift_ignored() {
+            // Lifting cannot be refused.
+            let _ = self.carry_out(effect);
+        }
+    }
+
     /// Takes over what the maps hold, with the evidence that is stored; answers what is stored and not in the maps.
     fn adopt(&mut self, adopted: Vec<Adopted>, stored: Vec<Ban>, now: Timestamp) -> Vec<Ban> {
         let key = |ban: &Ban| (ban.jail.clone(), ban.prefix);

@@ -285,6 +285,8 @@ pub struct EnforceSettings {
     pub initial_bans: u32,
     /// Sampled drops a second for the log.
     pub events_per_second: u32,
+    /// `compare_every`: between two comparisons of the maps with the ban table, at least a second.
+    pub compare_every: Duration,
 }
 
 /// Bounds of what is kept of addresses below the threshold, of all jails together.

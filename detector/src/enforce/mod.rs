@@ -39,7 +39,7 @@ use std::{
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
@@ -88,6 +88,8 @@ pub struct Options {
     pub initial_bans: u32,
     /// Sampled drops a second and CPU.
     pub events_per_second: u32,
+    /// Between two comparisons of the maps with the table of bans.
+    pub compare_every: Duration,
     /// Load the object that reports rare events through aya-log.
     pub kernel_log: bool,
 }
@@ -247,6 +249,7 @@ impl Enforcer {
             set.tables.set_observe(options.observe);
             set.tables.set_events_per_second(options.events_per_second);
         }
+        self.upkeep.compare_within(options.compare_every);
         self.attachments.want(options.interfaces.clone());
         self.link_changed(LinkChange::Network(Box::new(self.network.clone())))
     }

@@ -3,7 +3,7 @@ use std::{
     collections::BTreeSet,
     io::Read,
     ops::Range,
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread::JoinHandle,
@@ -90,6 +90,9 @@ impl Journald {
         let mut stream = UnixStream::connect(self.socket(namespace)).expect("journald listens");
         let hello = format!("{name}\nf2x.service\n6\n0\n0\n0\n0\n");
         stream.write_all(hello.as_bytes()).expect("taken");
+        // journald asks the kernel for senders only after it has taken the connection: of what is written in that
+        // moment it knows neither process nor unit, and files it without them.
+        until("journald has read who writes", || unread(&stream) == 0);
         stream
     }
 
@@ -120,6 +123,15 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("not within {DEADLINE:?}: {what}");
+}
+
+/// What was written to a stream and that its other end has not read, as the kernel accounts for it.
+fn unread(stream: &UnixStream) -> libc::c_int {
+    let mut unread = 0;
+    // SAFETY: the request writes one number (unix(7)).
+    let asked = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    assert_eq!(asked, 0, "a stream can be asked");
+    unread
 }
 
 /// The number behind `bad` of the next finding.
