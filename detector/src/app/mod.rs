@@ -155,13 +155,24 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
     let engine = Engine::new(&settings.jails, Limits::from(settings.counting));
-    let (keeper, loaded) = Keeper::open(options.state, settings.store, clock).await;
-    let (enforcer, adopted) = match (options.kernel)(&settings) {
-        None => (None, Vec::new()),
+    let opening = Keeper::open(options.state, settings.store, clock);
+    let (keeper, loaded, enforcer, adopted) = match (options.kernel)(&settings) {
+        None => {
+            let (keeper, loaded) = opening.await;
+            (keeper, loaded, None, Vec::new())
+        }
+        // These maps are taken as they are: what is stored can be read meanwhile.
+        Some(kernel) if enforce::has_maps(&kernel.pin_dir) => {
+            let starting = tokio::task::spawn_blocking(move || Enforcer::start(&kernel, clock()));
+            let ((keeper, loaded), started) = tokio::join!(opening, starting);
+            let (enforcer, adopted) = started.context("the start of enforcement panicked")??;
+            (keeper, loaded, Some(enforcer), adopted)
+        }
         Some(mut kernel) => {
+            let (keeper, loaded) = opening.await;
             kernel.make_room_for(loaded.bans.iter().map(|ban| ban.prefix));
             let (enforcer, adopted) = Enforcer::start(&kernel, clock())?;
-            (Some(enforcer), adopted)
+            (keeper, loaded, Some(enforcer), adopted)
         }
     };
     let mut daemon = Daemon {

@@ -88,7 +88,8 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
     };
     let log_level = reader.log_level();
-    let purge_age = |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
+    let purge_age =
+        |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
     let (own_age, max_matches) = (purge_age(&mut reader), reader.max_matches());
     // What our own file leaves open is asked of fail2ban's.
     let mut other =

@@ -336,6 +336,11 @@ pub fn detach(pin_dir: &Path) -> Result<Detached, EnforceError> {
     PinDir::open(pin_dir)?.remove_all().map(Detached::of)
 }
 
+/// Whether an earlier daemon has left maps in `pin_dir`.
+pub fn has_maps(pin_dir: &Path) -> bool {
+    pins::current(pin_dir).is_some()
+}
+
 /// This machine's own addresses; needs no privilege.
 ///
 /// # Errors
