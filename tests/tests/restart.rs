@@ -14,8 +14,8 @@ use std::{
 };
 
 use fail2xdp_tests::{
-    ATTACKER, BYSTANDER, Daemon, Echo, Log, Net, SERVER, Siege, Site, is_dropped, now, reaches,
-    run, unit, until, within,
+    ATTACKER, BYSTANDER, Daemon, Echo, FRIEND, Log, Net, SERVER, Siege, Site, is_dropped, now,
+    reaches, run, unit, until, within,
 };
 use rusqlite::Connection;
 
@@ -337,6 +337,46 @@ fn a_ban_lifted_by_hand_does_not_come_back_from_old_lines() {
 }
 
 #[test]
+fn bans_of_whom_the_jail_ignores_by_now_are_lifted_at_the_start() {
+    let net = Net::new("ignored");
+    let site = Site::new(&net);
+    site.log("guard.log");
+    let jail = |name: &str, port: u16, ignore: &str| {
+        let options = format!("port = {port}\nbantime = 600\nignoreip = {ignore}");
+        site.jail(name, "guard.log", &options)
+    };
+    let both = |ignore: &str| site.jails(&(jail("guard", 2222, ignore) + &jail("other", 2223, "")));
+    let [port, other] =
+        [2222, 2223].map(|port| Echo::listen(&net.server, SocketAddr::new(SERVER.v4, port)));
+    both("");
+    let daemon = site.start();
+    let (named, network) = (unit(ATTACKER.v4), unit(FRIEND.v6));
+    for jail in ["guard", "other"] {
+        site.json(&["ban", &named, &network, &unit(BYSTANDER.v4), "--jail", jail]);
+    }
+    daemon.terminate();
+    for is_booted in [false, true] {
+        // Two addresses that are banned, one of them with its neighbours, and a network that holds nobody banned.
+        both(&format!("{named} {} 192.0.2.0/24", FRIEND.v6));
+        if is_booted {
+            reboot(&site);
+        }
+        let daemon = site.start();
+        assert!(reaches(&net.clients, ATTACKER.v4, port.address()), "{}", daemon.said());
+        assert!(is_dropped(&net.clients, ATTACKER.v4, other.address()));
+        assert!(is_dropped(&net.clients, BYSTANDER.v4, port.address()));
+        assert_eq!(site.bans().len(), 4);
+        assert!(site.bans_of(&network).iter().all(|ban| ban["jail"] == "other"));
+        let said = daemon.said();
+        let lifted = said.find(&format!("[guard] Unban {named} (ignored by its jail)"));
+        assert!(lifted.is_some() && lifted < said.find("following"), "{said}");
+        // As before, for the next round.
+        site.json(&["ban", &named, &network, "--jail", "guard"]);
+        daemon.terminate();
+    }
+}
+
+#[test]
 fn counts_go_on_through_a_stop() {
     let net = Net::new("counts");
     let site = Site::new(&net);
@@ -379,6 +419,7 @@ fn enforcement_never_pauses_through_stop_kill_and_start_with_a_hundred_thousand_
     let output = command.stdin(list).output().expect("the client runs");
     assert!(output.status.success(), "{output:?}");
     eprintln!("{BANS} bans by hand and stored: {:.2?}", begun.elapsed());
+    let dropped = site.counted("dropped");
     let siege = Siege::begin(&net.clients, ATTACKER.v4, echo.address());
     let started = |what: &str| {
         let begun = Instant::now();
@@ -397,6 +438,8 @@ fn enforcement_never_pauses_through_stop_kill_and_start_with_a_hundred_thousand_
     until(Duration::from_secs(10), "it has been tried", || (siege.tried() > 200).then_some(()));
     let seen = siege.end();
     assert!(seen.tried > 200 && seen.opened == 0, "{seen:?}");
+    let dropped = site.counted("dropped") - dropped;
+    assert!(dropped >= u64::from(seen.tried), "each was counted: {dropped} of {seen:?}");
     daemon.kill();
     reboot(&site);
     let daemon = started("start after a reboot");

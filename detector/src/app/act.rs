@@ -49,6 +49,7 @@ impl Daemon {
                     Lifted::Expired => "",
                     Lifted::ByHand => " (by hand)",
                     Lifted::JailRemoved => " (jail removed)",
+                    Lifted::Ignored => " (ignored by its jail)",
                 };
                 tracing::info!("[{}] Unban {}{why}", ban.jail, shown(ban.prefix));
                 true

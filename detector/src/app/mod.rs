@@ -2,8 +2,8 @@
 //! else sends it messages.
 //!
 //! Order of start: control socket (so that a second daemon stops before it touches anything), what is stored, kernel
-//! maps and links, bans that ended or were lost meanwhile, names of `ignoreip`, readers. Order of stop: readers, store,
-//! socket; the kernel goes on.
+//! maps and links, bans that ended or were lost meanwhile, names of `ignoreip`, bans of whom it names by now, readers.
+//! Order of stop: readers, store, socket; the kernel goes on.
 mod act;
 mod answers;
 mod guard;
@@ -58,6 +58,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// What enforcement is told under a configuration.
 pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>;
 
+/// Says more in the log, or less: takes `loglevel` as it is configured.
+pub type LogLevel = Box<dyn Fn(&str) + Send>;
+
 /// What the command line decides.
 pub struct Options {
     /// Where the configuration comes from; read again at reload.
@@ -70,6 +73,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Kernel side, as the command line overrides the configuration; `None`: no BPF at all.
     pub kernel: KernelOptions,
+    /// Sets the log's level.
+    pub log_level: LogLevel,
     /// Remove program and maps at the end.
     pub detach_on_exit: bool,
     /// Detach and stop unless somebody confirms within this time that he is not locked out.
@@ -120,6 +125,7 @@ pub(crate) struct Daemon {
     listings: VecDeque<Listing>,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
+    log_level: LogLevel,
     detach_on_exit: bool,
     clock: Clock,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
@@ -159,15 +165,29 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
     let engine = Engine::new(&settings.jails, Limits::from(settings.counting));
-    let (keeper, loaded) = Keeper::open(options.state, settings.store, clock).await;
+    let opening = Keeper::open(options.state, settings.store, clock);
     let (listed, lists) = listed(&settings, clock);
-    let (enforcer, adopted) = match (options.kernel)(&settings) {
-        None => (None, Vec::new()),
+    let kernel = (options.kernel)(&settings).map(|mut kernel| {
+        kernel.also_allow.clone_from(&listed);
+        kernel
+    });
+    let (keeper, loaded, enforcer, adopted) = match kernel {
+        None => {
+            let (keeper, loaded) = opening.await;
+            (keeper, loaded, None, Vec::new())
+        }
+        // These maps are taken as they are: what is stored can be read meanwhile.
+        Some(kernel) if enforce::has_maps(&kernel.pin_dir) => {
+            let starting = tokio::task::spawn_blocking(move || Enforcer::start(&kernel, clock()));
+            let ((keeper, loaded), started) = tokio::join!(opening, starting);
+            let (enforcer, adopted) = started.context("the start of enforcement panicked")??;
+            (keeper, loaded, Some(enforcer), adopted)
+        }
         Some(mut kernel) => {
-            kernel.also_allow.clone_from(&listed);
+            let (keeper, loaded) = opening.await;
             kernel.make_room_for(loaded.bans.iter().map(|ban| ban.prefix));
             let (enforcer, adopted) = Enforcer::start(&kernel, clock())?;
-            (Some(enforcer), adopted)
+            (keeper, loaded, Some(enforcer), adopted)
         }
     };
     let mut daemon = Daemon {
@@ -187,6 +207,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         listings: VecDeque::new(),
         tree: options.tree,
         kernel: options.kernel,
+        log_level: options.log_level,
         detach_on_exit: options.detach_on_exit,
         clock,
         reports: mpsc::channel(REPORTS),
@@ -196,6 +217,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let positions = daemon.take_up(adopted, loaded);
     daemon.surroundings();
     daemon.resolve_ignored().await;
+    daemon.lift_ignored();
     daemon.start_readers(positions);
     daemon.first_look().await;
     // Before anybody hears that we are ready: from then on an order to stop is carried out in order.

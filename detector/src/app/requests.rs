@@ -223,6 +223,7 @@ impl Daemon {
             let _ = self.carry_out(effect);
         }
         self.settings = settings;
+        (self.log_level)(&self.settings.log_level);
         self.keeper.settings(self.settings.store);
         self.engine.set_limits(Limits::from(self.settings.counting));
         (self.listed, self.lists) = super::listed(&self.settings, self.clock);

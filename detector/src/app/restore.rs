@@ -50,8 +50,19 @@ impl Daemon {
         self.put_back(live);
     }
 
+    /// Lifts bans of an earlier daemon whom `ignoreip` spares by now.
+    pub(super) fn lift_ignored(&mut self) {
+        for effect in self.engine.lift_ignored() {
+            // Lifting cannot be refused.
+            let _ = self.carry_out(effect);
+        }
+    }
+
     /// Takes over what the maps hold, with the evidence that is stored; answers what is stored and not in the maps.
     fn adopt(&mut self, adopted: Vec<Adopted>, stored: Vec<Ban>, now: Timestamp) -> Vec<Ban> {
+        if adopted.is_empty() {
+            return stored;
+        }
         let key = |ban: &Ban| (ban.jail.clone(), ban.prefix);
         let mut stored: HashMap<(JailName, ipnet::IpNet), Ban> =
             stored.into_iter().map(|ban| (key(&ban), ban)).collect();
@@ -59,12 +70,19 @@ impl Daemon {
             let known = stored.remove(&(jail.clone(), prefix));
             let is_stored =
                 known.as_ref().is_some_and(|ban| ban.until == until && *ban.scope == scope);
-            let scope = Arc::new(scope);
             let ban = match known {
-                Some(ban) => Ban { scope, until, ..ban },
-                None => {
-                    Ban { prefix, jail, scope, since: now, until, failures: 0, lines: Vec::new() }
-                }
+                // Thousands of bans share one scope.
+                Some(ban) if is_stored => ban,
+                Some(ban) => Ban { scope: Arc::new(scope), until, ..ban },
+                None => Ban {
+                    prefix,
+                    jail,
+                    scope: Arc::new(scope),
+                    since: now,
+                    until,
+                    failures: 0,
+                    lines: Vec::new(),
+                },
             };
             if !is_stored && !is_over(&ban, now) {
                 self.keeper.ban(&Arc::new(ban.clone()));

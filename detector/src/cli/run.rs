@@ -84,7 +84,14 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let log = Log::start(std::io::stderr()).context("there is no thread for the log")?;
     let _last_lines = LastLines(log.clone());
-    log_to(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
+    let named = args.log.clone();
+    let set_level = log_to(log, named.as_deref().unwrap_or(&loaded.settings.log_level));
+    // What the command line says holds as long as the daemon.
+    let log_level = move |level: &str| {
+        if named.is_none() {
+            set_level(level);
+        }
+    };
     report(&loaded.problems);
     for note in &loaded.notes {
         eprintln!("note: {note}");
@@ -102,6 +109,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         socket_optional: !rustix::process::geteuid().is_root(),
         state: one_at_a_time.is_some().then(|| place.state.clone()),
         kernel: kernel_options(place, args),
+        log_level: Box::new(log_level),
         detach_on_exit: args.detach_on_exit,
         confirm,
         loaded,
@@ -163,6 +171,7 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             max_bans: configured.max_bans,
             initial_bans: configured.initial_bans,
             events_per_second: configured.events_per_second,
+            compare_every: configured.compare_every,
             kernel_log,
         })
     })
@@ -180,7 +189,25 @@ fn report(problems: &[Problem]) {
     }
 }
 
-fn log_to(log: Log, level: &str) {
+/// Begins to log at this level; answers what sets another one.
+fn log_to(log: Log, level: &str) -> impl Fn(&str) + Send + use<> {
+    let log = tracing_subscriber::fmt()
+        .with_timer(LocalTime(jiff::tz::TimeZone::system()))
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(log)
+        .with_env_filter(at_level(level))
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    move |level| {
+        if let Err(error) = handle.reload(at_level(level)) {
+            tracing::error!("the log goes on at the level it had: {error}");
+        }
+    }
+}
+
+fn at_level(level: &str) -> tracing_subscriber::EnvFilter {
     // fail2ban's levels, in tracing's words.
     let level = match level.to_ascii_uppercase().as_str() {
         "CRITICAL" | "ERROR" => "error".to_owned(),
@@ -190,16 +217,9 @@ fn log_to(log: Log, level: &str) {
         "TRACEDEBUG" | "HEAVYDEBUG" => "trace".to_owned(),
         _ => level.to_owned(),
     };
-    let filter = tracing_subscriber::EnvFilter::builder()
+    tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .parse_lossy(level);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_timer(LocalTime(jiff::tz::TimeZone::system()))
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(log)
-        .init();
+        .parse_lossy(level)
 }
 
 /// Every followed log holds a descriptor, and the usual soft limit of 1024 is there for select(2) alone.

@@ -13,7 +13,7 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 4] = ["mode", "allow_sessions", "initial_bans", "loglevel"];
+const AT_START: [&str; 3] = ["mode", "allow_sessions", "initial_bans"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -161,6 +161,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         max_bans,
         initial_bans,
         events_per_second,
+        compare_every,
     } = enforce;
     vec![
         ("interfaces", interfaces.clone()),
@@ -173,6 +174,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("max_bans", vec![max_bans.to_string()]),
         ("initial_bans", vec![initial_bans.to_string()]),
         ("events_per_second", vec![events_per_second.to_string()]),
+        ("compare_every", vec![seconds(*compare_every)]),
         ("bantime of [DEFAULT]", vec![ban_time_of(*default_ban_time)]),
         ("loglevel", vec![log_level.clone()]),
         ("max_pending", vec![max_pending.to_string()]),

@@ -32,6 +32,7 @@ const OPTIONS: &[&str] = &[
     "max_bans",
     "initial_bans",
     "events_per_second",
+    "compare_every",
     "loglevel",
     "dbpurgeage",
     "dbmaxmatches",
@@ -39,12 +40,16 @@ const OPTIONS: &[&str] = &[
     "max_evidence",
 ];
 
+/// `compare_every`, and its bounds in seconds: the most is a day.
+const COMPARE_EVERY: &str = "5m";
+const COMPARE_BOUNDS: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
+
 /// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
-const PURGE_AGE: Duration = Duration::from_secs(86_400);
+const PURGE_AGE: &str = "1d";
 const MAX_MATCHES: u32 = 10;
 const MOST_MATCHES: u32 = 1000;
-/// A hundred years: the bound of `dbpurgeage`.
-const MOST_SECONDS: f64 = 3_155_760_000.0;
+/// Bounds of `dbpurgeage` in seconds: the most is a hundred years.
+const PURGE_BOUNDS: std::ops::RangeInclusive<f64> = 0.0..=3_155_760_000.0;
 
 /// `max_pending`, and bounds: the fewest that forgetting a sixteenth works with, the most a machine could hold.
 const PENDING: u32 = 1_000_000;
@@ -80,19 +85,24 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_bans,
         initial_bans,
         events_per_second: reader.number("events_per_second", EVENTS, 0..=u32::MAX),
+        compare_every: reader
+            .time("compare_every", COMPARE_EVERY, COMPARE_BOUNDS)
+            .unwrap_or_else(|| time(COMPARE_EVERY)),
     };
     let counting = CountingSettings {
         max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
     };
     let log_level = reader.log_level();
-    let (purge_age, max_matches) = (reader.purge_age(), reader.max_matches());
+    let purge_age =
+        |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
+    let (own_age, max_matches) = (purge_age(&mut reader), reader.max_matches());
     // What our own file leaves open is asked of fail2ban's.
     let mut other =
         Reader { context: Context::of_file(fail2ban, SECTION), problems: reader.problems };
     let log_level = log_level.or_else(|| other.log_level());
     let store = StoreSettings {
-        purge_age: purge_age.or_else(|| other.purge_age()).unwrap_or(PURGE_AGE),
+        purge_age: own_age.or_else(|| purge_age(&mut other)).unwrap_or_else(|| time(PURGE_AGE)),
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
@@ -156,17 +166,21 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn purge_age(&mut self) -> Option<Duration> {
-        let text = self.text("dbpurgeage")?;
+    /// A span of time within these bounds in seconds; `None` when it is not set.
+    fn time(
+        &mut self,
+        option: &str,
+        default: &str,
+        bounds: std::ops::RangeInclusive<f64>,
+    ) -> Option<Duration> {
+        let text = self.text(option)?;
         match seconds(text.as_str()) {
-            Ok(seconds) if (0.0..=MOST_SECONDS).contains(&seconds) => {
-                Some(Duration::from_secs_f64(seconds))
-            }
+            Ok(seconds) if bounds.contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
             _ => {
-                let what =
-                    format!("`dbpurgeage = {}` is no usable time; 1d is used", text.as_str());
+                let told = text.as_str();
+                let what = format!("`{option} = {told}` is no usable time; {default} is used");
                 self.problem(Severity::Error, &text.located(), what, "write a time such as `7d`");
-                Some(PURGE_AGE)
+                Some(time(default))
             }
         }
     }
@@ -310,6 +324,11 @@ impl Reader<'_, '_> {
         );
         None
     }
+}
+
+/// A default.
+fn time(text: &str) -> Duration {
+    Duration::from_secs_f64(seconds(text).expect("defaults are times"))
 }
 
 /// Names for a message.

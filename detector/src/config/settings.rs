@@ -289,6 +289,8 @@ pub struct EnforceSettings {
     pub initial_bans: u32,
     /// Sampled drops a second for the log.
     pub events_per_second: u32,
+    /// `compare_every`: between two comparisons of the maps with the ban table, at least a second.
+    pub compare_every: Duration,
 }
 
 /// Prefix lengths of the widest networks that a ban by hand may name.

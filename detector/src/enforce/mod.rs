@@ -39,7 +39,7 @@ use std::{
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
@@ -90,6 +90,8 @@ pub struct Options {
     pub initial_bans: u32,
     /// Sampled drops a second and CPU.
     pub events_per_second: u32,
+    /// Between two comparisons of the maps with the table of bans.
+    pub compare_every: Duration,
     /// Load the object that reports rare events through aya-log.
     pub kernel_log: bool,
 }
@@ -257,6 +259,7 @@ impl Enforcer {
             set.tables.set_observe(options.observe);
             set.tables.set_events_per_second(options.events_per_second);
         }
+        self.upkeep.compare_within(options.compare_every);
         self.attachments.want(options.interfaces.clone());
         self.link_changed(LinkChange::Network(Box::new(self.network.clone())))
     }
@@ -341,6 +344,11 @@ pub fn detach(pin_dir: &Path) -> Result<Detached, EnforceError> {
         return Ok(Detached { interfaces: Vec::new(), anything: false });
     }
     PinDir::open(pin_dir)?.remove_all().map(Detached::of)
+}
+
+/// Whether an earlier daemon has left maps in `pin_dir`.
+pub fn has_maps(pin_dir: &Path) -> bool {
+    pins::current(pin_dir).is_some()
 }
 
 /// This machine's own addresses; needs no privilege.

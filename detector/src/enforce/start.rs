@@ -94,7 +94,7 @@ impl Enforcer {
             .bans()
             .flat_map(|(prefix, holds)| holds.into_iter().map(move |hold| (prefix, hold)));
         let adopted = adopted.map(|(prefix, hold)| adopted_ban(prefix, hold)).collect();
-        let upkeep = Upkeep::new(Instant::now());
+        let upkeep = Upkeep::new(Instant::now(), options.compare_every);
         let mut enforcer = Enforcer {
             options: options.clone(),
             pins,

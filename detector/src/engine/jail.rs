@@ -100,9 +100,24 @@ impl Jail {
         self.settings.ignore.iter().find_map(|ignore| match ignore {
             Ignore::Net(net) => net.contains(&address).then_some(SparedBy::IgnoreIp(*net)),
             Ignore::Name(name) => {
-                names.is(name, address).then(|| SparedBy::IgnoreName(name.clone()))
+                names.addresses(name).contains(&address).then(|| SparedBy::IgnoreName(name.clone()))
             }
         })
+    }
+
+    /// Everybody whom it spares, as far as known.
+    pub(super) fn spared(&self, own: &[IpAddr], names: &Names) -> Vec<IpNet> {
+        let own = own.iter().filter(|_| self.settings.ignore_self).copied();
+        let mut spared: Vec<IpNet> = own.map(IpNet::from).collect();
+        for ignore in &self.settings.ignore {
+            match ignore {
+                Ignore::Net(net) => spared.push(*net),
+                Ignore::Name(name) => {
+                    spared.extend(names.addresses(name).iter().copied().map(IpNet::from));
+                }
+            }
+        }
+        spared
     }
 
     /// Whether a failure of this one would be the first that is counted.

@@ -143,6 +143,8 @@ pub enum Lifted {
     ByHand,
     /// Its jail is no longer configured.
     JailRemoved,
+    /// Its jail has come to ignore whom it bans.
+    Ignored,
 }
 
 /// Why a failure was not counted.
@@ -424,6 +426,18 @@ impl Engine {
     /// meanwhile is lifted by the next [`Event::Wake`].
     pub fn adopt(&mut self, ban: Ban) {
         self.bans.put(ban);
+    }
+
+    /// Lifts bans that were taken over and that their jails would not make any more: `ignoreip` names the address by now.
+    /// fail2ban leaves these out too when it restores its bans.
+    pub fn lift_ignored(&mut self) -> Vec<Effect> {
+        let mut lifted = Vec::new();
+        for jail in &self.jails {
+            for net in jail.spared(&self.own, &self.names) {
+                lifted.extend(self.bans.take_within(net, Some(&jail.settings().name)));
+            }
+        }
+        lifted.into_iter().map(|ban| Effect::Unban { ban, why: Lifted::Ignored }).collect()
     }
 
     /// Takes up what a jail knew of an address when it last ran; what is too old or of no jail is left.

@@ -39,9 +39,12 @@ impl Names {
         self.ignored = names.map(|name| (name.into(), old.remove(name).flatten())).collect();
     }
 
-    /// The address is one of the name's, as far as known.
-    pub fn is(&self, name: &str, address: IpAddr) -> bool {
-        matches!(self.ignored.get(name), Some(Some(answer)) if answer.addresses.contains(&address))
+    /// The addresses of a name of `ignoreip`, as far as known.
+    pub fn addresses(&self, name: &str) -> &[IpAddr] {
+        match self.ignored.get(name) {
+            Some(Some(answer)) => &answer.addresses,
+            _ => &[],
+        }
     }
 
     /// Names of `ignoreip` never looked up yet.

@@ -146,6 +146,14 @@ impl<K: Pod, V: Pod> Keyed<K, V> {
         sys::keys(self).map_err(|source| self.fault("walk through", source))
     }
 
+    /// Every key with its value.
+    ///
+    /// # Errors
+    /// [`TableError::Call`].
+    pub fn all(&self) -> Result<Vec<(K, V)>, TableError> {
+        sys::entries(self).map_err(|source| self.fault("walk through", source))
+    }
+
     fn fault(&self, action: &'static str, source: std::io::Error) -> TableError {
         match source.raw_os_error() {
             // A full trie says the one, a full hash the other.

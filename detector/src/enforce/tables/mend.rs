@@ -294,8 +294,9 @@ impl Tables {
     /// Reads the bans from the tries, finds them in the lines, and mends the rest.
     pub(super) fn take_over(&mut self) -> Result<Differences, TableError> {
         let (mut found, mut inherits) = (Differences::default(), false);
-        for prefix in tries::prefixes(&self.maps)? {
-            let Some((id, told)) = tries::read(&self.maps, &prefix)? else { continue };
+        let mut entries: Vec<(Prefix, Entry)> = Vec::new();
+        for (prefix, ban) in tries::bans(&self.maps)? {
+            let (id, told) = (ban.id, tries::slots(&self.maps, &ban)?);
             if told.len() > 1 && self.maps.more_slots.get(&id)? != Some(tries::more_of(id, &told)) {
                 self.maps.put(&self.maps.more_slots, &id, &tries::more_of(id, &told))?;
                 found.slots += 1;
@@ -308,8 +309,10 @@ impl Tables {
             self.bits.add_ban(None, &self.layout, &prefix);
             self.counts[prefix.family() as usize] += 1;
             self.lengths.add(&prefix);
-            self.bans.insert(prefix, entry);
+            entries.push((prefix, entry));
         }
+        // All at once: they come nearly in order.
+        self.bans = entries.into_iter().collect();
         for prefix in tries::allowed(&self.maps)? {
             self.bits.add_allow(None, &self.layout, &prefix);
             self.allowed.insert(prefix);
@@ -325,8 +328,13 @@ impl Tables {
                 found.slots += self.inherit_within(&everything)?;
             }
         }
-        // The tries were just read and need no comparison; what follows from them does.
-        self.comparison = Some(Comparison { stage: Stage::Lines(Family::V4, 0), found });
+        for family in [Family::V4, Family::V6] {
+            let lines = 0..self.maps.hosts(family).entries();
+            let mended = lines.filter(|line| self.lines.mend_flags(&self.maps, family, *line));
+            found.lines += mended.count() as u64;
+        }
+        // Tries and lines were just read and need no comparison; what follows from them does.
+        self.comparison = Some(Comparison { stage: Stage::Bits(0, 0), found });
         loop {
             if let Some(found) = self.compare(usize::MAX)? {
                 return Ok(found);

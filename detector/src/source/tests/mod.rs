@@ -2,6 +2,7 @@
 mod files;
 mod journal;
 mod journal_files;
+mod journal_flags;
 mod journal_live;
 mod journal_model;
 mod logrotate;
