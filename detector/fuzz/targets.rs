@@ -7,7 +7,7 @@ use std::{
 
 use fail2xdp::{
     config::{self, JailSettings, ReadFault, Tree},
-    engine::{MAX_EVIDENCE, MAX_LINES, Matcher, Timestamp, review_jail},
+    engine::{HitOutcome, MAX_EVIDENCE, MAX_LINES, Matcher, Timestamp, review_jail},
 };
 use jiff::tz::TimeZone;
 
@@ -101,7 +101,7 @@ pub fn date(data: &[u8]) {
 }
 
 /// The first four lines are `prefregex`, `failregex`, `ignoreregex` and `maxlines`; the rest is a log. Nothing
-/// grows beyond its bound.
+/// grows beyond its bound, and who tests a filter hears what it finds at work.
 pub fn filter(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n');
@@ -115,11 +115,23 @@ pub fn filter(data: &[u8]) {
     );
     let Some(jail) = one_jail(filter) else { return };
     let (mut matcher, _) = Matcher::new(&jail, TimeZone::UTC);
+    let (mut tested, _) = Matcher::new(&jail, TimeZone::UTC);
+    let caught_up = data.len() % 2 == 0;
     for (nth, line) in lines.take(LINES).enumerate() {
+        let given = (nth % 3 == 0).then_some(NOW);
         let mut found = Vec::new();
-        matcher.line(line, (nth % 3 == 0).then_some(NOW), NOW, nth % 2 == 0, &mut found);
+        matcher.line(line, given, NOW, caught_up, &mut found);
+        // Lines without a date do not count while older ones are read.
+        if caught_up {
+            let seen = tested.inspect(line, given, NOW, false);
+            let failures = seen.hits.into_iter().map(|hit| hit.outcome);
+            let failures: Vec<HitOutcome> =
+                failures.filter(|what| matches!(what, HitOutcome::Failure(_))).collect();
+            let at_work = found.iter().map(|finding| HitOutcome::Failure(finding.who.clone()));
+            assert_eq!(at_work.collect::<Vec<_>>(), failures);
+        }
         for finding in found {
-            assert!(finding.at <= NOW || nth % 2 == 0);
+            assert!(finding.at <= NOW || caught_up);
             assert!(finding.lines.len() <= MAX_LINES as usize);
             assert!(finding.lines.iter().all(|line| line.len() <= MAX_EVIDENCE));
             assert!(finding.fields.iter().all(|(_, text)| text.len() <= MAX_EVIDENCE));

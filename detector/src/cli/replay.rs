@@ -205,7 +205,14 @@ impl Player {
         if !self.told.json {
             self.told.summary(&self.replay)?;
         }
-        self.told.to.flush()
+        self.told.to.flush()?;
+        for (nth, (jail, _)) in self.told.jails.iter().enumerate() {
+            let patterns = self.replay.matcher(nth).patterns();
+            patterns.filter_map(|pattern| pattern.fault()).for_each(|fault| {
+                eprintln!("warning: [{}] {fault}", jail.name);
+            });
+        }
+        Ok(())
     }
 }
 
@@ -234,9 +241,12 @@ impl Past {
         self.following = self.file.next_line()?;
         let before = said.or(self.at);
         self.said = self.following.as_ref().and_then(|line| replay.time_of(line, before));
-        // A date that the next line takes back is a mistake, or an attacker's: the clock would never come back.
-        let taken_back = said.zip(self.said).is_some_and(|(said, next)| next.plus(DISORDER) < said);
-        self.at = said.filter(|_| !taken_back).or(self.at);
+        // A leap that the next line takes back is a mistake, or an attacker's: the clock would never come back.
+        let taken_back = said.zip(self.said).is_some_and(|(said, next)| {
+            self.at.is_none_or(|at| at.plus(DISORDER) < said) && next.plus(DISORDER) < said
+        });
+        // What stands before the first date was written when that was.
+        self.at = said.filter(|_| !taken_back).or(self.at).or(self.said);
         Ok(())
     }
 }

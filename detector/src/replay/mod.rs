@@ -124,8 +124,8 @@ impl Replay {
     ) {
         // A date from the future is a mistake of whoever wrote it; the clock does not follow.
         let at = at.filter(|at| *at <= self.present.plus(AHEAD));
-        let now = self.now.into_iter().chain(at).max().unwrap_or(self.present);
-        self.now = Some(now);
+        self.now = self.now.into_iter().chain(at).max();
+        let now = self.now.unwrap_or(self.present);
         self.wake(now, resolve, out);
         for jail in jails {
             let mut findings = std::mem::take(&mut self.findings);

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use self::{
     logs::{Dates, Log, Random, Scene, Service},
-    samples::samples,
+    samples::{Samples, samples},
     services::SERVICES,
 };
 
@@ -243,9 +243,7 @@ fn logs_of_another_time_zone() {
 #[test]
 fn samples_with_other_addresses_and_accidents() {
     let samples = samples();
-    let texts = |session: &Vec<String>| session.iter().map(String::as_str).collect();
-    let said: Vec<Vec<Vec<&str>>> =
-        samples.iter().map(|of| of.sessions.iter().map(texts).collect()).collect();
+    let said: Vec<Vec<Vec<&str>>> = samples.iter().map(Samples::texts).collect();
     let attacks: Vec<Vec<&[&str]>> =
         said.iter().map(|sessions| sessions.iter().map(Vec::as_slice).collect()).collect();
     let services: Vec<Service<'_>> = samples

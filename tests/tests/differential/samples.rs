@@ -13,6 +13,13 @@ pub struct Samples {
     pub sessions: Vec<Vec<String>>,
 }
 
+impl Samples {
+    /// The sessions' texts.
+    pub fn texts(&self) -> Vec<Vec<&str>> {
+        self.sessions.iter().map(|lines| lines.iter().map(String::as_str).collect()).collect()
+    }
+}
+
 /// The samples of every filter of Debian's whose logs begin with a date as syslog or ISO 8601 writes it.
 pub fn samples() -> Vec<Samples> {
     let mut all = Vec::new();
@@ -32,19 +39,23 @@ pub fn samples() -> Vec<Samples> {
 }
 
 fn without_who_and_when(text: &str) -> Vec<Vec<String>> {
+    let told = text.lines().filter_map(|line| {
+        let directive = line.strip_prefix('#')?.trim_start_matches(['#', ' ']);
+        let told: Value = serde_json::from_str(directive.strip_prefix("failJSON:")?).ok()?;
+        told["host"].as_str().filter(|host| host.parse::<IpAddr>().is_ok()).map(str::to_owned)
+    });
+    let mut hosts: Vec<String> = told.collect();
+    // None that another one begins with comes before it.
+    hosts.sort_by_key(|host| std::cmp::Reverse(host.len()));
+    hosts.dedup();
     let mut sessions: Vec<Vec<String>> = Vec::new();
-    let (mut host, mut last) = (None, None);
-    for line in text.lines() {
-        if let Some(directive) = line.strip_prefix('#') {
-            let told = directive.trim_start_matches(['#', ' ']).strip_prefix("failJSON:");
-            let told: Option<Value> = told.and_then(|json| serde_json::from_str(json).ok());
-            let named = told.as_ref().and_then(|told| told["host"].as_str());
-            host = named.filter(|host| host.parse::<IpAddr>().is_ok()).map(str::to_owned);
-            continue;
+    let mut last = None;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some(length) = date_length(line) else { continue };
+        let mut rest = line[length..].to_owned();
+        for host in &hosts {
+            rest = rest.replace(&format!("::ffff:{host}"), "ADDR").replace(host, "ADDR");
         }
-        let host = host.take();
-        let Some(rest) = date_length(line).map(|length| &line[length..]) else { continue };
-        let mut rest = host.map_or(rest.to_owned(), |host| rest.replace(&host, "ADDR"));
         let process = process(&rest).map(str::to_owned);
         if let Some(process) = &process {
             rest = rest.replacen(process, "[PID]", 1);

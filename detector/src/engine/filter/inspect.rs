@@ -22,7 +22,7 @@ pub struct Inspection {
     pub prefix_matched: Option<bool>,
     /// The groups of `prefregex`.
     pub prefix_fields: Vec<(Box<str>, Box<str>)>,
-    /// The ignoreregex that matched, from 0 among those that compile.
+    /// The ignoreregex that matched, from 0 in the order written.
     pub ignored_by: Option<usize>,
     /// The failregexes that matched, in their order.
     pub hits: Vec<Hit>,

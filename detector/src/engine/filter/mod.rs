@@ -41,7 +41,7 @@ use super::{
     date::{Dated, Detector},
     pattern::{Groups, Pattern},
 };
-use crate::config::{JailName, JailSettings, UseDns};
+use crate::config::{JailName, JailSettings, Place, UseDns};
 
 /// Bytes of a line that are kept as evidence, and of a field.
 pub const MAX_EVIDENCE: usize = 4096;
@@ -84,7 +84,7 @@ pub struct Matcher {
     rules: Vec<Rule>,
     /// What a text needs for one of `rules` to match.
     literals: Option<Literals>,
-    ignore: Vec<Pattern>,
+    ignore: Vec<Rule>,
     /// Patterns of each kind as configured, good or bad: it decides when `ignoreregex` is asked.
     ignore_first: bool,
     armed: bool,
@@ -108,7 +108,9 @@ struct Scratch {
 /// A pattern with the groups that become fields.
 #[derive(Debug)]
 struct Rule {
+    /// Which of its kind, as written.
     nth: usize,
+    place: Option<Place>,
     pattern: Pattern,
     fields: Vec<(Box<str>, u32)>,
     content: Option<u32>,
@@ -116,9 +118,9 @@ struct Rule {
 }
 
 impl Rule {
-    fn new(nth: usize, pattern: Pattern) -> Rule {
-        let mut rule =
-            Rule { nth, fields: Vec::new(), content: None, skipped: Vec::new(), pattern };
+    fn new(nth: usize, place: Option<Place>, pattern: Pattern) -> Rule {
+        let (fields, skipped) = (Vec::new(), Vec::new());
+        let mut rule = Rule { nth, place, pattern, fields, content: None, skipped };
         for (name, number) in rule.pattern.names() {
             if &**name == "content" {
                 rule.content = Some(*number);
@@ -147,7 +149,7 @@ impl Matcher {
 
         let prefix = filter.prefregex.as_ref().map(|regex| {
             Pattern::new(&tags::expand(&regex.value, names), false)
-                .map(|pattern| Rule::new(0, pattern))
+                .map(|pattern| Rule::new(0, regex.place.clone(), pattern))
                 .map_err(|source| FilterError::Prefix { place: regex.place.clone(), source })
         });
         let (prefix, prefix_fails) = match prefix.transpose() {
@@ -164,7 +166,7 @@ impl Matcher {
             match Pattern::new(&tags::expand(&regex.value, names), joined > 1) {
                 Err(source) => errors.push(FilterError::Fail { nth, place, source }),
                 Ok(pattern) => {
-                    let rule = Rule::new(nth, pattern);
+                    let rule = Rule::new(nth, place.clone(), pattern);
                     // A prefix that does not compile may have named somebody: that is one mistake, not two.
                     if rule.names_somebody() || prefix_names || prefix_fails {
                         rules.push(rule);
@@ -179,7 +181,7 @@ impl Matcher {
             let place = regex.place.clone();
             match Pattern::new(&tags::expand(&regex.value, names), false) {
                 Err(source) => errors.push(FilterError::Ignore { nth, place, source }),
-                Ok(pattern) => ignore.push(pattern),
+                Ok(pattern) => ignore.push(Rule::new(nth, place, pattern)),
             }
         }
 

@@ -4,7 +4,7 @@ use super::{
 };
 use crate::engine::{
     FailureId, Timestamp,
-    pattern::{Groups, Outcome, Pattern, Subject},
+    pattern::{Groups, Outcome, Subject},
 };
 
 /// Who hears what becomes of a line.
@@ -15,7 +15,7 @@ pub(super) trait Listener {
     /// `prefregex` was tried; `text` is what it saw, `content` what it hands on.
     fn prefix(&mut self, prefix: &Rule, groups: Option<&Groups>, text: &str, content: Option<&str>);
 
-    /// This ignoreregex matched, from 0 among those that compile. Nothing follows.
+    /// This ignoreregex matched, from 0 in the order written. Nothing follows.
     fn ignored(&mut self, nth: usize);
 
     /// A failregex matched. Whether those behind it are to be tried.
@@ -162,14 +162,15 @@ impl Matcher {
     }
 }
 
-/// The first pattern that matches.
+/// The first that matches, by its number as written.
 fn ignored(
-    ignore: &[Pattern],
+    ignore: &[Rule],
     subject: &Subject<'_>,
     groups: &mut Groups,
     counts: &mut MatcherCounts,
 ) -> Option<usize> {
-    ignore.iter().position(|pattern| found(pattern.search(subject, groups), counts))
+    let first = ignore.iter().find(|rule| found(rule.pattern.search(subject, groups), counts));
+    first.map(|rule| rule.nth)
 }
 
 fn found(outcome: Outcome, counts: &mut MatcherCounts) -> bool {

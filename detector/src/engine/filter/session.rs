@@ -140,14 +140,9 @@ impl Sessions {
             // A line's address takes the place of an earlier one, of whatever family: a process that
             // speaks for all its clients would else have one blamed for another.
             let whose = |name: &str| matches!(name, "ip4" | "ip6" | "dns" | "cidr");
-            let known = identify(&session.fields, use_dns);
-            if matches!(known, Identity::Known(_))
-                && identify(&fields, use_dns) == Identity::NotAnAddress
-            {
-                // What only looks like an address takes no place.
-                fields.retain(|(name, _)| !whose(name));
-            }
-            let names_somebody = fields.iter().any(|(name, text)| whose(name) && !text.is_empty());
+            // What only looks like an address takes no place but its own, as in fail2ban.
+            let names_somebody = identify(&fields, use_dns) != Identity::NotAnAddress
+                && fields.iter().any(|(name, text)| whose(name) && !text.is_empty());
             session.fields.retain(|(known, _)| {
                 !(names_somebody && whose(known)) && fields.iter().all(|(name, _)| known != name)
             });
