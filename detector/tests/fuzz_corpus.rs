@@ -36,3 +36,13 @@ fn the_readers_corpus_ends() {
 fn the_translations_corpus_ends() {
     assert!(run("translation", targets::translation) >= 20);
 }
+
+#[test]
+fn the_corpus_of_dates_ends() {
+    assert!(run("date", targets::date) >= 9);
+}
+
+#[test]
+fn the_corpus_of_filters_ends() {
+    assert!(run("filter", targets::filter) >= 6);
+}

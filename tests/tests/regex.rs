@@ -363,6 +363,58 @@ fn the_report_has_fail2bans_shape() {
 }
 
 #[test]
+fn every_option_is_fail2bans() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let long = folder.path().join("long.log");
+    let lines = (0..30).map(|nth| {
+        let what =
+            ["bad 192.0.2.1", "worse 192.0.2.2 bad 192.0.2.2", "good", "spare 192.0.2.3 bad"];
+        format!("2026-11-20 10:00:{nth:02} host {}\n", what[nth % 4])
+    });
+    fs::write(&long, lines.collect::<String>()).expect("a file");
+    let (long, latin) = (long.display().to_string(), folder.path().join("latin.log"));
+    fs::write(&latin, b"2026-11-20 10:00:00 M\xfcller bad 192.0.2.1\n").expect("a file");
+    let latin = latin.display().to_string();
+    let filter =
+        "[Definition]\nfailregex = bad <HOST>\n            worse <HOST>\nignoreregex = spare\n";
+    let own = folder.path().join("own.conf");
+    fs::write(&own, filter).expect("a file");
+    let own = own.display().to_string();
+    let reports = [
+        vec!["--print-all-missed", &long, &own],
+        vec!["--print-all-ignored", "--print-no-missed", &long, &own],
+        vec!["--print-no-ignored", "--print-all-matched", &long, &own],
+        vec!["-L", "5", &long, "^.*nobody <HOST>$"],
+        vec!["--no-check-all", "-v", &long, &own],
+        vec!["-v", &long, &own],
+        vec!["--verbosity", "1", &long, &own],
+        vec!["--usedns", "no", "bad example.org\nbad 192.0.2.1", "bad <HOST>"],
+        vec!["--usedns", "raw", "-v", "bad example.org", "bad <HOST>"],
+        vec!["-v", "--timezone", "UTC+0300", "2026-11-20 10:00:00 bad 192.0.2.1", "bad <HOST>"],
+        vec!["-v", "--TZ", "EST", "Nov 20 10:00:00 bad 192.0.2.1", "bad <HOST>"],
+        vec!["-e", "latin-1", "--print-all-matched", &latin, "M\u{fc}ller bad <HOST>"],
+        vec!["--log-level", "critical", "-t", "--full-traceback", &long, "bad <HOST>"],
+        vec!["-l", "critical", "--print-no-missed", &long, "bad <HOST>", "spare"],
+        vec!["--datepattern", "^%Y-%m-%d %H:%M:%S", &long, "bad <HOST>"],
+        vec!["--maxlines", "2", "--raw", &long, "^.*worse <ADDR> .*$<SKIPLINES>^.*good$"],
+        vec!["-m", "_SYSTEMD_UNIT=x.service", &long, "bad <HOST>"],
+    ];
+    same(&reports, report);
+    same(&[vec!["--verbose-date", &long, &own]], |said| {
+        // Patterns of dates are written otherwise.
+        let told = |line: &&str| !line.trim_start_matches(['|', ' ']).starts_with('#');
+        report(said).lines().filter(told).collect::<Vec<_>>().join("\n")
+    });
+    for wrong in [vec!["-e", "klingon", &long, "bad <HOST>"], vec!["--nope", &long, "bad <HOST>"]] {
+        same(&[wrong], |_| String::new());
+    }
+    same(&[vec!["--help"], vec!["--version"]], |_| String::new());
+    // fail2ban-regex 1.0.2 does not know it yet.
+    let (code, said) = ours(&["-i", "-o", "id", &long, &own].map(str::to_owned));
+    assert_eq!((code, said.lines().count()), (0, 7), "{said}");
+}
+
+#[test]
 fn every_form_of_output_is_fail2bans() {
     let log = path("regex/sshd.log");
     let literal = "Failed \\S+ for <F-USER>\\S+</F-USER> from <HOST> port <F-PORT/>";

@@ -9,7 +9,7 @@ use crate::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Jail, PendingTotals},
+    engine::{Jail, NameTotals, PatternState, PendingTotals},
     source::{FileState, JournalState, JournalStatus, Readers},
     store::State,
 };
@@ -26,6 +26,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
         pending: pending(daemon.engine.pending()),
+        names: names(daemon.engine.names()),
         source_alarms: daemon.silence.raised(),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
@@ -70,6 +71,7 @@ pub(crate) fn jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         scope: Scope::to_string(jail.scope()),
         alarms: daemon.silence.alarms_of(&settings.name),
         never_matched: jail.totals().failed == 0,
+        gave_up: daemon.give_ups.of(&settings.name).map(gave_up).collect(),
         banned: Vec::new(),
     }
 }
@@ -120,6 +122,19 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         most_evidence_bytes: most_evidence,
         forgotten_lines,
     }
+}
+
+fn gave_up(pattern: &PatternState) -> wire::GaveUp {
+    wire::GaveUp {
+        pattern: pattern.name.to_string(),
+        place: pattern.place.as_ref().map(ToString::to_string),
+        lines: pattern.gave_up(),
+    }
+}
+
+fn names(totals: NameTotals) -> wire::Names {
+    let NameTotals { waiting, most_waiting, lost } = totals;
+    wire::Names { waiting, most_waiting, lost }
 }
 
 fn store(status: crate::store::Status) -> wire::Store {

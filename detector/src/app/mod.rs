@@ -6,6 +6,7 @@
 //! Order of stop: readers, store, socket; the kernel goes on.
 mod act;
 mod answers;
+mod give_ups;
 mod guard;
 mod keep;
 mod listing;
@@ -26,6 +27,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
 use self::{
+    give_ups::GiveUps,
     keep::Keeper,
     listing::Listing,
     requests::Next,
@@ -114,6 +116,9 @@ pub(crate) struct Daemon {
     /// Times that the maps differed from the table of bans, and were mended.
     pub(crate) repairs: u64,
     silence: Silence,
+    give_ups: GiveUps,
+    /// Failures that were lost for want of room while names were looked up, as said last.
+    names_lost: u64,
     /// When the sources are looked at next.
     sources_due: Instant,
     /// When it detaches unless somebody confirms.
@@ -199,6 +204,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         alarms: Vec::new(),
         repairs: 0,
         silence: Silence::new(clock()),
+        give_ups: GiveUps::default(),
+        names_lost: 0,
         sources_due: clock::monotonic() + SOURCES_EVERY,
         confirm_by: options.confirm.map(|time| clock::monotonic() + time),
         lists,
@@ -370,6 +377,7 @@ impl Daemon {
 
     fn start_readers(&mut self, from: Positions) {
         let mut jails = Vec::new();
+        self.give_ups = GiveUps::default();
         for jail in &self.settings.jails {
             let (matcher, faults) = Matcher::new(jail, TimeZone::system());
             for problem in faults.iter().map(|fault| fault.problem(&jail.name)) {
@@ -382,6 +390,7 @@ impl Daemon {
                     jail.name
                 );
             }
+            self.give_ups.watch(&jail.name, &matcher);
             jails.push((jail.clone(), matcher));
         }
         self.readers = Some(Readers::start(jails, from, self.reports.0.clone(), self.clock));
@@ -461,6 +470,14 @@ impl Daemon {
                 News::Raised(what) => tracing::error!("{what}"),
                 News::Over(what) => tracing::info!("{what}"),
             }
+        }
+        for what in self.give_ups.news(now) {
+            tracing::warn!("{what}");
+        }
+        let lost = self.engine.names().lost;
+        if lost > self.names_lost {
+            tracing::warn!("{lost} failures are not counted: too many names were being looked up");
+            self.names_lost = lost;
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     config::{JailSettings, JournalSettings, JournalTerms, Severity, SourceSettings},
     enforce,
     engine::{Ban, SparedBy, Timestamp, Until},
-    replay::{Happening, Replay},
+    replay::{DISORDER, Happening, Replay},
     source::{PastFile, PastJournal},
 };
 
@@ -145,9 +145,8 @@ impl Player {
                 false => PastFile::open(path, encoding),
             };
             progress.bytes += path.metadata().map_or(0, |meta| meta.len());
-            let mut log = Past { file: file.with_context(named)?, line: None, at: None };
-            log.advance(&mut self.replay).with_context(named)?;
-            logs.push(log);
+            let file = file.with_context(named)?;
+            logs.push(Past::new(file, &mut self.replay).with_context(named)?);
         }
         loop {
             // Of lines of one time, the one of the file named first.
@@ -206,24 +205,48 @@ impl Player {
         if !self.told.json {
             self.told.summary(&self.replay)?;
         }
-        self.told.to.flush()
+        self.told.to.flush()?;
+        for (nth, (jail, _)) in self.told.jails.iter().enumerate() {
+            let patterns = self.replay.matcher(nth).patterns();
+            patterns.filter_map(|pattern| pattern.fault()).for_each(|fault| {
+                eprintln!("warning: [{}] {fault}", jail.name);
+            });
+        }
+        Ok(())
     }
 }
 
-/// A file with its next line.
+/// A file with its next line, and the one behind it.
 struct Past {
     file: PastFile,
     line: Option<String>,
     /// When that was written, or the last one before it that says when.
     at: Option<Timestamp>,
+    following: Option<String>,
+    /// What that says about when it was written.
+    said: Option<Timestamp>,
 }
 
 impl Past {
+    fn new(file: PastFile, replay: &mut Replay) -> io::Result<Past> {
+        let mut past = Past { file, line: None, at: None, following: None, said: None };
+        past.advance(replay)?;
+        past.advance(replay)?;
+        Ok(past)
+    }
+
     fn advance(&mut self, replay: &mut Replay) -> io::Result<()> {
-        self.line = self.file.next_line()?;
-        if let Some(line) = &self.line {
-            self.at = replay.time_of(line).or(self.at);
-        }
+        self.line = self.following.take();
+        let said = self.said.take();
+        self.following = self.file.next_line()?;
+        let before = said.or(self.at);
+        self.said = self.following.as_ref().and_then(|line| replay.time_of(line, before));
+        // A leap that the next line takes back is a mistake, or an attacker's: the clock would never come back.
+        let taken_back = said.zip(self.said).is_some_and(|(said, next)| {
+            self.at.is_none_or(|at| at.plus(DISORDER) < said) && next.plus(DISORDER) < said
+        });
+        // What stands before the first date was written when that was.
+        self.at = said.filter(|_| !taken_back).or(self.at).or(self.said);
         Ok(())
     }
 }

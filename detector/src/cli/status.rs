@@ -79,10 +79,18 @@ fn status_text(status: &wire::Status) -> String {
         jail.alarms.iter().map(move |alarm| format!("|- ALARM:\t[{}] {alarm}\n", jail.name))
     });
     let alarms: String = alarms.collect();
+    let gave_up = status.jails.iter().flat_map(|jail| {
+        jail.gave_up.iter().map(move |pattern| {
+            let place = pattern.place.as_ref().map_or(String::new(), |place| format!(" ({place})"));
+            let wire::GaveUp { pattern, lines, .. } = pattern;
+            format!("|- Gave up:\t[{}] {pattern}{place}, on {lines} lines\n", jail.name)
+        })
+    });
+    let gave_up: String = gave_up.collect();
     let quiet = status.jails.iter().filter(|jail| jail.never_matched);
     let quiet: Vec<&str> = quiet.map(|jail| jail.name.as_str()).collect();
     let quiet = if quiet.is_empty() { "-".to_owned() } else { quiet.join(", ") };
-    let _ = writeln!(text, "Sources\n{alarms}`- Nothing found yet by:\t{quiet}");
+    let _ = writeln!(text, "Sources\n{alarms}{gave_up}`- Nothing found yet by:\t{quiet}");
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(
@@ -123,6 +131,10 @@ fn status_text(status: &wire::Status) -> String {
         }
     };
     let _ = writeln!(text, "Below the threshold\n`- Addresses:\t{}{forgotten}", pending.addresses);
+    if status.names.lost > 0 {
+        let lost = status.names.lost;
+        let _ = writeln!(text, "Names looked up\n`- Lost for want of room:\t{lost} failures");
+    }
     match &status.store {
         None => text += "Store\n`- Nothing is stored\n",
         Some(store) => {
@@ -203,6 +215,7 @@ mod tests {
             scope: "tcp:22".into(),
             alarms: Vec::new(),
             never_matched: false,
+            gave_up: Vec::new(),
             banned: vec!["192.0.2.1".into(), "2001:db8::/64".into()],
         };
         assert_eq!(

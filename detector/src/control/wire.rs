@@ -49,6 +49,8 @@ pub struct Status {
     pub store: Option<Store>,
     /// What is kept of those below the threshold.
     pub pending: Pending,
+    /// Names found in logs, on their way to addresses.
+    pub names: Names,
     /// Alarms about sources, raised since the daemon started.
     pub source_alarms: u64,
     /// What is wrong in the configuration.
@@ -70,6 +72,17 @@ pub struct Pending {
     pub most_evidence_bytes: usize,
     /// Lines forgotten because there were more, since the daemon started.
     pub forgotten_lines: u64,
+}
+
+/// Names found in logs, on their way to addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Being looked up.
+    pub waiting: usize,
+    /// More are not looked up at once.
+    pub most_waiting: usize,
+    /// Failures not counted because too many waited, since the daemon started.
+    pub lost: u64,
 }
 
 /// One jail.
@@ -97,8 +110,21 @@ pub struct Jail {
     pub alarms: Vec<String>,
     /// Its filter has found nothing since the daemon started.
     pub never_matched: bool,
+    /// Patterns that lines made try too long, since its filter was read.
+    pub gave_up: Vec<GaveUp>,
     /// Banned prefixes, in the order of banning.
     pub banned: Vec<String>,
+}
+
+/// A pattern that was stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaveUp {
+    /// As `failregex 3`.
+    pub pattern: String,
+    /// Its file and line.
+    pub place: Option<String>,
+    /// Lines that it was stopped on, which count as not matched.
+    pub lines: u64,
 }
 
 /// A log file.

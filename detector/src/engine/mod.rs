@@ -25,6 +25,7 @@ pub use filter::{
 };
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals, ban_end};
+pub use names::NameTotals;
 use names::Names;
 pub use pattern::{Engine as PatternEngine, PatternError, SyntaxFault};
 pub use review::{PatternReview, review_jail};
@@ -375,6 +376,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Names found in logs, on their way to addresses.
+    pub fn names(&self) -> NameTotals {
+        self.names.totals()
     }
 
     /// Room for one more below the threshold.

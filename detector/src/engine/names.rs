@@ -30,6 +30,19 @@ pub(super) struct Names {
     logged: HashMap<Box<str>, Answer>,
     logged_order: VecDeque<Box<str>>,
     waiting: HashMap<Box<str>, Vec<Finding>>,
+    /// Findings that found no room in `waiting`.
+    lost: u64,
+}
+
+/// Names from logs on their way to addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameTotals {
+    /// Being looked up.
+    pub waiting: usize,
+    /// More are not looked up at once.
+    pub most_waiting: usize,
+    /// Findings that were not counted because too many waited.
+    pub lost: u64,
 }
 
 impl Names {
@@ -86,14 +99,22 @@ impl Names {
         if let Some(waiting) = self.waiting.get_mut(name) {
             if waiting.len() < WAITING_EACH {
                 waiting.push(finding);
+            } else {
+                self.lost += 1;
             }
             return false;
         }
         if self.waiting.len() >= WAITING {
+            self.lost += 1;
             return false;
         }
         self.waiting.insert(name.into(), vec![finding]);
         true
+    }
+
+    /// How the look-ups are doing.
+    pub fn totals(&self) -> NameTotals {
+        NameTotals { waiting: self.waiting.len(), most_waiting: WAITING, lost: self.lost }
     }
 
     /// An answer came: the findings that waited for it.

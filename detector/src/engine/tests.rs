@@ -190,6 +190,22 @@ fn a_name_in_a_log_is_looked_up_once_and_every_address_counted() {
 }
 
 #[test]
+fn failures_that_find_no_room_while_names_are_looked_up_are_counted() {
+    let mut engine = engine(&[JailSettings { max_retry: 9, ..settings("web") }]);
+    let totals = engine.names();
+    assert_eq!((totals.waiting, totals.lost), (0, 0));
+    for nth in 0..totals.most_waiting + 3 {
+        engine.handle(failure("web", &format!("n{nth}.example"), 1), at(1));
+    }
+    for _ in 0..100 {
+        engine.handle(failure("web", "n0.example", 2), at(2));
+    }
+    // Sixty-four wait for one name.
+    let totals = engine.names();
+    assert_eq!((totals.waiting, totals.lost), (totals.most_waiting, 3 + 101 - 64));
+}
+
+#[test]
 fn an_answer_about_a_name_serves_for_five_minutes() {
     let mut engine = engine(&[JailSettings { max_retry: 9, ..settings("web") }]);
     check(&mut engine, failure("web", "bad.example", 1), 1, "resolve bad.example");

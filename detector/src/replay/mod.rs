@@ -3,14 +3,14 @@
 //! The clock is the log's: it stands where the newest line so far was written, and what the daemon
 //! would have done between two lines, lifting bans above all, happens between them. A line is taken as
 //! the daemon takes one just written. So the decisions are the daemon's, as far as the log tells: it
-//! does not tell when lines without a date were written, nor, in local time, which of the two hours is
-//! meant that autumn has twice.
+//! does not tell when lines without a date were written. Of the hour that autumn has twice in local
+//! time, the second begins with the first line that would otherwise be older than the line before it.
 //!
 //! The room reads no file, socket or clock; it asks its caller for the addresses of names.
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::{
     config::{JailName, JailSettings},
@@ -22,6 +22,8 @@ use crate::{
 
 /// How far ahead of the present a date may lie and still move the clock.
 const AHEAD: std::time::Duration = std::time::Duration::from_secs(60);
+/// How much older than the line before it a line may be: writers take turns.
+pub const DISORDER: std::time::Duration = std::time::Duration::from_secs(60);
 /// Turns of the engine between two lines; it needs one for each 64 bans that lapse.
 const MOST_TURNS: usize = 1 << 20;
 
@@ -61,6 +63,7 @@ pub enum Happening {
 pub struct Replay {
     engine: Engine,
     matchers: Vec<Matcher>,
+    zone: TimeZone,
     now: Option<Timestamp>,
     present: Timestamp,
     rules: HashMap<(JailName, IpNet), usize>,
@@ -79,14 +82,15 @@ impl Replay {
     ) -> (Replay, Vec<(JailName, FilterError)>) {
         let mut faults = Vec::new();
         let mut matchers = Vec::new();
+        let zone = TimeZone::system();
         for jail in jails {
-            let (matcher, errors) = Matcher::new(jail, TimeZone::system());
+            let (matcher, errors) = Matcher::new(jail, zone.clone());
             faults.extend(errors.into_iter().map(|error| (jail.name.clone(), error)));
             matchers.push(matcher);
         }
         let engine = Engine::new(jails, Limits::default());
         let (rules, findings) = (HashMap::new(), Vec::new());
-        (Replay { engine, matchers, now: None, present, rules, findings }, faults)
+        (Replay { engine, matchers, zone, now: None, present, rules, findings }, faults)
     }
 
     /// Whom no jail counts: this machine's own addresses, and what is never banned.
@@ -99,10 +103,12 @@ impl Replay {
         }
     }
 
-    /// The time written in a line, by the first of the jails that finds one.
-    pub fn time_of(&mut self, line: &str) -> Option<Timestamp> {
+    /// The time written in a line, by the first of the jails that finds one; `before` is that of the line
+    /// before it in the same log.
+    pub fn time_of(&mut self, line: &str, before: Option<Timestamp>) -> Option<Timestamp> {
         let present = self.present;
-        self.matchers.iter_mut().find_map(|matcher| matcher.time_of(line, present))
+        let at = self.matchers.iter_mut().find_map(|matcher| matcher.time_of(line, present))?;
+        Some(before.map_or(at, |before| in_order(at, before, &self.zone)))
     }
 
     /// Takes in a line written at `at`, or right behind the last one; `given` says that the journal
@@ -118,8 +124,8 @@ impl Replay {
     ) {
         // A date from the future is a mistake of whoever wrote it; the clock does not follow.
         let at = at.filter(|at| *at <= self.present.plus(AHEAD));
-        let now = self.now.into_iter().chain(at).max().unwrap_or(self.present);
-        self.now = Some(now);
+        self.now = self.now.into_iter().chain(at).max();
+        let now = self.now.unwrap_or(self.present);
         self.wake(now, resolve, out);
         for jail in jails {
             let mut findings = std::mem::take(&mut self.findings);
@@ -217,6 +223,21 @@ impl Replay {
                 }
             }
         }
+    }
+}
+
+/// `at`, or the same time of the clock an hour later where that comes twice and the log is past the first.
+fn in_order(at: Timestamp, before: Timestamp, zone: &TimeZone) -> Timestamp {
+    if at.plus(DISORDER) >= before {
+        return at;
+    }
+    let instant = jiff::Timestamp::from_microsecond(at.micros()).unwrap_or_default();
+    match zone.to_ambiguous_timestamp(zone.to_datetime(instant)).offset() {
+        AmbiguousOffset::Fold { before, after } if zone.to_offset(instant) == before => {
+            let later = before.seconds() - after.seconds();
+            at.plus(std::time::Duration::from_secs(later.unsigned_abs().into()))
+        }
+        _ => at,
     }
 }
 

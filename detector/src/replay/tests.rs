@@ -45,7 +45,7 @@ fn check(options: &'static str, lines: &[(i64, &str)], expect: &str) {
     let mut out = Vec::new();
     for (after, rest) in lines {
         let line = format!("{} {rest}", NOON + after);
-        let at = replay.time_of(&line);
+        let at = replay.time_of(&line, None);
         replay.line(&line, at, false, 0..1, &mut resolve, &mut out);
     }
     replay.end(&mut resolve, &mut out);
@@ -116,4 +116,25 @@ fn a_date_from_the_future_does_not_move_the_clock() {
         &[(0, "bad 192.0.2.1"), (500_000, "bad 192.0.2.2"), (5, "bad 192.0.2.1")],
         "192.0.2.1 1, 192.0.2.2 1, 192.0.2.1 2, ban 192.0.2.1 5-105 2, unban 192.0.2.1",
     );
+}
+
+#[test]
+fn the_second_of_two_hours_begins_where_the_clock_goes_back() {
+    let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a POSIX zone");
+    // 26 October 2025: at 01:00 UTC 03:00 becomes 02:00.
+    let turn = 1_761_440_400;
+    let check = |before: i64, at: i64, expect: i64| {
+        let second = |after: i64| Timestamp::from_seconds(turn + after);
+        assert_eq!(in_order(second(at), second(before), &zone), second(expect), "{before} {at}");
+    };
+    // 02:59:59 and 02:00:00, of which the first 02:00:00 is read.
+    check(-1, -3600, 0);
+    check(10, -3590, 10);
+    check(-1, -2, -2);
+    check(-3000, -3590, -3590 + 3600);
+    check(-3000, -3050, -3050);
+    // Of an hour that comes once nothing is said twice.
+    check(3601, 3500, 3500);
+    check(7200, 3601, 3601);
+    check(-3601, -7200, -7200);
 }

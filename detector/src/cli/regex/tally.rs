@@ -14,8 +14,6 @@ use crate::{
 
 /// Lines of a kind that are printed without being asked for.
 const PRINTED: usize = 20;
-/// How near the present a date must be for the next line without one: seconds.
-const NEAR: i64 = 60;
 /// Hits of a regex that are shown one by one.
 const MOST_SHOWN: usize = 10_000;
 
@@ -75,7 +73,6 @@ pub(super) struct Tally {
     pub matcher: Matcher,
     every: bool,
     names: Option<HashMap<Box<str>, Vec<IpAddr>>>,
-    last: Option<Timestamp>,
     recent: VecDeque<(String, bool)>,
     joined: usize,
     pub prefix: u64,
@@ -105,7 +102,6 @@ impl Tally {
             matcher,
             every,
             names: looks_up.then(HashMap::new),
-            last: None,
             recent: VecDeque::new(),
             joined: jail.filter.max_lines as usize,
             prefix: 0,
@@ -132,9 +128,7 @@ impl Tally {
         now: Timestamp,
     ) -> Option<Vec<Failure>> {
         let seen = self.matcher.inspect(line, given, now, self.every);
-        let near = |at: &Timestamp| (at.seconds() - now.seconds()).abs() <= NEAR;
-        let at = seen.at.or(self.last.filter(near));
-        self.last = seen.at.or(self.last);
+        let at = seen.at;
         if seen.prefix_matched == Some(true) {
             self.prefix += 1;
             if self.prefix_groups.len() < MOST_SHOWN {

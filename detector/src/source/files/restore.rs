@@ -151,8 +151,8 @@ impl Files {
             position.spots().map(move |spot| (Path::new(name), spot, Some(&position.jails)))
         });
         let retired = self.follow.retired.iter();
-        let retired =
-            retired.flat_map(|(name, spots)| spots.iter().map(move |spot| (name.as_path(), spot, None)));
+        let retired = retired
+            .flat_map(|(name, spots)| spots.iter().map(move |spot| (name.as_path(), spot, None)));
         let mut known: Option<(u64, Option<&Vec<String>>)> = None;
         for (name, spot, jails) in stored.chain(retired) {
             // Of a copy of what was read only the rest is new.
@@ -478,8 +478,8 @@ impl Files {
         let jails: Vec<usize> = before.iter().map(|reader| reader.jail).collect();
         let (mut copy, mut is_copied) = (None, false);
         for (dir, own) in places(&name) {
-            let (listing, found) = self
-                .search(&name, &dir, |listing| find_rest(listing, &own, &read, true));
+            let (listing, found) =
+                self.search(&name, &dir, |listing| find_rest(listing, &own, &read, true));
             is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
             copy = copy.or(found);
         }

@@ -408,7 +408,8 @@ impl World {
         let bytes = gzip.finish().expect("written");
         let mut file = File::create_new(&packed).expect("new");
         let slowly = self.slowly.take();
-        for piece in bytes.chunks(if slowly.is_some() { bytes.len() / 2 + 1 } else { bytes.len() }) {
+        for piece in bytes.chunks(if slowly.is_some() { bytes.len() / 2 + 1 } else { bytes.len() })
+        {
             self.between(slowly, None);
             file.write_all(piece).expect("written");
         }
