@@ -3,8 +3,9 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, resolve};
 use crate::{
+    config::span_in_words,
     enforce::EnforceError,
-    engine::{Effect, Event, FailureId, Lifted, SparedBy, Timestamp},
+    engine::{Ban, Effect, Event, FailureId, Lifted, SparedBy, Timestamp, Until},
     source::{FileState, JournalState, Report, Rotation},
 };
 
@@ -55,6 +56,40 @@ impl Daemon {
             }
             Effect::Found { jail, who, at, .. } => {
                 tracing::info!("[{jail}] Found {} - {}", name_of(&who), local(at));
+                false
+            }
+            Effect::KnownOffender { jail, who, at, bans, counts_for, reached } => {
+                let ban = if reached { ", Ban" } else { "" };
+                let (who, at) = (name_of(&who), local(at));
+                tracing::info!("[{jail}] Found {who}, bad - {at}, {bans} # -> {counts_for}{ban}");
+                false
+            }
+            Effect::Increased { ban, last, plain } => {
+                let Ban { jail, prefix, since, until, count, .. } = &*ban;
+                let (who, before) = (shown(*prefix), count - 1);
+                let (lasts, end) = match until {
+                    Until::Forever => ("permanent".to_owned(), "infinite".to_owned()),
+                    Until::At(end) => {
+                        let seconds = u64::try_from(end.seconds() - since.seconds()).unwrap_or(0);
+                        (span_in_words(seconds), local(*end))
+                    }
+                };
+                let (last, plain) = (local(last), span_in_words(plain.into()));
+                tracing::info!(
+                    "[{jail}] IP {who} is bad: {before} # last {last} - incr {plain} to {lasts}"
+                );
+                tracing::info!("[{jail}] Increase Ban {who} ({count} # {lasts} -> {end})");
+                false
+            }
+            Effect::NotIncreased { jail, prefix, why } => {
+                let who = shown(prefix);
+                tracing::error!(
+                    "[{jail}] `bantime.formula` has no value for {who}: {why}; it is banned for `bantime`"
+                );
+                false
+            }
+            Effect::Pardoned { jail, prefix } => {
+                self.keeper.pardoned(jail, prefix);
                 false
             }
             Effect::Spared { jail, who, by } => {

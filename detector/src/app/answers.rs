@@ -111,6 +111,9 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         evidence,
         most_evidence,
         forgotten_lines,
+        history,
+        most_history,
+        forgotten_history,
     } = totals;
     wire::Pending {
         addresses,
@@ -119,6 +122,9 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         evidence_bytes: evidence,
         most_evidence_bytes: most_evidence,
         forgotten_lines,
+        history,
+        most_history,
+        forgotten_history,
     }
 }
 

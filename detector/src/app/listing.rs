@@ -160,6 +160,7 @@ fn wire_ban(listed: &Listed) -> wire::Ban {
             Until::Forever => None,
         },
         failures: ban.failures,
+        count: ban.count,
         scope: ban.scope.to_string(),
         packets: listed.packets,
         lines: ban.lines.iter().map(|line| line.to_string()).collect(),

@@ -14,6 +14,7 @@ mod silence;
 
 use std::{
     collections::{HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -148,7 +149,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let _watch = enforce::watch(tell)
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
-    let engine = Engine::new(&settings.jails, Limits::from(settings.counting));
+    let mut engine = Engine::new(&settings.jails, Limits::from(&settings));
+    // Of the system's own randomness: nobody outside shall know when a ban ends.
+    engine.seed(RandomState::new().hash_one(clock::monotonic()));
     let (keeper, loaded) = Keeper::open(options.state, settings.store, clock).await;
     let (enforcer, adopted) = match (options.kernel)(&settings) {
         None => (None, Vec::new()),

@@ -147,6 +147,7 @@ impl Daemon {
                 since: now,
                 until,
                 failures: 0,
+                count: 1,
                 lines: Vec::new(),
             }));
             banned += carried.changed;
@@ -206,7 +207,7 @@ impl Daemon {
         }
         self.settings = settings;
         self.keeper.settings(self.settings.store);
-        self.engine.set_limits(Limits::from(self.settings.counting));
+        self.engine.set_limits(Limits::from(&self.settings));
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {
             let notices = enforcer.reconfigure(&options);

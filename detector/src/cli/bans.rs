@@ -144,7 +144,7 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
         Ok(at) => at.to_zoned(zone.clone()).strftime("%F %T").to_string(),
         Err(_) => "out of range".into(),
     };
-    let rows: Vec<[String; 7]> = bans
+    let rows: Vec<[String; 8]> = bans
         .iter()
         .map(|ban| {
             [
@@ -154,13 +154,14 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
                 ban.until.map_or("for ever".into(), time),
                 ban.scope.clone(),
                 ban.failures.to_string(),
+                ban.count.to_string(),
                 ban.packets.map_or("-".into(), |packets| packets.to_string()),
             ]
         })
         .collect();
-    let heads =
-        ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "DROPPED"].map(str::to_owned);
-    let mut widths = [0; 7];
+    let heads = ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "BAN", "DROPPED"]
+        .map(str::to_owned);
+    let mut widths = [0; 8];
     for row in std::iter::once(&heads).chain(&rows) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -187,6 +188,7 @@ mod tests {
             since: 0,
             until: Some(600),
             failures: 5,
+            count: 2,
             scope: "tcp:22".into(),
             packets: Some(17),
             lines: vec![],
@@ -195,9 +197,9 @@ mod tests {
             wire::Ban { prefix: "2001:db8::/64".into(), until: None, packets: None, ..ban.clone() };
         assert_eq!(
             bans_text(&[ban, lasting], &TimeZone::UTC),
-            "PREFIX         JAIL  SINCE                UNTIL                SCOPE   FAILURES  DROPPED\n\
-             192.0.2.1      sshd  1970-01-01 00:00:00  1970-01-01 00:10:00  tcp:22  5         17\n\
-             2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         -\n"
+            "PREFIX         JAIL  SINCE                UNTIL                SCOPE   FAILURES  BAN  DROPPED\n\
+             192.0.2.1      sshd  1970-01-01 00:00:00  1970-01-01 00:10:00  tcp:22  5         2    17\n\
+             2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         2    -\n"
         );
     }
 

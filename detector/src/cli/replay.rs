@@ -24,7 +24,7 @@ use crate::{
     clock,
     config::{JailSettings, JournalSettings, JournalTerms, Severity, SourceSettings},
     enforce,
-    engine::{Ban, SparedBy, Timestamp, Until},
+    engine::{Ban, Limits, SparedBy, Timestamp, Until},
     replay::{Happening, Replay},
     source::{PastFile, PastJournal},
 };
@@ -67,7 +67,7 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
         options.push(("backend", backend.to_owned()));
     }
     let loaded = Overlay::over(tree, &names, &options).load()?;
-    let mut jails = loaded.settings.jails;
+    let mut jails = loaded.settings.jails.clone();
     jails.retain(|jail| names.is_empty() || names.contains(&jail.name.as_str()));
     for problem in &loaded.problems {
         let concerns = problem
@@ -82,7 +82,7 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
         bail!("no jail is enabled in {}: name one with --jail", chosen.name);
     }
     let present = clock::now();
-    let (mut replay, faults) = Replay::new(&jails, present);
+    let (mut replay, faults) = Replay::new(&jails, Limits::from(&loaded.settings), present);
     for (jail, fault) in &faults {
         eprintln!("error: {}", fault.problem(jail));
     }
@@ -340,8 +340,9 @@ fn in_words(happening: &Happening, max_retry: u32, zone: &TimeZone) -> Option<St
         Happening::Ban { ban, at, prolonged, .. } => {
             let word = if *prolonged { "prolong" } else { "ban" };
             let (at, who) = (local(*at, zone), address(ban.prefix));
+            let again = if ban.count > 1 { format!(", ban {}", ban.count) } else { String::new() };
             format!(
-                "{at}  [{}] {word} {who} after {} failures {}",
+                "{at}  [{}] {word} {who} after {} failures{again} {}",
                 ban.jail,
                 ban.failures,
                 until(ban)
@@ -387,6 +388,7 @@ fn as_json(happening: &Happening, jail: &JailSettings) -> Value {
             "time": seconds(at),
             "until": until,
             "failures": ban.failures,
+            "bans": ban.count,
             "lines": ban.lines,
             "rule": rule + 1,
             "regex": regex(rule),

@@ -148,7 +148,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         log_level,
         fail2ban_tree: _,
     } = settings;
-    let CountingSettings { max_pending, max_evidence } = counting;
+    let CountingSettings { max_pending, max_evidence, max_history } = counting;
     let StoreSettings { purge_age, max_matches } = store;
     let EnforceSettings {
         interfaces,
@@ -173,6 +173,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("loglevel", vec![log_level.clone()]),
         ("max_pending", vec![max_pending.to_string()]),
         ("max_evidence", vec![max_evidence.to_string()]),
+        ("max_history", vec![max_history.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
     ]
@@ -195,7 +196,7 @@ fn incremented(increment: &Increment) -> String {
         increment;
     let mut text = format!("factor {factor}");
     if let Some(formula) = formula {
-        let _ = write!(text, ", formula {}", formula.value);
+        let _ = write!(text, ", formula {}", formula.text());
     }
     if !multipliers.is_empty() {
         let all: Vec<String> = multipliers.iter().map(f64::to_string).collect();

@@ -496,19 +496,6 @@ impl Jail<'_, '_> {
             let remedy = "set `ignorecommand =` and name the addresses in `ignoreip`, or leave this jail to fail2ban";
             return Err(self.refuse(text.outermost(0..text.len()), what, remedy));
         }
-        if let Some(text) =
-            self.text("bantime.increment", filter)?.filter(|text| is_true(text.as_str()))
-        {
-            let what =
-                "`bantime.increment` is not applied by this version: every ban lasts `bantime`"
-                    .to_owned();
-            self.tell(
-                Severity::Warning,
-                text.place(),
-                what,
-                "choose `bantime` for repeated offenders",
-            );
-        }
         Ok(())
     }
 }

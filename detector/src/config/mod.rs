@@ -19,6 +19,7 @@ mod definition;
 mod doubts;
 mod expand;
 mod filter;
+mod formula;
 mod gone;
 mod ignore;
 mod increment;
@@ -47,11 +48,12 @@ use std::{
 
 pub use changes::changes;
 pub use doubts::doubts;
+pub use formula::{Formula, FormulaError, FormulaFault, Known, Number};
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
-pub use span::{SpanError, seconds};
+pub use span::{SpanError, seconds, span_in_words};
 pub use stream::{Command, Value, stream};
 
 use layers::{DEFAULT, Fault, FaultKind, Layers};

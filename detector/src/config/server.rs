@@ -34,6 +34,7 @@ const OPTIONS: &[&str] = &[
     "dbmaxmatches",
     "max_pending",
     "max_evidence",
+    "max_history",
 ];
 
 /// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
@@ -47,6 +48,8 @@ const MOST_SECONDS: f64 = 3_155_760_000.0;
 const PENDING: u32 = 1_000_000;
 const FEWEST_PENDING: u32 = 16;
 const MOST_PENDING: u32 = 1 << 28;
+/// `max_history`, with the same bounds.
+const HISTORY: u32 = 1_000_000;
 /// `max_evidence` and its bound, in MiB.
 const EVIDENCE: u32 = 24;
 const MOST_EVIDENCE: u32 = 1 << 16;
@@ -78,6 +81,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
     let counting = CountingSettings {
         max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
+        max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
     };
     let log_level = reader.log_level();
     let (purge_age, max_matches) = (reader.purge_age(), reader.max_matches());

@@ -3,7 +3,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::Scope;
+use super::{Formula, Number, Scope};
 
 /// A jail's name: the section that defines it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,10 +104,9 @@ pub enum BanTime {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Increment {
     /// `bantime.factor`, above 0; the default is 1.
-    pub factor: f64,
-    /// `bantime.formula`: a Python expression over `ban.Time`, `ban.Count` and `banFactor`; not checked here.
-    /// `None` is fail2ban's default.
-    pub formula: Option<Located<String>>,
+    pub factor: Number,
+    /// `bantime.formula`; `None` is fail2ban's default.
+    pub formula: Option<Formula>,
     /// `bantime.multipliers`: one for each ban before, the last for all that follow; where there are any they
     /// replace the formula.
     pub multipliers: Vec<f64>,
@@ -287,13 +286,15 @@ pub struct EnforceSettings {
     pub events_per_second: u32,
 }
 
-/// Bounds of what is kept of addresses below the threshold, of all jails together.
+/// Bounds of what is kept of addresses below the threshold, and of those who were banned, of all jails together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountingSettings {
     /// `max_pending`: addresses, at least 16.
     pub max_pending: u32,
     /// `max_evidence`: their matched lines, in MiB.
     pub max_evidence: u32,
+    /// `max_history`: addresses whose bans are remembered, at least 16.
+    pub max_history: u32,
 }
 
 /// What the store keeps, and for how long.

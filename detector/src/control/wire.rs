@@ -68,6 +68,12 @@ pub struct Pending {
     pub most_evidence_bytes: usize,
     /// Lines forgotten because there were more, since the daemon started.
     pub forgotten_lines: u64,
+    /// Addresses whose bans are remembered, each jail counting its own.
+    pub history: usize,
+    /// `max_history`.
+    pub most_history: usize,
+    /// Addresses whose bans were forgotten because there were more, since the daemon started.
+    pub forgotten_history: u64,
 }
 
 /// One jail.
@@ -217,6 +223,8 @@ pub struct Ban {
     pub until: Option<i64>,
     /// Failures that led to it; 0 by hand.
     pub failures: u32,
+    /// How often the prefix was banned, this ban included, as far as `bantime.increment` remembers; else 1.
+    pub count: u32,
     /// As `tcp:22`.
     pub scope: String,
     /// Packets dropped; null with mode `none`.

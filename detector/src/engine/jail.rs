@@ -5,8 +5,9 @@ use ipnet::IpNet;
 
 use super::{
     Ban, Change, FailureId, Finding, Pending, SparedBy, Timestamp, Until,
-    counter::{Counter, Failure, Key, Rules},
+    counter::{self, Counter, Failure, Key, Rules},
     evidence::Evidence,
+    increment,
     names::Names,
 };
 use crate::config::{BanTime, Ignore, JailSettings, Scope};
@@ -128,15 +129,39 @@ impl Jail {
     ) -> Counted {
         self.totals.failed += 1;
         self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
-        let key = self.key_of(finding.who);
-        let rules = Rules {
-            max_retry: self.settings.max_retry,
-            find_time: self.settings.find_time,
-            max_matches: self.settings.max_matches as usize,
-        };
+        let (key, rules) = (self.key_of(finding.who), self.rules());
         // A line from the future, written by a clock that runs ahead, counts as of now.
         let failure = Failure { at: finding.at.min(now), lines: finding.lines };
         let counted = self.counter.count(key.clone(), failure, rules, evidence);
+        self.decide(key, counted)
+    }
+
+    /// Counts the failure of one who was banned before for `more` than itself.
+    pub(super) fn count_more(
+        &mut self,
+        who: &FailureId,
+        more: u32,
+        evidence: &mut Evidence,
+    ) -> Counted {
+        let (key, rules) = (self.key_of(who.clone()), self.rules());
+        match self.counter.count_more(&key, more, rules, evidence) {
+            Some(counted) => {
+                self.totals.failed += 1;
+                self.decide(key, counted)
+            }
+            None => Counted { attempts: 0, outcome: Outcome::Below },
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            max_retry: self.settings.max_retry,
+            find_time: self.settings.find_time,
+            max_matches: self.settings.max_matches as usize,
+        }
+    }
+
+    fn decide(&self, key: Key, counted: counter::Counted) -> Counted {
         let outcome = match (counted.reached, key) {
             (None, _) => Outcome::Below,
             (Some(_), Key::Text(text)) => Outcome::NoAddress(text),
@@ -147,6 +172,7 @@ impl Jail {
                 since: record.last,
                 until: self.ban_until(record.last),
                 failures: record.failures,
+                count: 1,
                 lines: record.lines,
             }),
         };
@@ -155,7 +181,7 @@ impl Jail {
 
     fn key_of(&self, who: FailureId) -> Key {
         match who {
-            FailureId::Address(address) => Key::Prefix(self.prefix_of(address)),
+            FailureId::Address(address) => Key::Prefix(self.unit_of(address)),
             FailureId::Network(net) => Key::Prefix(net.trunc()),
             FailureId::Name(text) | FailureId::Text(text) => Key::Text(text),
         }
@@ -203,8 +229,16 @@ impl Jail {
         }
     }
 
+    /// What this one is counted and banned as; `None`: a text is never banned.
+    pub(super) fn prefix_of(&self, who: &FailureId) -> Option<IpNet> {
+        match self.key_of(who.clone()) {
+            Key::Prefix(prefix) => Some(prefix),
+            Key::Text(_) => None,
+        }
+    }
+
     /// What is counted and banned as one: the address itself, or for IPv6 the jail's prefix.
-    fn prefix_of(&self, address: IpAddr) -> IpNet {
+    fn unit_of(&self, address: IpAddr) -> IpNet {
         let length = match address {
             IpAddr::V4(_) => 32,
             IpAddr::V6(_) => self.settings.ipv6_prefix.min(128),
@@ -232,11 +266,6 @@ impl Jail {
 pub fn ban_end(ban_time: BanTime, since: Timestamp) -> Until {
     match ban_time {
         BanTime::Permanent => Until::Forever,
-        BanTime::Seconds(seconds) => {
-            let end = since.plus(Duration::from_secs(seconds.into()));
-            Until::At(Timestamp::from_seconds(
-                end.seconds() + i64::from(end.micros() % 1_000_000 != 0),
-            ))
-        }
+        BanTime::Seconds(seconds) => increment::end(since, seconds.into()),
     }
 }

@@ -71,10 +71,11 @@ pub struct Replay {
 pub type Resolve<'r> = &'r mut dyn FnMut(&str) -> Vec<IpAddr>;
 
 impl Replay {
-    /// For these jails; `present` is the time of now, after which nothing was written. Tells which
+    /// For these jails, remembering so much; `present` is the time of now, after which nothing was written. Tells which
     /// patterns cannot be used.
     pub fn new(
         jails: &[JailSettings],
+        limits: Limits,
         present: Timestamp,
     ) -> (Replay, Vec<(JailName, FilterError)>) {
         let mut faults = Vec::new();
@@ -84,7 +85,7 @@ impl Replay {
             faults.extend(errors.into_iter().map(|error| (jail.name.clone(), error)));
             matchers.push(matcher);
         }
-        let engine = Engine::new(jails, Limits::default());
+        let engine = Engine::new(jails, limits);
         let (rules, findings) = (HashMap::new(), Vec::new());
         (Replay { engine, matchers, now: None, present, rules, findings }, faults)
     }
@@ -213,8 +214,14 @@ impl Replay {
                     let effects = self.engine.handle(Event::Resolved { name, addresses }, now);
                     self.follow(effects, finding, now, resolve, out);
                 }
-                Effect::AlreadyBanned { .. } | Effect::NoAddress { .. } | Effect::Forgot { .. } => {
-                }
+                // The ban says it, or its absence.
+                Effect::KnownOffender { .. }
+                | Effect::Increased { .. }
+                | Effect::NotIncreased { .. }
+                | Effect::Pardoned { .. }
+                | Effect::AlreadyBanned { .. }
+                | Effect::NoAddress { .. }
+                | Effect::Forgot { .. } => {}
             }
         }
     }

@@ -36,7 +36,7 @@ impl Tree for Small {
 fn check(options: &'static str, lines: &[(i64, &str)], expect: &str) {
     let loaded = config::load(&Small(options)).expect("the jail holds together");
     let present = Timestamp::from_seconds(NOON + 100_000);
-    let (mut replay, faults) = Replay::new(&loaded.settings.jails, present);
+    let (mut replay, faults) = Replay::new(&loaded.settings.jails, Limits::default(), present);
     assert!(faults.is_empty(), "{faults:?}");
     let mut resolve = |name: &str| match name {
         "two.example" => vec![IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])],
