@@ -3,9 +3,10 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, resolve};
 use crate::{
+    command,
     config::span_in_words,
     enforce::EnforceError,
-    engine::{Ban, Effect, Event, FailureId, Lifted, SparedBy, Timestamp, Until},
+    engine::{Ban, Effect, Event, FailureId, Lifted, Question, SparedBy, Timestamp, Until},
     source::{FileState, JournalState, Report, Rotation},
 };
 
@@ -107,6 +108,7 @@ impl Daemon {
                     SparedBy::IgnoreName(name) => {
                         tracing::info!("[{jail}] Ignore {who} by dns ({name})")
                     }
+                    SparedBy::Command => tracing::info!("[{jail}] Ignore {who} by command"),
                     SparedBy::EndsInThePast => {
                         tracing::info!("[{jail}] Ignore {who}, expired bantime")
                     }
@@ -127,6 +129,29 @@ impl Daemon {
             Effect::Forgot { jail, addresses } => {
                 tracing::warn!(
                     "[{jail}] too many addresses below the threshold: the oldest {addresses} are forgotten"
+                );
+                false
+            }
+            Effect::Ask(question) => {
+                let (answers, running) = (self.events.0.clone(), self.commands.clone());
+                tokio::spawn(async move {
+                    // The gate is never closed.
+                    let _turn = running.acquire_owned().await;
+                    let (answer, fault) = command::answer(&question, command::DEADLINE).await;
+                    if let Some(fault) = fault {
+                        let Question { jail, script, .. } = &question;
+                        tracing::error!(
+                            "[{jail}] `ignorecommand` has no answer: {fault} (`{script}`); the failure counts"
+                        );
+                    }
+                    // The daemon may have ended meanwhile.
+                    let _ = answers.send(Event::Answered { question, answer });
+                });
+                false
+            }
+            Effect::Unasked { jail, failures } => {
+                tracing::error!(
+                    "[{jail}] too many failures wait for `ignorecommand`: {failures} so far counted without its answer"
                 );
                 false
             }

@@ -9,7 +9,7 @@ use crate::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Jail, PendingTotals},
+    engine::{Jail, PendingTotals, QuestionTotals},
     source::{FileState, JournalState, JournalStatus, Readers},
     store::State,
 };
@@ -26,6 +26,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
         pending: pending(daemon.engine.pending()),
+        questions: questions(daemon.engine.questions()),
         source_alarms: daemon.silence.raised(),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
@@ -69,6 +70,7 @@ pub(crate) fn jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         journal,
         scope: Scope::to_string(jail.scope()),
         alarms: daemon.silence.alarms_of(&settings.name),
+        hears_bans: jail.hears_bans(),
         never_matched: jail.totals().failed == 0,
         banned: Vec::new(),
     }
@@ -126,6 +128,11 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         most_history,
         forgotten_history,
     }
+}
+
+fn questions(totals: QuestionTotals) -> wire::Questions {
+    let QuestionTotals { waiting, failed, unasked } = totals;
+    wire::Questions { waiting, failed, unasked }
 }
 
 fn store(status: crate::store::Status) -> wire::Store {

@@ -143,6 +143,10 @@ impl Keeper {
         if store.is_behind() || engine.changed(&jails) > WITH_POSITION || store.room() < KEPT_FREE {
             return;
         }
+        // What waits for an `ignorecommand` is read and not counted: it is read again after a crash.
+        if engine.is_asking(&jails) {
+            return;
+        }
         while engine.changed(&jails) > 0 {
             store.write(Write::Counts(engine.changes(AT_ONCE)));
         }

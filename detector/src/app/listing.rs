@@ -159,6 +159,7 @@ fn wire_ban(listed: &Listed) -> wire::Ban {
             Until::At(end) => Some(end.seconds()),
             Until::Forever => None,
         },
+        addresses: ban.addresses().iter().map(ToString::to_string).collect(),
         failures: ban.failures,
         count: ban.count,
         scope: ban.scope.to_string(),

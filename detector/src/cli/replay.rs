@@ -21,11 +21,11 @@ use super::{
     run::tree,
 };
 use crate::{
-    clock,
+    clock, command,
     config::{JailSettings, JournalSettings, JournalTerms, Severity, SourceSettings},
     enforce,
-    engine::{Ban, Limits, SparedBy, Timestamp, Until},
-    replay::{Happening, Replay},
+    engine::{Answer, Ban, Limits, Question, SparedBy, Timestamp, Until},
+    replay::{self, Happening, Replay},
     source::{PastFile, PastJournal},
 };
 
@@ -87,11 +87,11 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
         eprintln!("error: {}", fault.problem(jail));
     }
     let own = enforce::own_addresses().unwrap_or_default();
-    let mut resolve = resolver();
-    replay.spare(own, loaded.settings.enforce.allow, &mut resolve);
+    let mut outside = Outside::new()?;
+    replay.spare(own, loaded.settings.enforce.allow, &mut outside);
     let mut player = Player {
         replay,
-        resolve: Box::new(resolve),
+        outside,
         told: Told::new(&jails, place.json, args.verbose),
         happened: Vec::new(),
     };
@@ -103,19 +103,43 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks names up, each once.
-fn resolver() -> impl FnMut(&str) -> Vec<IpAddr> {
-    let mut known: HashMap<String, Vec<IpAddr>> = HashMap::new();
-    move |name| known.entry(name.to_owned()).or_insert_with(|| look_up(name)).clone()
+/// Looks names up, and asks the operator's commands, each once.
+struct Outside {
+    addresses: HashMap<String, Vec<IpAddr>>,
+    answers: HashMap<Question, Answer>,
+    runtime: tokio::runtime::Runtime,
 }
 
-/// Answers with a name's addresses.
-type LookUp = Box<dyn FnMut(&str) -> Vec<IpAddr>>;
+impl Outside {
+    fn new() -> anyhow::Result<Outside> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (addresses, answers) = (HashMap::new(), HashMap::new());
+        Ok(Outside { addresses, answers, runtime: runtime.context("cannot run commands")? })
+    }
+}
+
+impl replay::Outside for Outside {
+    fn resolve(&mut self, name: &str) -> Vec<IpAddr> {
+        self.addresses.entry(name.to_owned()).or_insert_with(|| look_up(name)).clone()
+    }
+
+    fn ask(&mut self, question: &Question) -> Answer {
+        if let Some(answer) = self.answers.get(question) {
+            return *answer;
+        }
+        let (answer, fault) = self.runtime.block_on(command::answer(question, command::DEADLINE));
+        if let Some(fault) = fault {
+            eprintln!("error: `ignorecommand` of jail `{}`: {fault}", question.jail);
+        }
+        self.answers.insert(question.clone(), answer);
+        answer
+    }
+}
 
 /// Logs on their way to what is printed.
 struct Player {
     replay: Replay,
-    resolve: LookUp,
+    outside: Outside,
     told: Told,
     happened: Vec<Happening>,
 }
@@ -129,7 +153,7 @@ impl Player {
         jails: impl Iterator<Item = usize>,
     ) -> io::Result<()> {
         self.told.lines += 1;
-        self.replay.line(line, at, given, jails, &mut *self.resolve, &mut self.happened);
+        self.replay.line(line, at, given, jails, &mut self.outside, &mut self.happened);
         self.happened.drain(..).try_for_each(|happening| self.told.tell(happening))
     }
 
@@ -201,7 +225,7 @@ impl Player {
     }
 
     fn end(mut self) -> io::Result<()> {
-        self.replay.end(&mut *self.resolve, &mut self.happened);
+        self.replay.end(&mut self.outside, &mut self.happened);
         self.happened.drain(..).try_for_each(|happening| self.told.tell(happening))?;
         if !self.told.json {
             self.told.summary(&self.replay)?;
@@ -361,6 +385,7 @@ fn reason(by: &SparedBy) -> String {
         SparedBy::AllowList(net) => format!("on the allow list ({net})"),
         SparedBy::IgnoreIp(net) => format!("ignoreip {net}"),
         SparedBy::IgnoreName(name) => format!("ignoreip {name}"),
+        SparedBy::Command => "ignorecommand".to_owned(),
         SparedBy::EndsInThePast => "its ban would have ended already".to_owned(),
         SparedBy::LiftedSince => "its ban was lifted by hand since".to_owned(),
     }

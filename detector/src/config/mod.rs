@@ -22,6 +22,7 @@ mod filter;
 mod formula;
 mod gone;
 mod ignore;
+mod ignorecommand;
 mod increment;
 mod ini;
 mod jail;

@@ -219,6 +219,17 @@ pub enum Ignore {
     Name(String),
 }
 
+/// Answers of `ignorecommand` that are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoreCache {
+    /// Failures of the same key have the same answer; tags as written.
+    pub key: String,
+    /// Answers at the most, at least 1.
+    pub max_count: u32,
+    /// How long one serves.
+    pub max_time: Duration,
+}
+
 /// A jail, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JailSettings {
@@ -244,6 +255,10 @@ pub struct JailSettings {
     pub ignore: Vec<Ignore>,
     /// Never count this machine's own addresses.
     pub ignore_self: bool,
+    /// `ignorecommand`: asked for each failure, for the shell, tags as written; those that it spares are not counted.
+    pub ignore_command: Option<String>,
+    /// `ignorecache`: its answers, and those of `ignore`, serve for a while.
+    pub ignore_cache: Option<IgnoreCache>,
     /// What a ban drops; nothing for a jail without an action that bans.
     pub scope: Scope,
     /// Length of the IPv6 prefix that is counted and banned as one, 1 to 128.

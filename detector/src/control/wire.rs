@@ -47,6 +47,8 @@ pub struct Status {
     pub store: Option<Store>,
     /// What is kept of those below the threshold.
     pub pending: Pending,
+    /// What `ignorecommand` is asked.
+    pub questions: Questions,
     /// Alarms about sources, raised since the daemon started.
     pub source_alarms: u64,
     /// What is wrong in the configuration.
@@ -76,6 +78,17 @@ pub struct Pending {
     pub forgotten_history: u64,
 }
 
+/// What `ignorecommand` is asked, of all jails together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questions {
+    /// Failures that wait for an answer.
+    pub waiting: usize,
+    /// Questions without an answer, since the daemon started: the command could not run, took too long, or failed.
+    pub failed: u64,
+    /// Failures counted without asking because too many waited, since the daemon started.
+    pub unasked: u64,
+}
+
 /// One jail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jail {
@@ -99,6 +112,8 @@ pub struct Jail {
     pub scope: String,
     /// What is wrong with its sources now.
     pub alarms: Vec<String>,
+    /// It hears of other jails' bans as they are made, whether or not a log of them is written.
+    pub hears_bans: bool,
     /// Its filter has found nothing since the daemon started.
     pub never_matched: bool,
     /// Banned prefixes, in the order of banning.
@@ -221,6 +236,8 @@ pub struct Ban {
     pub since: i64,
     /// Unix seconds; null: for ever.
     pub until: Option<i64>,
+    /// The addresses behind it, as far as its lines name them.
+    pub addresses: Vec<String>,
     /// Failures that led to it; 0 by hand.
     pub failures: u32,
     /// How often the prefix was banned, this ban included, as far as `bantime.increment` remembers; else 1.

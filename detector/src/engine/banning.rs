@@ -63,7 +63,12 @@ impl Engine {
                 }
                 self.remember(&ban, now);
                 effects.push(Effect::Ban { ban: ban.clone(), prolonged: false });
-                effects.extend(grown.map(|(last, plain)| Effect::Increased { ban, last, plain }));
+                effects.extend(grown.map(|(last, plain)| Effect::Increased {
+                    ban: ban.clone(),
+                    last,
+                    plain,
+                }));
+                self.overheard(&ban, now, effects);
             }
             bans::Put::Later(ban) => effects.push(Effect::Ban { ban, prolonged: true }),
             bans::Put::Already(ban) => {

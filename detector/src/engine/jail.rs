@@ -5,8 +5,10 @@ use ipnet::IpNet;
 
 use super::{
     Ban, Change, FailureId, Finding, Pending, SparedBy, Timestamp, Until,
+    asking::Answers,
     counter::{self, Counter, Failure, Key, Rules},
     evidence::Evidence,
+    hearing::Ear,
     increment,
     names::Names,
 };
@@ -20,6 +22,8 @@ pub struct Jail {
     settings: JailSettings,
     scope: Arc<Scope>,
     counter: Counter,
+    ear: Option<Ear>,
+    pub(super) answers: Answers,
     totals: JailTotals,
     forget_at: Option<Timestamp>,
 }
@@ -48,11 +52,12 @@ pub(super) struct Counted {
 
 impl Jail {
     pub(super) fn new(settings: JailSettings) -> Jail {
-        let scope = Arc::new(settings.scope.clone());
         Jail {
+            scope: Arc::new(settings.scope.clone()),
+            ear: Ear::of(&settings),
             settings,
-            scope,
             counter: Counter::default(),
+            answers: Answers::default(),
             totals: JailTotals::default(),
             forget_at: None,
         }
@@ -60,7 +65,8 @@ impl Jail {
 
     /// The same jail, counting on, under new settings.
     pub(super) fn with_settings(self, settings: JailSettings) -> Jail {
-        Jail { scope: Arc::new(settings.scope.clone()), settings, ..self }
+        let (scope, ear) = (Arc::new(settings.scope.clone()), Ear::of(&settings));
+        Jail { scope, ear, answers: Answers::default(), settings, ..self }
     }
 
     /// Its settings.
@@ -83,25 +89,29 @@ impl Jail {
         self.counter.len()
     }
 
+    /// Whether it hears of other jails' bans as they are made.
+    pub fn hears_bans(&self) -> bool {
+        self.ear.is_some()
+    }
+
+    pub(super) fn hear(&mut self, ban: &Ban, now: Timestamp) -> Option<Finding> {
+        self.ear.as_mut()?.hear(ban, now)
+    }
+
     /// How long a ban decided at `now` lasts, by this jail's `bantime`.
     pub fn ban_until(&self, since: Timestamp) -> Until {
         ban_end(self.settings.ban_time, since)
     }
 
-    /// Why an address is not counted, if it is not.
-    pub(super) fn spares(
-        &self,
-        address: IpAddr,
-        own: &[IpAddr],
-        names: &Names,
-    ) -> Option<SparedBy> {
-        if self.settings.ignore_self && own.contains(&address) {
+    /// Why an address or network is not counted, if it is not.
+    pub(super) fn spares(&self, prefix: IpNet, own: &[IpAddr], names: &Names) -> Option<SparedBy> {
+        if self.settings.ignore_self && own.iter().any(|own| IpNet::from(*own) == prefix) {
             return Some(SparedBy::OwnAddress);
         }
         self.settings.ignore.iter().find_map(|ignore| match ignore {
-            Ignore::Net(net) => net.contains(&address).then_some(SparedBy::IgnoreIp(*net)),
+            Ignore::Net(net) => net.contains(&prefix).then_some(SparedBy::IgnoreIp(*net)),
             Ignore::Name(name) => {
-                names.is(name, address).then(|| SparedBy::IgnoreName(name.clone()))
+                names.is(name, prefix).then(|| SparedBy::IgnoreName(name.clone()))
             }
         })
     }

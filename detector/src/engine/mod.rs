@@ -2,12 +2,14 @@
 //!
 //! Read [`Engine::handle`] first: everything that can ever happen is an [`Event`], everything that
 //! ever follows an [`Effect`]. The rooms that act (kernel maps, log, socket) stand outside.
+mod asking;
 mod banning;
 mod bans;
 mod counter;
 mod date;
 mod evidence;
 mod filter;
+mod hearing;
 mod history;
 mod increment;
 mod jail;
@@ -18,6 +20,8 @@ mod types;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
+use asking::Asking;
+pub use asking::{Answer, Question, QuestionTotals};
 pub use bans::{BanTable, Place};
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode, date_in_words};
@@ -52,6 +56,13 @@ pub enum Event {
         name: Box<str>,
         /// Its addresses.
         addresses: Vec<IpAddr>,
+    },
+    /// The answer to [`Effect::Ask`].
+    Answered {
+        /// What was asked.
+        question: Question,
+        /// What came of it.
+        answer: Answer,
     },
     /// This machine's addresses, whenever they change.
     OwnAddresses(Vec<IpAddr>),
@@ -172,6 +183,15 @@ pub enum Effect {
         /// The name.
         name: Box<str>,
     },
+    /// Run this `ignorecommand` and answer with [`Event::Answered`].
+    Ask(Question),
+    /// Too many failures wait for an `ignorecommand`: some count without its answer.
+    Unasked {
+        /// Whose.
+        jail: JailName,
+        /// How many did so far, of all jails.
+        failures: u64,
+    },
     /// The limit of pending failures was reached and the oldest were forgotten.
     Forgot {
         /// Whose.
@@ -193,6 +213,7 @@ pub struct Engine {
     evidence: Evidence,
     forgotten: u64,
     history: History,
+    asking: Asking,
     random: Random,
     /// Lifted by hand before a crash: what led to these bans may be read again.
     lifted: HashMap<(JailName, IpNet), Timestamp>,
@@ -212,6 +233,7 @@ impl Engine {
             evidence: Evidence::new(limits.evidence),
             forgotten: 0,
             history: History::new(limits.history, limits.purge_age),
+            asking: Asking::default(),
             random: Random::new(0),
             limits,
             lifted: HashMap::new(),
@@ -276,7 +298,11 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
+            Event::Finding(finding) if self.is_echo(&finding) => {}
             Event::Finding(finding) => self.found(finding, now, &mut effects),
+            Event::Answered { question, answer } => {
+                self.answered(&question, answer, now, &mut effects);
+            }
             Event::Resolved { name, addresses } => {
                 for finding in self.names.resolved(&name, &addresses, now) {
                     self.found_each(&finding, &addresses, now, &mut effects);
@@ -329,18 +355,21 @@ impl Engine {
             }
             return;
         }
-        if let FailureId::Address(address) = finding.who {
+        if let Some(prefix) = finding.who.prefix() {
             let allowed = || {
-                let entry = self.allowed.iter().find(|entry| entry.contains(&address))?;
+                let entry = self.allowed.iter().find(|entry| entry.contains(&prefix))?;
                 Some(SparedBy::AllowList(*entry))
             };
-            let spared = self.jails[at].spares(address, &self.own, &self.names);
+            let spared = self.jails[at].spares(prefix, &self.own, &self.names);
             if let Some(by) = spared.or_else(allowed) {
+                self.cache(at, &finding, true, now);
                 effects.push(Effect::Spared { jail: finding.jail, who: finding.who, by });
                 return;
             }
         }
-        self.count(at, finding, now, effects);
+        if let Some(finding) = self.ask(at, finding, now, effects) {
+            self.count(at, finding, now, effects);
+        }
     }
 
     fn count(&mut self, at: usize, finding: Finding, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use super::{Finding, Timestamp};
 
 /// How long an answer serves, as in fail2ban.
@@ -40,8 +42,9 @@ impl Names {
     }
 
     /// The address is one of the name's, as far as known.
-    pub fn is(&self, name: &str, address: IpAddr) -> bool {
-        matches!(self.ignored.get(name), Some(Some(answer)) if answer.addresses.contains(&address))
+    pub fn is(&self, name: &str, address: IpNet) -> bool {
+        let is = |known: &IpAddr| IpNet::from(*known) == address;
+        matches!(self.ignored.get(name), Some(Some(answer)) if answer.addresses.iter().any(is))
     }
 
     /// Names of `ignoreip` never looked up yet.

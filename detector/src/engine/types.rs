@@ -63,6 +63,17 @@ pub enum FailureId {
     Text(Box<str>),
 }
 
+impl FailureId {
+    /// The address, or the network.
+    pub(super) fn prefix(&self) -> Option<IpNet> {
+        match self {
+            FailureId::Address(address) => Some(IpNet::from(*address)),
+            FailureId::Network(net) => Some(*net),
+            FailureId::Name(_) | FailureId::Text(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for FailureId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -110,6 +121,30 @@ pub struct Ban {
     pub count: u32,
     /// The last matched lines.
     pub lines: Vec<Box<str>>,
+}
+
+impl Ban {
+    /// The addresses behind a prefix, as far as its lines name them, each once.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        if self.prefix.prefix_len() == self.prefix.max_prefix_len() {
+            return vec![self.prefix.addr()];
+        }
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for word in self.lines.iter().flat_map(|line| line.split(not_of_an_address)) {
+            let found = word.trim_end_matches(['.', ':']).parse().or_else(|_| word.parse());
+            if let Ok(address) = found
+                && self.prefix.contains(&address)
+                && !addresses.contains(&address)
+            {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
+fn not_of_an_address(c: char) -> bool {
+    !(c.is_ascii_hexdigit() || matches!(c, ':' | '.'))
 }
 
 /// What is known of an address, or of a text, below the threshold.
@@ -162,6 +197,8 @@ pub enum SparedBy {
     IgnoreIp(IpNet),
     /// A host name of `ignoreip`.
     IgnoreName(String),
+    /// `ignorecommand`, now or not long ago (`ignorecache`).
+    Command,
     /// The ban it led to would be over already.
     EndsInThePast,
     /// The ban it led to was lifted by hand since: it was read again after a crash.

@@ -178,9 +178,15 @@ fn what_a_filter_says_in_init_meets_the_jails_own_by_two_exceptions() {
 
 #[test]
 fn what_cannot_be_answered_yet_never_bans_the_wrong_one() {
+    check_problem("ignorecommand = /bin/true <ip> '<F-USER>'", "");
     check_problem(
-        "ignorecommand = /bin/true <ip>",
-        "error /etc/x/jail.conf:3: jail `j`: `ignorecommand` decides whom to spare, and this version does not run it: the jail does not run; set `ignorecommand =` and name the addresses in `ignoreip`, or leave this jail to fail2ban",
+        "ignorecommand = /bin/true <ip-host>",
+        "error /etc/x/jail.conf:3: jail `j`: `ignorecommand`: `<ip-host>` is not known here: the jail does not run; known are `<ip>`, `<fid>`, `<ip-rev>`, `<family>`, `<time>`, `<matches>`, `<failures>`, `<bantime>`, `<bancount>`, `<restored>`, `<br>`, and `<F-…>`",
+    );
+    check_problem("ignorecache = key=\"<F-USER>@<ip>\", max-time=1h", "");
+    check_problem(
+        "ignorecache = max-count=5",
+        "error /etc/x/jail.conf:3: jail `j`: `ignorecache` has no `key`: the jail does not run; write it as `key=\"<ip>\", max-count=100, max-time=5m`",
     );
     check_problem("ignorecommand =", "");
     check_problem("bantime.increment = true", "");

@@ -1,5 +1,6 @@
 //! What the engine promises, as short stories: events in, effects out.
 mod again;
+mod listening;
 use std::time::Duration;
 
 use super::*;
@@ -27,6 +28,8 @@ fn settings(name: &str) -> JailSettings {
         max_matches: 5,
         ignore: Vec::new(),
         ignore_self: true,
+        ignore_command: None,
+        ignore_cache: None,
         scope: "tcp:22".parse().expect("a scope"),
         ipv6_prefix: 64,
         silence: None,
@@ -80,6 +83,8 @@ fn told(effects: &[Effect]) -> String {
         Effect::AlreadyBanned { prefix, .. } => format!("already {prefix}"),
         Effect::NoAddress { text, .. } => format!("no address {text}"),
         Effect::Resolve { name } => format!("resolve {name}"),
+        Effect::Ask(question) => format!("ask {}", question.script),
+        Effect::Unasked { failures, .. } => format!("unasked {failures}"),
         Effect::Forgot { addresses, .. } => format!("forgot {addresses}"),
     };
     effects.iter().map(tell).collect::<Vec<_>>().join(", ")
