@@ -75,6 +75,8 @@ fn start(log: &Path) -> (Readers, Receiver<Report>) {
         max_matches: 1,
         ignore: Vec::new(),
         ignore_self: false,
+        ignore_command: None,
+        ignore_cache: None,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,

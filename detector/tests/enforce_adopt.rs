@@ -353,7 +353,7 @@ fn an_interface_that_vanishes_is_protected_again_when_it_comes_back() {
         let (mut enforcer, _) = start(&options(&["near", "spare"]));
         enforce::watch(to).unwrap();
         ban(&mut enforcer, "11.0.0.1");
-        let mut follow = |enforcer: &mut enforce::Enforcer, mode: InterfaceMode| {
+        let mut follow = |enforcer: &mut Enforcer, mode: InterfaceMode| {
             maintain_until(enforcer, |_, _| true);
             loop {
                 let status = enforcer.status();

@@ -3,8 +3,10 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, resolve};
 use crate::{
+    command,
+    config::span_in_words,
     enforce::EnforceError,
-    engine::{Effect, Event, FailureId, Lifted, SparedBy, Timestamp},
+    engine::{Ban, Effect, Event, FailureId, Lifted, Question, SparedBy, Timestamp, Until},
     source::{FileState, JournalState, Report, Rotation},
 };
 
@@ -58,6 +60,40 @@ impl Daemon {
                 tracing::info!("[{jail}] Found {} - {}", name_of(&who), local(at));
                 false
             }
+            Effect::KnownOffender { jail, who, at, bans, counts_for, reached } => {
+                let ban = if reached { ", Ban" } else { "" };
+                let (who, at) = (name_of(&who), local(at));
+                tracing::info!("[{jail}] Found {who}, bad - {at}, {bans} # -> {counts_for}{ban}");
+                false
+            }
+            Effect::Increased { ban, last, plain } => {
+                let Ban { jail, prefix, since, until, count, .. } = &*ban;
+                let (who, before) = (shown(*prefix), count - 1);
+                let (lasts, end) = match until {
+                    Until::Forever => ("permanent".to_owned(), "infinite".to_owned()),
+                    Until::At(end) => {
+                        let seconds = u64::try_from(end.seconds() - since.seconds()).unwrap_or(0);
+                        (span_in_words(seconds), local(*end))
+                    }
+                };
+                let (last, plain) = (local(last), span_in_words(plain.into()));
+                tracing::info!(
+                    "[{jail}] IP {who} is bad: {before} # last {last} - incr {plain} to {lasts}"
+                );
+                tracing::info!("[{jail}] Increase Ban {who} ({count} # {lasts} -> {end})");
+                false
+            }
+            Effect::NotIncreased { jail, prefix, why } => {
+                let who = shown(prefix);
+                tracing::error!(
+                    "[{jail}] `bantime.formula` has no value for {who}: {why}; it is banned for `bantime`"
+                );
+                false
+            }
+            Effect::Pardoned { jail, prefix } => {
+                self.keeper.pardoned(jail, prefix);
+                false
+            }
             Effect::Spared { jail, who, by } => {
                 let who = name_of(&who);
                 match by {
@@ -73,6 +109,7 @@ impl Daemon {
                     SparedBy::IgnoreName(name) => {
                         tracing::info!("[{jail}] Ignore {who} by dns ({name})")
                     }
+                    SparedBy::Command => tracing::info!("[{jail}] Ignore {who} by command"),
                     SparedBy::EndsInThePast => {
                         tracing::info!("[{jail}] Ignore {who}, expired bantime")
                     }
@@ -93,6 +130,29 @@ impl Daemon {
             Effect::Forgot { jail, addresses } => {
                 tracing::warn!(
                     "[{jail}] too many addresses below the threshold: the oldest {addresses} are forgotten"
+                );
+                false
+            }
+            Effect::Ask(question) => {
+                let (answers, running) = (self.events.0.clone(), self.commands.clone());
+                tokio::spawn(async move {
+                    // The gate is never closed.
+                    let _turn = running.acquire_owned().await;
+                    let (answer, fault) = command::answer(&question, command::DEADLINE).await;
+                    if let Some(fault) = fault {
+                        let Question { jail, script, .. } = &question;
+                        tracing::error!(
+                            "[{jail}] `ignorecommand` has no answer: {fault} (`{script}`); the failure counts"
+                        );
+                    }
+                    // The daemon may have ended meanwhile.
+                    let _ = answers.send(Event::Answered { question, answer });
+                });
+                false
+            }
+            Effect::Unasked { jail, failures } => {
+                tracing::error!(
+                    "[{jail}] too many failures wait for `ignorecommand`: {failures} so far counted without its answer"
                 );
                 false
             }

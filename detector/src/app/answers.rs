@@ -9,7 +9,7 @@ use crate::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Jail, NameTotals, PatternState, PendingTotals},
+    engine::{Jail, NameTotals, PatternState, PendingTotals, QuestionTotals},
     source::{FileState, JournalState, JournalStatus, Readers},
     store::State,
 };
@@ -27,6 +27,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         store: daemon.keeper.status().map(store),
         pending: pending(daemon.engine.pending()),
         names: names(daemon.engine.names()),
+        questions: questions(daemon.engine.questions()),
         source_alarms: daemon.silence.raised(),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
@@ -70,6 +71,7 @@ pub(crate) fn jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         journal,
         scope: Scope::to_string(jail.scope()),
         alarms: daemon.silence.alarms_of(&settings.name),
+        hears_bans: jail.hears_bans(),
         never_matched: jail.totals().failed == 0,
         gave_up: daemon.give_ups.of(&settings.name).map(gave_up).collect(),
         banned: Vec::new(),
@@ -113,6 +115,9 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         evidence,
         most_evidence,
         forgotten_lines,
+        history,
+        most_history,
+        forgotten_history,
     } = totals;
     wire::Pending {
         addresses,
@@ -121,6 +126,9 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         evidence_bytes: evidence,
         most_evidence_bytes: most_evidence,
         forgotten_lines,
+        history,
+        most_history,
+        forgotten_history,
     }
 }
 
@@ -135,6 +143,11 @@ fn gave_up(pattern: &PatternState) -> wire::GaveUp {
 fn names(totals: NameTotals) -> wire::Names {
     let NameTotals { waiting, most_waiting, lost } = totals;
     wire::Names { waiting, most_waiting, lost }
+}
+
+fn questions(totals: QuestionTotals) -> wire::Questions {
+    let QuestionTotals { waiting, failed, unasked } = totals;
+    wire::Questions { waiting, failed, unasked }
 }
 
 fn store(status: crate::store::Status) -> wire::Store {

@@ -16,6 +16,7 @@ mod silence;
 
 use std::{
     collections::{HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -24,7 +25,7 @@ use std::{
 
 use anyhow::Context;
 use jiff::tz::TimeZone;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use self::{
     give_ups::GiveUps,
@@ -52,6 +53,8 @@ const REPORTS_AT_ONCE: usize = 64;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long look-ups of `ignoreip` names may hold up the start.
 const RESOLVE_AT_START: Duration = Duration::from_secs(5);
+/// Runs of `ignorecommand` at once.
+const COMMANDS: usize = 8;
 /// How often sources are looked at that may hide an attack.
 const SOURCES_EVERY: Duration = Duration::from_secs(5);
 /// How long the start waits for the readers' first word, so that it can say what was found.
@@ -135,6 +138,8 @@ pub(crate) struct Daemon {
     clock: Clock,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// Lets so many of the operator's commands run at once.
+    commands: Arc<Semaphore>,
     by_hand: Arc<Scope>,
 }
 
@@ -169,7 +174,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let _watch = enforce::watch(tell)
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
-    let engine = Engine::new(&settings.jails, Limits::from(settings.counting));
+    let mut engine = Engine::new(&settings.jails, Limits::from(&settings));
+    // Of the system's own randomness: nobody outside shall know when a ban ends.
+    engine.seed(RandomState::new().hash_one(clock::monotonic()));
     let opening = Keeper::open(options.state, settings.store, clock);
     let (listed, lists) = listed(&settings, clock);
     let kernel = (options.kernel)(&settings).map(|mut kernel| {
@@ -219,6 +226,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         clock,
         reports: mpsc::channel(REPORTS),
         events: mpsc::unbounded_channel(),
+        commands: Arc::new(Semaphore::new(COMMANDS)),
         by_hand: Arc::new(Scope::EveryPacket),
     };
     let positions = daemon.take_up(adopted, loaded);

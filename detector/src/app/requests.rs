@@ -142,6 +142,7 @@ impl Daemon {
                 since: now,
                 until,
                 failures: 0,
+                count: 1,
                 lines: Vec::new(),
             }));
             banned += carried.changed;
@@ -225,7 +226,7 @@ impl Daemon {
         self.settings = settings;
         (self.log_level)(&self.settings.log_level);
         self.keeper.settings(self.settings.store);
-        self.engine.set_limits(Limits::from(self.settings.counting));
+        self.engine.set_limits(Limits::from(&self.settings));
         (self.listed, self.lists) = super::listed(&self.settings, self.clock);
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {

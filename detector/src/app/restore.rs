@@ -2,11 +2,13 @@
 //! meanwhile lifted, those that the kernel has lost put back. All before the first source is read.
 use std::{collections::HashMap, sync::Arc};
 
+use ipnet::IpNet;
+
 use super::{Daemon, act::shown, keep};
 use crate::{
     config::JailName,
     enforce::Adopted,
-    engine::{Ban, Event, Timestamp, Until},
+    engine::{Ban, Event, Past, Timestamp, Until},
     source::Positions,
     store::Loaded,
 };
@@ -21,11 +23,12 @@ impl Daemon {
         if loaded.unreadable > 0 {
             tracing::warn!("{} rows of the store cannot be understood", loaded.unreadable);
         }
+        self.recall(loaded.history, now);
         let missing = self.adopt(adopted, loaded.bans, now);
         let (over, live): (Vec<Ban>, Vec<Ban>) =
             missing.into_iter().partition(|ban| is_over(ban, now));
         for ban in over {
-            self.engine.adopt(ban);
+            self.engine.adopt(ban, now);
         }
         // In the order of their ends.
         while self.engine.bans().next_expiry().is_some_and(|end| end <= now) {
@@ -44,6 +47,7 @@ impl Daemon {
     /// What is stored came only now: bans that nobody else knows are put back, the rest is younger here.
     pub(super) fn take_up_late(&mut self, loaded: Loaded) {
         let now = (self.clock)();
+        self.recall(loaded.history, now);
         let unknown = |ban: &Ban| self.engine.bans().of(ban.prefix, &ban.jail).is_none();
         let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !is_over(ban, now));
         let live = live.collect();
@@ -58,13 +62,19 @@ impl Daemon {
         }
     }
 
+    fn recall(&mut self, history: Vec<(JailName, IpNet, Past)>, now: Timestamp) {
+        for (jail, prefix, past) in history {
+            self.engine.recall(&jail, prefix, past, now);
+        }
+    }
+
     /// Takes over what the maps hold, with the evidence that is stored; answers what is stored and not in the maps.
     fn adopt(&mut self, adopted: Vec<Adopted>, stored: Vec<Ban>, now: Timestamp) -> Vec<Ban> {
         if adopted.is_empty() {
             return stored;
         }
         let key = |ban: &Ban| (ban.jail.clone(), ban.prefix);
-        let mut stored: HashMap<(JailName, ipnet::IpNet), Ban> =
+        let mut stored: HashMap<(JailName, IpNet), Ban> =
             stored.into_iter().map(|ban| (key(&ban), ban)).collect();
         for Adopted { prefix, jail, scope, until } in adopted {
             let known = stored.remove(&(jail.clone(), prefix));
@@ -74,26 +84,24 @@ impl Daemon {
                 // Thousands of bans share one scope.
                 Some(ban) if is_stored => ban,
                 Some(ban) => Ban { scope: Arc::new(scope), until, ..ban },
-                None => Ban {
-                    prefix,
-                    jail,
-                    scope: Arc::new(scope),
-                    since: now,
-                    until,
-                    failures: 0,
-                    lines: Vec::new(),
-                },
+                None => {
+                    let past = self.engine.past(&jail, prefix, now);
+                    let count = past.map_or(0, |past| past.bans).saturating_add(1);
+                    let (scope, since, lines) = (Arc::new(scope), now, Vec::new());
+                    Ban { prefix, jail, scope, since, until, failures: 0, count, lines }
+                }
             };
             if !is_stored && !is_over(&ban, now) {
                 self.keeper.ban(&Arc::new(ban.clone()));
             }
-            self.engine.adopt(ban);
+            self.engine.adopt(ban, now);
         }
         stored.into_values().collect()
     }
 
     /// Puts back bans that the kernel has lost, as it does at a reboot.
     fn put_back(&mut self, mut bans: Vec<Ban>) {
+        let now = (self.clock)();
         bans.sort_by_key(|ban| (ban.since, ban.prefix));
         for ban in bans {
             if let Some(enforcer) = &mut self.enforcer
@@ -107,7 +115,7 @@ impl Daemon {
                 continue;
             }
             tracing::info!("[{}] Restore Ban {}", ban.jail, shown(ban.prefix));
-            self.engine.adopt(ban);
+            self.engine.adopt(ban, now);
         }
     }
 }

@@ -9,6 +9,9 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{Place, ask};
 use crate::{config, control::wire};
 
+/// Addresses behind a prefix that are listed; `--json` has all that are known.
+const SHOWN: usize = 5;
+
 #[derive(Args, Debug)]
 pub(super) struct BanArgs {
     /// Addresses or networks; `-` reads them from standard input, one a line
@@ -144,7 +147,7 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
         Ok(at) => at.to_zoned(zone.clone()).strftime("%F %T").to_string(),
         Err(_) => "out of range".into(),
     };
-    let rows: Vec<[String; 7]> = bans
+    let rows: Vec<[String; 8]> = bans
         .iter()
         .map(|ban| {
             [
@@ -154,25 +157,41 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
                 ban.until.map_or("for ever".into(), time),
                 ban.scope.clone(),
                 ban.failures.to_string(),
+                ban.count.to_string(),
                 ban.packets.map_or("-".into(), |packets| packets.to_string()),
             ]
         })
         .collect();
-    let heads =
-        ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "DROPPED"].map(str::to_owned);
-    let mut widths = [0; 7];
+    let heads = ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "BAN", "DROPPED"]
+        .map(str::to_owned);
+    let mut widths = [0; 8];
     for row in std::iter::once(&heads).chain(&rows) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    for row in std::iter::once(&heads).chain(&rows) {
+    let behind = std::iter::once(None).chain(bans.iter().map(addresses_behind));
+    for (row, behind) in std::iter::once(&heads).chain(&rows).zip(behind) {
         let cells: Vec<String> =
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        if let Some(behind) = behind {
+            let _ = writeln!(text, "`- {behind}");
+        }
     }
     text
+}
+
+/// Of a prefix the addresses that failed, the first of them.
+fn addresses_behind(ban: &wire::Ban) -> Option<String> {
+    let more = ban.addresses.len().saturating_sub(SHOWN);
+    let shown = ban.addresses.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+    match (shown.is_empty() || ban.addresses == [ban.prefix.clone()], more) {
+        (true, _) => None,
+        (false, 0) => Some(shown),
+        (false, more) => Some(format!("{shown} and {more} more")),
+    }
 }
 
 #[cfg(test)]
@@ -186,18 +205,26 @@ mod tests {
             jail: "sshd".into(),
             since: 0,
             until: Some(600),
+            addresses: vec!["192.0.2.1".into()],
             failures: 5,
+            count: 2,
             scope: "tcp:22".into(),
             packets: Some(17),
             lines: vec![],
         };
-        let lasting =
-            wire::Ban { prefix: "2001:db8::/64".into(), until: None, packets: None, ..ban.clone() };
+        let lasting = wire::Ban {
+            prefix: "2001:db8::/64".into(),
+            addresses: (1..=7).map(|nth| format!("2001:db8::{nth}")).collect(),
+            until: None,
+            packets: None,
+            ..ban.clone()
+        };
         assert_eq!(
             bans_text(&[ban, lasting], &TimeZone::UTC),
-            "PREFIX         JAIL  SINCE                UNTIL                SCOPE   FAILURES  DROPPED\n\
-             192.0.2.1      sshd  1970-01-01 00:00:00  1970-01-01 00:10:00  tcp:22  5         17\n\
-             2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         -\n"
+            "PREFIX         JAIL  SINCE                UNTIL                SCOPE   FAILURES  BAN  DROPPED\n\
+             192.0.2.1      sshd  1970-01-01 00:00:00  1970-01-01 00:10:00  tcp:22  5         2    17\n\
+             2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         2    -\n\
+             `- 2001:db8::1 2001:db8::2 2001:db8::3 2001:db8::4 2001:db8::5 and 2 more\n"
         );
     }
 

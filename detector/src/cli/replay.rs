@@ -21,11 +21,11 @@ use super::{
     run::tree,
 };
 use crate::{
-    clock,
+    clock, command,
     config::{JailSettings, JournalSettings, JournalTerms, Severity, SourceSettings},
     enforce,
-    engine::{Ban, SparedBy, Timestamp, Until},
-    replay::{DISORDER, Happening, Replay},
+    engine::{Answer, Ban, Limits, Question, SparedBy, Timestamp, Until},
+    replay::{self, DISORDER, Happening, Replay},
     source::{PastFile, PastJournal},
 };
 
@@ -67,7 +67,7 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
         options.push(("backend", backend.to_owned()));
     }
     let loaded = Overlay::over(tree, &names, &options).load()?;
-    let mut jails = loaded.settings.jails;
+    let mut jails = loaded.settings.jails.clone();
     jails.retain(|jail| names.is_empty() || names.contains(&jail.name.as_str()));
     for problem in &loaded.problems {
         let concerns = problem
@@ -82,16 +82,16 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
         bail!("no jail is enabled in {}: name one with --jail", chosen.name);
     }
     let present = clock::now();
-    let (mut replay, faults) = Replay::new(&jails, present);
+    let (mut replay, faults) = Replay::new(&jails, Limits::from(&loaded.settings), present);
     for (jail, fault) in &faults {
         eprintln!("error: {}", fault.problem(jail));
     }
     let own = enforce::own_addresses().unwrap_or_default();
-    let mut resolve = resolver();
-    replay.spare(own, loaded.settings.enforce.allow, &mut resolve);
+    let mut outside = Outside::new()?;
+    replay.spare(own, loaded.settings.enforce.allow, &mut outside);
     let mut player = Player {
         replay,
-        resolve: Box::new(resolve),
+        outside,
         told: Told::new(&jails, place.json, args.verbose),
         happened: Vec::new(),
     };
@@ -103,19 +103,43 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks names up, each once.
-fn resolver() -> impl FnMut(&str) -> Vec<IpAddr> {
-    let mut known: HashMap<String, Vec<IpAddr>> = HashMap::new();
-    move |name| known.entry(name.to_owned()).or_insert_with(|| look_up(name)).clone()
+/// Looks names up, and asks the operator's commands, each once.
+struct Outside {
+    addresses: HashMap<String, Vec<IpAddr>>,
+    answers: HashMap<Question, Answer>,
+    runtime: tokio::runtime::Runtime,
 }
 
-/// Answers with a name's addresses.
-type LookUp = Box<dyn FnMut(&str) -> Vec<IpAddr>>;
+impl Outside {
+    fn new() -> anyhow::Result<Outside> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (addresses, answers) = (HashMap::new(), HashMap::new());
+        Ok(Outside { addresses, answers, runtime: runtime.context("cannot run commands")? })
+    }
+}
+
+impl replay::Outside for Outside {
+    fn resolve(&mut self, name: &str) -> Vec<IpAddr> {
+        self.addresses.entry(name.to_owned()).or_insert_with(|| look_up(name)).clone()
+    }
+
+    fn ask(&mut self, question: &Question) -> Answer {
+        if let Some(answer) = self.answers.get(question) {
+            return *answer;
+        }
+        let (answer, fault) = self.runtime.block_on(command::answer(question, command::DEADLINE));
+        if let Some(fault) = fault {
+            eprintln!("error: `ignorecommand` of jail `{}`: {fault}", question.jail);
+        }
+        self.answers.insert(question.clone(), answer);
+        answer
+    }
+}
 
 /// Logs on their way to what is printed.
 struct Player {
     replay: Replay,
-    resolve: LookUp,
+    outside: Outside,
     told: Told,
     happened: Vec<Happening>,
 }
@@ -129,7 +153,7 @@ impl Player {
         jails: impl Iterator<Item = usize>,
     ) -> io::Result<()> {
         self.told.lines += 1;
-        self.replay.line(line, at, given, jails, &mut *self.resolve, &mut self.happened);
+        self.replay.line(line, at, given, jails, &mut self.outside, &mut self.happened);
         self.happened.drain(..).try_for_each(|happening| self.told.tell(happening))
     }
 
@@ -200,7 +224,7 @@ impl Player {
     }
 
     fn end(mut self) -> io::Result<()> {
-        self.replay.end(&mut *self.resolve, &mut self.happened);
+        self.replay.end(&mut self.outside, &mut self.happened);
         self.happened.drain(..).try_for_each(|happening| self.told.tell(happening))?;
         if !self.told.json {
             self.told.summary(&self.replay)?;
@@ -363,8 +387,9 @@ fn in_words(happening: &Happening, max_retry: u32, zone: &TimeZone) -> Option<St
         Happening::Ban { ban, at, prolonged, .. } => {
             let word = if *prolonged { "prolong" } else { "ban" };
             let (at, who) = (local(*at, zone), address(ban.prefix));
+            let again = if ban.count > 1 { format!(", ban {}", ban.count) } else { String::new() };
             format!(
-                "{at}  [{}] {word} {who} after {} failures {}",
+                "{at}  [{}] {word} {who} after {} failures{again} {}",
                 ban.jail,
                 ban.failures,
                 until(ban)
@@ -383,6 +408,7 @@ fn reason(by: &SparedBy) -> String {
         SparedBy::AllowList(net) => format!("on the allow list ({net})"),
         SparedBy::IgnoreIp(net) => format!("ignoreip {net}"),
         SparedBy::IgnoreName(name) => format!("ignoreip {name}"),
+        SparedBy::Command => "ignorecommand".to_owned(),
         SparedBy::EndsInThePast => "its ban would have ended already".to_owned(),
         SparedBy::LiftedSince => "its ban was lifted by hand since".to_owned(),
     }
@@ -410,6 +436,7 @@ fn as_json(happening: &Happening, jail: &JailSettings) -> Value {
             "time": seconds(at),
             "until": until,
             "failures": ban.failures,
+            "bans": ban.count,
             "lines": ban.lines,
             "rule": rule + 1,
             "regex": regex(rule),

@@ -90,7 +90,13 @@ fn status_text(status: &wire::Status) -> String {
     let quiet = status.jails.iter().filter(|jail| jail.never_matched);
     let quiet: Vec<&str> = quiet.map(|jail| jail.name.as_str()).collect();
     let quiet = if quiet.is_empty() { "-".to_owned() } else { quiet.join(", ") };
-    let _ = writeln!(text, "Sources\n{alarms}{gave_up}`- Nothing found yet by:\t{quiet}");
+    let listening = status.jails.iter().filter(|jail| jail.hears_bans);
+    let listening: Vec<&str> = listening.map(|jail| jail.name.as_str()).collect();
+    let heard = match listening.is_empty() {
+        true => String::new(),
+        false => format!("|- Bans heard as they are made by:\t{}\n", listening.join(", ")),
+    };
+    let _ = writeln!(text, "Sources\n{alarms}{gave_up}{heard}`- Nothing found yet by:\t{quiet}");
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(
@@ -135,6 +141,18 @@ fn status_text(status: &wire::Status) -> String {
         let lost = status.names.lost;
         let _ = writeln!(text, "Names looked up\n`- Lost for want of room:\t{lost} failures");
     }
+    let forgotten = match pending.forgotten_history {
+        0 => String::new(),
+        addresses => format!(" (forgotten for want of room: {addresses})"),
+    };
+    let _ = writeln!(text, "Banned before\n`- Addresses:\t{}{forgotten}", pending.history);
+    let wire::Questions { waiting, failed, unasked } = status.questions;
+    if waiting > 0 || failed > 0 || unasked > 0 {
+        let _ = writeln!(
+            text,
+            "ignorecommand\n`- Questions:\t{waiting} waiting, {failed} without an answer, {unasked} not asked"
+        );
+    }
     match &status.store {
         None => text += "Store\n`- Nothing is stored\n",
         Some(store) => {
@@ -172,6 +190,7 @@ fn jail_text(jail: &wire::Jail) -> String {
             state => format!("{} ({state})", file.path),
         })
         .collect();
+    let heard = jail.hears_bans.then(|| "(bans of other jails, as they are made)".to_owned());
     // Both stand here until `backend = auto` has found one of them.
     let journal = jail.journal.as_ref().map(|state| match state.as_str() {
         "following" => jail.journal_matches.join(" + "),
@@ -179,10 +198,12 @@ fn jail_text(jail: &wire::Jail) -> String {
     });
     if !files.is_empty() || journal.is_none() {
         let branch = if journal.is_some() { "|-" } else { "`-" };
+        let files: Vec<String> = files.into_iter().chain(heard.clone()).collect();
         let _ = writeln!(text, "|  {branch} File list:\t{}", files.join(" "));
     }
     if let Some(journal) = journal {
-        let _ = writeln!(text, "|  `- Journal matches:\t{journal}");
+        let heard = heard.map_or(String::new(), |heard| format!(" {heard}"));
+        let _ = writeln!(text, "|  `- Journal matches:\t{journal}{heard}");
     }
     let _ = write!(
         text,
@@ -214,6 +235,7 @@ mod tests {
             journal: None,
             scope: "tcp:22".into(),
             alarms: Vec::new(),
+            hears_bans: false,
             never_matched: false,
             gave_up: Vec::new(),
             banned: vec!["192.0.2.1".into(), "2001:db8::/64".into()],
@@ -230,6 +252,10 @@ mod tests {
                 |- Total banned:\t2\n   \
                 `- Banned IP list:\t192.0.2.1 2001:db8::/64\n"
         );
+        let listening = jail_text(&wire::Jail { hears_bans: true, ..jail });
+        let list =
+            "/var/log/a.log /var/log/b.log (waiting) (bans of other jails, as they are made)\n";
+        assert!(listening.contains(list), "{listening}");
     }
 
     #[test]

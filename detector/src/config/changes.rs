@@ -2,8 +2,8 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::{
-    BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore, Increment, JailSettings,
-    JournalSettings, Located, LogPath, Settings, SourceSettings, StoreSettings,
+    BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore, IgnoreCache, Increment,
+    JailSettings, JournalSettings, Located, LogPath, Settings, SourceSettings, StoreSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -66,6 +66,8 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         max_matches,
         ignore,
         ignore_self,
+        ignore_command,
+        ignore_cache,
         scope,
         ipv6_prefix,
         silence,
@@ -78,6 +80,8 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ("maxmatches", vec![max_matches.to_string()]),
         ("ignoreip", ignore.iter().map(ignored).collect()),
         ("ignoreself", vec![ignore_self.to_string()]),
+        ("ignorecommand", ignore_command.iter().cloned().collect()),
+        ("ignorecache", ignore_cache.iter().map(cached).collect()),
         ("scope", vec![scope.to_string()]),
         ("ipv6_prefix", vec![ipv6_prefix.to_string()]),
         ("silence", silence.iter().copied().map(seconds).collect()),
@@ -148,7 +152,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         log_level,
         fail2ban_tree: _,
     } = settings;
-    let CountingSettings { max_pending, max_evidence } = counting;
+    let CountingSettings { max_pending, max_evidence, max_history } = counting;
     let StoreSettings { purge_age, max_matches } = store;
     let EnforceSettings {
         interfaces,
@@ -179,6 +183,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("loglevel", vec![log_level.clone()]),
         ("max_pending", vec![max_pending.to_string()]),
         ("max_evidence", vec![max_evidence.to_string()]),
+        ("max_history", vec![max_history.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
     ]
@@ -201,7 +206,7 @@ fn incremented(increment: &Increment) -> String {
         increment;
     let mut text = format!("factor {factor}");
     if let Some(formula) = formula {
-        let _ = write!(text, ", formula {}", formula.value);
+        let _ = write!(text, ", formula {}", formula.text());
     }
     if !multipliers.is_empty() {
         let all: Vec<String> = multipliers.iter().map(f64::to_string).collect();
@@ -217,6 +222,11 @@ fn incremented(increment: &Increment) -> String {
         text += ", overalljails";
     }
     text
+}
+
+fn cached(cache: &IgnoreCache) -> String {
+    let IgnoreCache { key, max_count, max_time } = cache;
+    format!("key {key}, {max_count}, {}", seconds(*max_time))
 }
 
 fn seconds(time: Duration) -> String {

@@ -225,7 +225,8 @@ impl Jail<'_, '_> {
         let scope = self.scope(filter);
         let ipv6_prefix = self.ipv6_prefix(filter);
         let silence = self.silence(filter);
-        let decided_here = self.decided_here(filter);
+        let (ignore_command, ignore_cache) =
+            (self.ignore_command(filter), self.ignore_cache(filter));
         // Without its filter's files the rest would be a list of names that nobody knows.
         if files.is_err() {
             return Err(Refused);
@@ -233,7 +234,6 @@ impl Jail<'_, '_> {
         let what = self.filter(filter);
         let journalmatch = self.overridden("journalmatch", filter);
         let source = self.source(backend?, journalmatch?, filter);
-        decided_here?;
         Ok(Some(JailSettings {
             place: self.place(),
             filter: what?,
@@ -245,6 +245,8 @@ impl Jail<'_, '_> {
             max_matches: max_matches?,
             ignore: ignore?,
             ignore_self: ignore_self?.is_none_or(|text| is_true(text.as_str())),
+            ignore_command: ignore_command?,
+            ignore_cache: ignore_cache?,
             scope: scope?,
             ipv6_prefix: ipv6_prefix?,
             silence: silence?,
@@ -485,31 +487,6 @@ impl Jail<'_, '_> {
             format!("`silence = {}` is no usable time: silence is not reported", text.as_str());
         self.tell(Severity::Error, text.place(), what, "write a span such as `1h`, or `off`");
         Ok(None)
-    }
-
-    /// Options whose answer this version cannot give: where it would spare somebody, the jail must not run.
-    fn decided_here(&mut self, filter: Option<&FilterFiles>) -> Result<(), Refused> {
-        if let Some(text) =
-            self.text("ignorecommand", filter)?.filter(|text| !text.as_str().trim().is_empty())
-        {
-            let what = "`ignorecommand` decides whom to spare, and this version does not run it";
-            let remedy = "set `ignorecommand =` and name the addresses in `ignoreip`, or leave this jail to fail2ban";
-            return Err(self.refuse(text.outermost(0..text.len()), what, remedy));
-        }
-        if let Some(text) =
-            self.text("bantime.increment", filter)?.filter(|text| is_true(text.as_str()))
-        {
-            let what =
-                "`bantime.increment` is not applied by this version: every ban lasts `bantime`"
-                    .to_owned();
-            self.tell(
-                Severity::Warning,
-                text.place(),
-                what,
-                "choose `bantime` for repeated offenders",
-            );
-        }
-        Ok(())
     }
 }
 

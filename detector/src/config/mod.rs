@@ -19,8 +19,10 @@ mod definition;
 mod doubts;
 mod expand;
 mod filter;
+mod formula;
 mod gone;
 mod ignore;
+mod ignorecommand;
 mod increment;
 mod ini;
 mod jail;
@@ -48,11 +50,12 @@ use std::{
 pub use action::is_firewall;
 pub use changes::changes;
 pub use doubts::doubts;
+pub use formula::{Formula, FormulaError, FormulaFault, Known, Number};
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
-pub use span::{SpanError, seconds};
+pub use span::{SpanError, seconds, span_in_words};
 pub use stream::{Command, Value, stream};
 
 use layers::{DEFAULT, Fault, FaultKind, Layers};

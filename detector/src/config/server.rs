@@ -38,6 +38,7 @@ const OPTIONS: &[&str] = &[
     "dbmaxmatches",
     "max_pending",
     "max_evidence",
+    "max_history",
 ];
 
 /// `compare_every`, and its bounds in seconds: the most is a day.
@@ -55,6 +56,8 @@ const PURGE_BOUNDS: std::ops::RangeInclusive<f64> = 0.0..=3_155_760_000.0;
 const PENDING: u32 = 1_000_000;
 const FEWEST_PENDING: u32 = 16;
 const MOST_PENDING: u32 = 1 << 28;
+/// `max_history`, with the same bounds.
+const HISTORY: u32 = 1_000_000;
 /// `max_evidence` and its bound, in MiB.
 const EVIDENCE: u32 = 24;
 const MOST_EVIDENCE: u32 = 1 << 16;
@@ -92,6 +95,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
     let counting = CountingSettings {
         max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
+        max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
     };
     let log_level = reader.log_level();
     let purge_age =

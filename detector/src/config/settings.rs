@@ -3,7 +3,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::Scope;
+use super::{Formula, Number, Scope};
 
 /// A jail's name: the section that defines it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,10 +104,9 @@ pub enum BanTime {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Increment {
     /// `bantime.factor`, above 0; the default is 1.
-    pub factor: f64,
-    /// `bantime.formula`: a Python expression over `ban.Time`, `ban.Count` and `banFactor`; not checked here.
-    /// `None` is fail2ban's default.
-    pub formula: Option<Located<String>>,
+    pub factor: Number,
+    /// `bantime.formula`; `None` is fail2ban's default.
+    pub formula: Option<Formula>,
     /// `bantime.multipliers`: one for each ban before, the last for all that follow; where there are any they
     /// replace the formula.
     pub multipliers: Vec<f64>,
@@ -220,6 +219,17 @@ pub enum Ignore {
     Name(String),
 }
 
+/// Answers of `ignorecommand` that are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoreCache {
+    /// Failures of the same key have the same answer; tags as written.
+    pub key: String,
+    /// Answers at the most, at least 1.
+    pub max_count: u32,
+    /// How long one serves.
+    pub max_time: Duration,
+}
+
 /// A jail, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JailSettings {
@@ -245,6 +255,10 @@ pub struct JailSettings {
     pub ignore: Vec<Ignore>,
     /// Never count this machine's own addresses.
     pub ignore_self: bool,
+    /// `ignorecommand`: asked for each failure, for the shell, tags as written; those that it spares are not counted.
+    pub ignore_command: Option<String>,
+    /// `ignorecache`: its answers, and those of `ignore`, serve for a while.
+    pub ignore_cache: Option<IgnoreCache>,
     /// What a ban drops; nothing for a jail without an action that bans.
     pub scope: Scope,
     /// Length of the IPv6 prefix that is counted and banned as one, 1 to 128.
@@ -309,13 +323,15 @@ impl WidestBan {
     }
 }
 
-/// Bounds of what is kept of addresses below the threshold, of all jails together.
+/// Bounds of what is kept of addresses below the threshold, and of those who were banned, of all jails together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountingSettings {
     /// `max_pending`: addresses, at least 16.
     pub max_pending: u32,
     /// `max_evidence`: their matched lines, in MiB.
     pub max_evidence: u32,
+    /// `max_history`: addresses whose bans are remembered, at least 16.
+    pub max_history: u32,
 }
 
 /// What the store keeps, and for how long.

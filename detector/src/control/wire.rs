@@ -51,6 +51,8 @@ pub struct Status {
     pub pending: Pending,
     /// Names found in logs, on their way to addresses.
     pub names: Names,
+    /// What `ignorecommand` is asked.
+    pub questions: Questions,
     /// Alarms about sources, raised since the daemon started.
     pub source_alarms: u64,
     /// What is wrong in the configuration.
@@ -72,6 +74,23 @@ pub struct Pending {
     pub most_evidence_bytes: usize,
     /// Lines forgotten because there were more, since the daemon started.
     pub forgotten_lines: u64,
+    /// Addresses whose bans are remembered, each jail counting its own.
+    pub history: usize,
+    /// `max_history`.
+    pub most_history: usize,
+    /// Addresses whose bans were forgotten because there were more, since the daemon started.
+    pub forgotten_history: u64,
+}
+
+/// What `ignorecommand` is asked, of all jails together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questions {
+    /// Failures that wait for an answer.
+    pub waiting: usize,
+    /// Questions without an answer, since the daemon started: the command could not run, took too long, or failed.
+    pub failed: u64,
+    /// Failures counted without asking because too many waited, since the daemon started.
+    pub unasked: u64,
 }
 
 /// Names found in logs, on their way to addresses.
@@ -108,6 +127,8 @@ pub struct Jail {
     pub scope: String,
     /// What is wrong with its sources now.
     pub alarms: Vec<String>,
+    /// It hears of other jails' bans as they are made, whether or not a log of them is written.
+    pub hears_bans: bool,
     /// Its filter has found nothing since the daemon started.
     pub never_matched: bool,
     /// Patterns that lines made try too long, since its filter was read.
@@ -243,8 +264,12 @@ pub struct Ban {
     pub since: i64,
     /// Unix seconds; null: for ever.
     pub until: Option<i64>,
+    /// The addresses behind it, as far as its lines name them.
+    pub addresses: Vec<String>,
     /// Failures that led to it; 0 by hand.
     pub failures: u32,
+    /// How often the prefix was banned, this ban included, as far as `bantime.increment` remembers; else 1.
+    pub count: u32,
     /// As `tcp:22`.
     pub scope: String,
     /// Packets dropped; null with mode `none`.

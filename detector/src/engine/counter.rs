@@ -11,7 +11,7 @@ use super::{
     Pending, Timestamp,
     evidence::{Chain, Evidence},
 };
-use crate::config::CountingSettings;
+use crate::config::{CountingSettings, Settings};
 
 /// What an attacker could make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,20 +21,33 @@ pub struct Limits {
     pub pending_failures: usize,
     /// Bytes of matched lines kept for them; beyond it the oldest lines go first.
     pub evidence: usize,
+    /// Addresses whose bans are remembered, each jail counting its own; beyond it the sixteenth whose last ban is oldest
+    /// is forgotten.
+    pub history: usize,
+    /// How long they are remembered, beside three times the length of the last ban.
+    pub purge_age: Duration,
 }
 
-impl From<CountingSettings> for Limits {
-    fn from(settings: CountingSettings) -> Limits {
+impl From<&Settings> for Limits {
+    fn from(settings: &Settings) -> Limits {
+        let CountingSettings { max_pending, max_evidence, max_history } = settings.counting;
         Limits {
-            pending_failures: settings.max_pending as usize,
-            evidence: (settings.max_evidence as usize) << 20,
+            pending_failures: max_pending as usize,
+            evidence: (max_evidence as usize) << 20,
+            history: max_history as usize,
+            purge_age: settings.store.purge_age,
         }
     }
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { pending_failures: 1_000_000, evidence: 24 << 20 }
+        Limits {
+            pending_failures: 1_000_000,
+            evidence: 24 << 20,
+            history: 1_000_000,
+            purge_age: Duration::from_secs(86_400),
+        }
     }
 }
 
@@ -113,7 +126,11 @@ impl Record {
             }
             self.last = at;
         }
-        self.attempts = self.attempts.saturating_add(1);
+        self.add(1);
+    }
+
+    fn add(&mut self, attempts: u32) {
+        self.attempts = self.attempts.saturating_add(attempts);
         self.failures = self.failures.saturating_add(1);
     }
 
@@ -143,8 +160,7 @@ impl Counter {
         }
         let new =
             || Record { first: at, last: at, attempts: 0, failures: 0, lines: Chain::default() };
-        let v4 = v4_of(&key);
-        let record = match v4 {
+        let record = match v4_of(&key) {
             Some(address) => self.v4.entry(address).or_insert_with(new),
             None => self.others.entry(key.clone()).or_insert_with(new),
         };
@@ -152,21 +168,47 @@ impl Counter {
         for line in lines.into_iter().filter(|_| rules.max_matches > 0) {
             evidence.add(&mut record.lines, line);
         }
+        self.judge(&key, rules, evidence).unwrap_or(Counted { attempts: 0, reached: None })
+    }
+
+    /// Counts a failure of `key` that was counted once for `more`; and, as fail2ban does, for one failure more. `None`:
+    /// it is not counted at present.
+    pub fn count_more(
+        &mut self,
+        key: &Key,
+        more: u32,
+        rules: Rules,
+        evidence: &mut Evidence,
+    ) -> Option<Counted> {
+        self.record(key)?.add(more);
+        self.judge(key, rules, evidence)
+    }
+
+    fn record(&mut self, key: &Key) -> Option<&mut Record> {
+        match v4_of(key) {
+            Some(address) => self.v4.get_mut(&address),
+            None => self.others.get_mut(key),
+        }
+    }
+
+    /// Takes a key out that has reached the threshold.
+    fn judge(&mut self, key: &Key, rules: Rules, evidence: &mut Evidence) -> Option<Counted> {
+        let record = self.record(key)?;
         let attempts = record.attempts;
         if attempts < rules.max_retry {
             // Now and then, so that who fails for ever below the threshold keeps no more than twice as many.
             if (record.failures as usize).is_multiple_of(rules.max_matches.max(1)) {
                 evidence.trim(&mut record.lines, rules.max_matches);
             }
-            return Counted { attempts, reached: None };
+            return Some(Counted { attempts, reached: None });
         }
         let reached = record.pending(evidence, rules.max_matches);
         evidence.trim(&mut record.lines, 0);
-        match v4 {
+        match v4_of(key) {
             Some(address) => self.v4.remove(&address),
-            None => self.others.remove(&key),
+            None => self.others.remove(key),
         };
-        Counted { attempts, reached: Some(reached) }
+        Some(Counted { attempts, reached: Some(reached) })
     }
 
     /// Whether it is counted already.

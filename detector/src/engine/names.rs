@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use super::{Finding, Timestamp};
 
 /// How long an answer serves, as in fail2ban.
@@ -58,6 +60,11 @@ impl Names {
             Some(Some(answer)) => &answer.addresses,
             _ => &[],
         }
+    }
+
+    /// The address is one of the name's, as far as known.
+    pub fn is(&self, name: &str, address: IpNet) -> bool {
+        self.addresses(name).iter().any(|known| IpNet::from(*known) == address)
     }
 
     /// Names of `ignoreip` never looked up yet.

@@ -63,6 +63,17 @@ pub enum FailureId {
     Text(Box<str>),
 }
 
+impl FailureId {
+    /// The address, or the network.
+    pub(super) fn prefix(&self) -> Option<IpNet> {
+        match self {
+            FailureId::Address(address) => Some(IpNet::from(*address)),
+            FailureId::Network(net) => Some(*net),
+            FailureId::Name(_) | FailureId::Text(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for FailureId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,8 +116,35 @@ pub struct Ban {
     pub until: Until,
     /// Failures that led to it; 0 for a ban by hand.
     pub failures: u32,
+    /// How often its address was banned, this ban included, as fail2ban counts: by its jail, by all jails with
+    /// `bantime.overalljails`, and always 1 without `bantime.increment`.
+    pub count: u32,
     /// The last matched lines.
     pub lines: Vec<Box<str>>,
+}
+
+impl Ban {
+    /// The addresses behind a prefix, as far as its lines name them, each once.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        if self.prefix.prefix_len() == self.prefix.max_prefix_len() {
+            return vec![self.prefix.addr()];
+        }
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for word in self.lines.iter().flat_map(|line| line.split(not_of_an_address)) {
+            let found = word.trim_end_matches(['.', ':']).parse().or_else(|_| word.parse());
+            if let Ok(address) = found
+                && self.prefix.contains(&address)
+                && !addresses.contains(&address)
+            {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
+fn not_of_an_address(c: char) -> bool {
+    !(c.is_ascii_hexdigit() || matches!(c, ':' | '.'))
 }
 
 /// What is known of an address, or of a text, below the threshold.
@@ -135,4 +173,59 @@ pub struct Change {
     pub pending: Option<Pending>,
     /// When it is too old to count.
     pub lapses: Timestamp,
+}
+
+/// Why a ban ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifted {
+    /// Its time was over.
+    Expired,
+    /// Somebody lifted it.
+    ByHand,
+    /// Its jail is no longer configured.
+    JailRemoved,
+    /// Its jail has come to ignore whom it bans.
+    Ignored,
+}
+
+/// Why a failure was not counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SparedBy {
+    /// `ignoreself`.
+    OwnAddress,
+    /// The allow list, which stands above every ban.
+    AllowList(IpNet),
+    /// An address or network of `ignoreip`.
+    IgnoreIp(IpNet),
+    /// A host name of `ignoreip`.
+    IgnoreName(String),
+    /// `ignorecommand`, now or not long ago (`ignorecache`).
+    Command,
+    /// The ban it led to would be over already.
+    EndsInThePast,
+    /// The ban it led to was lifted by hand since: it was read again after a crash.
+    LiftedSince,
+}
+
+/// What is kept of those below the threshold, and of those who were banned, of all jails together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PendingTotals {
+    /// Addresses counted.
+    pub addresses: usize,
+    /// At most so many: [`Limits::pending_failures`](super::Limits::pending_failures).
+    pub most_addresses: usize,
+    /// Addresses forgotten because there were more, since the daemon started.
+    pub forgotten_addresses: u64,
+    /// Bytes of their matched lines.
+    pub evidence: usize,
+    /// At most so many: [`Limits::evidence`](super::Limits::evidence).
+    pub most_evidence: usize,
+    /// Lines forgotten because there were more, since the daemon started.
+    pub forgotten_lines: u64,
+    /// Addresses whose bans are remembered, each jail counting its own.
+    pub history: usize,
+    /// At most so many: [`Limits::history`](super::Limits::history).
+    pub most_history: usize,
+    /// Addresses whose bans were forgotten because there were more, since the daemon started.
+    pub forgotten_history: u64,
 }

@@ -7,17 +7,20 @@ use rusqlite::{Connection, Row, ToSql, params};
 use super::{Loaded, Place};
 use crate::{
     config::{JailName, Scope},
-    engine::{Ban, Change, FailureId, Pending, Timestamp, Until},
+    engine::{Ban, Change, FailureId, Past, Pending, Timestamp, Until},
 };
 
 /// Bytes of one matched line that are kept, and of all lines together.
 const LINE: usize = 1024;
 const LINES: usize = 8192;
 
+/// What the engine remembers no longer of the history: a past is kept for three times the length of its last ban.
+pub(super) const FORGOTTEN: &str = "until < ?1 AND 3 * until - 2 * last < ?1";
+
 /// A text that is no address begins with this in `counts.who`.
 const TEXT: char = '=';
 
-/// Enters a ban, or moves its end; what it is in the history for is entered once.
+/// Enters a ban, or moves its end; in the history it stands with the end that it was given.
 pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> rusqlite::Result<()> {
     let (jail, prefix) = (ban.jail.as_str(), ban.prefix.to_string());
     let (since, until) = (ban.since.micros(), end(ban.until));
@@ -37,12 +40,45 @@ pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> ru
         text_of(&ban.lines, matches),
         round
     ])?;
+    past(sql, &ban.jail, ban.prefix, &Past { bans: ban.count, last: ban.since, until: ban.until })
+}
+
+/// Enters what is remembered of an address, unless something later is.
+pub(super) fn past(
+    sql: &Connection,
+    jail: &JailName,
+    prefix: IpNet,
+    past: &Past,
+) -> rusqlite::Result<()> {
     sql.prepare_cached(
-        "INSERT INTO history (jail, prefix, bans, last, until) VALUES (?1, ?2, 1, ?3, ?4)
-         ON CONFLICT DO UPDATE SET bans = bans + (excluded.last > last), last = max(last, excluded.last),
-         until = CASE WHEN until IS NULL OR excluded.until IS NULL THEN NULL ELSE max(until, excluded.until) END",
+        "INSERT INTO history (jail, prefix, bans, last, until) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET bans = excluded.bans, last = excluded.last, until = excluded.until
+         WHERE excluded.last > last",
     )?
-    .execute(params![jail, prefix, since, until])?;
+    .execute(params![
+        jail.as_str(),
+        prefix.to_string(),
+        past.bans,
+        past.last.micros(),
+        end(past.until)
+    ])?;
+    Ok(())
+}
+
+/// Forgets the past of an address, or of all that a jail has banned.
+pub(super) fn pardoned(
+    sql: &Connection,
+    jail: &JailName,
+    prefix: Option<IpNet>,
+) -> rusqlite::Result<()> {
+    match prefix {
+        Some(prefix) => sql
+            .prepare_cached("DELETE FROM history WHERE jail = ?1 AND prefix = ?2")?
+            .execute(params![jail.as_str(), prefix.to_string()])?,
+        None => {
+            sql.prepare_cached("DELETE FROM history WHERE jail = ?1")?.execute([jail.as_str()])?
+        }
+    };
     Ok(())
 }
 
@@ -55,7 +91,7 @@ pub(super) fn lifted(
     let key = params![ban.jail.as_str(), ban.prefix.to_string()];
     sql.prepare_cached("DELETE FROM bans WHERE jail = ?1 AND prefix = ?2")?.execute(key)?;
     if let Some(at) = by_hand {
-        sql.prepare_cached("DELETE FROM history WHERE jail = ?1 AND prefix = ?2")?.execute(key)?;
+        pardoned(sql, &ban.jail, Some(ban.prefix))?;
         sql.prepare_cached("INSERT OR REPLACE INTO lifted (jail, prefix, at) VALUES (?1, ?2, ?3)")?
             .execute(params![ban.jail.as_str(), ban.prefix.to_string(), at.micros()])?;
     }
@@ -127,10 +163,24 @@ pub(super) fn load(sql: &Connection) -> (Loaded, rusqlite::Result<()>) {
     let mut texts = Texts::default();
     let read = (|| {
         // First what would be missed most.
-        each(sql, "SELECT jail, prefix, since, until, failures, scope, lines FROM bans", |row| {
-            let ban = texts.ban(row)?;
-            loaded.unreadable += u64::from(ban.is_none());
-            loaded.bans.extend(ban);
+        each(
+            sql,
+            "SELECT jail, prefix, since, bans.until, failures, scope, lines, history.bans
+             FROM bans LEFT JOIN history USING (jail, prefix)",
+            |row| {
+                let ban = texts.ban(row)?;
+                loaded.unreadable += u64::from(ban.is_none());
+                loaded.bans.extend(ban);
+                Ok(())
+            },
+        )?;
+        each(sql, "SELECT jail, prefix, last, until, bans FROM history", |row| {
+            let (prefix, last): (String, i64) = (row.get(1)?, row.get(2)?);
+            let (jail, until, bans) = (texts.jail(row.get(0)?), until(row.get(3)?), row.get(4)?);
+            let past = Past { bans, last: Timestamp::from_micros(last), until };
+            let found = prefix.parse().ok();
+            loaded.unreadable += u64::from(found.is_none());
+            loaded.history.extend(found.map(|prefix| (jail, prefix, past)));
             Ok(())
         })?;
         each(sql, "SELECT jail, prefix, at FROM lifted", |row| {
@@ -196,14 +246,14 @@ impl Texts {
         let (Ok(prefix), Some(scope)) = (prefix.parse::<IpNet>(), scope.clone()) else {
             return Ok(None);
         };
-        let until: Option<i64> = row.get(3)?;
         Ok(Some(Ban {
             prefix,
             jail: self.jail(row.get(0)?),
             scope,
             since: Timestamp::from_micros(row.get(2)?),
-            until: until.map_or(Until::Forever, |end| Until::At(Timestamp::from_micros(end))),
+            until: until(row.get(3)?),
             failures: row.get(4)?,
+            count: row.get::<_, Option<u32>>(7)?.unwrap_or(1),
             lines: lines_of(&lines),
         }))
     }
@@ -246,6 +296,10 @@ fn end(until: Until) -> Option<i64> {
         Until::At(end) => Some(end.micros()),
         Until::Forever => None,
     }
+}
+
+fn until(end: Option<i64>) -> Until {
+    end.map_or(Until::Forever, |end| Until::At(Timestamp::from_micros(end)))
 }
 
 /// The last lines as a JSON list; long ones are cut.

@@ -93,6 +93,7 @@ fn ban(nth: u32, since: i64, until: Until) -> Arc<Ban> {
         since: Timestamp::from_seconds(since),
         until,
         failures: 5,
+        count: 1,
         lines: ["one", "two", "thrée", "four"].map(Into::into).to_vec(),
     })
 }
@@ -164,8 +165,9 @@ fn what_is_written_is_found_again() {
 fn a_ban_counts_once_in_the_history_however_often_it_is_written() {
     let (_dir, path) = place();
     let bench = start(&path);
-    for since in [100, 100, 200, 200, 150] {
-        bench.write(Write::Ban(ban(1, 1_800_000_000 + since, until(1_800_000_600))));
+    for (since, count) in [(100, 1), (100, 1), (200, 2), (200, 2), (150, 2)] {
+        let ban = ban(1, 1_800_000_000 + since, until(1_800_000_600));
+        bench.write(Write::Ban(Arc::new(Ban { count, ..(*ban).clone() })));
     }
     assert!(bench.settled());
     assert_eq!(number(&path, "SELECT bans FROM history"), 2);

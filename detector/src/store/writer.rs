@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     clock::{Clock, monotonic},
     config::{JailName, StoreSettings},
-    engine::{Ban, Change, Timestamp},
+    engine::{Ban, Change, Past, Timestamp},
 };
 
 /// Rows that wait for a file that cannot be written; with more they are given up, and follow anew when it can.
@@ -47,6 +48,8 @@ const ROUND: &str = "round";
 enum Step {
     Ban(Arc<Ban>, i64),
     Lifted(Arc<Ban>, Option<Timestamp>),
+    Pardoned(JailName, Option<IpNet>),
+    Past(JailName, IpNet, Past),
     Cut { places: Vec<Place>, forget: Vec<JailName>, counts: Vec<Change> },
     Complete(i64),
 }
@@ -201,6 +204,8 @@ impl Writer {
                 _ if self.incomplete => self.shared.lost(1),
                 Write::Ban(ban) => self.push(Step::Ban(ban, self.round), 1),
                 Write::Lifted { ban, by_hand } => self.push(Step::Lifted(ban, by_hand), 1),
+                Write::Pardoned(jail, prefix) => self.push(Step::Pardoned(jail, prefix), 1),
+                Write::Past(jail, prefix, past) => self.push(Step::Past(jail, prefix, past), 1),
                 Write::Complete => self.push(Step::Complete(self.round), 1),
                 Write::Counts(changes) => self.counted(changes),
                 Write::Cut { jails, places } => self.cut(&jails, places),
@@ -301,7 +306,7 @@ impl Writer {
         let now = (self.clock)();
         let before = |age: Duration| now.minus(age).micros();
         let old = [
-            ("history", "until < ?1", before(self.settings.purge_age)),
+            ("history", rows::FORGOTTEN, before(self.settings.purge_age)),
             ("counts", "lapses < ?1", before(Duration::ZERO)),
             ("lifted", "at < ?1", before(LIFTED_KEPT)),
             ("places", "at < ?1", before(PLACE_KEPT)),
@@ -407,6 +412,8 @@ fn transaction(
         match step {
             Step::Ban(ban, round) => rows::ban(&all, ban, matches, *round)?,
             Step::Lifted(ban, by_hand) => rows::lifted(&all, ban, *by_hand)?,
+            Step::Pardoned(jail, prefix) => rows::pardoned(&all, jail, *prefix)?,
+            Step::Past(jail, prefix, past) => rows::past(&all, jail, *prefix, past)?,
             Step::Cut { places, forget, counts } => {
                 for jail in forget {
                     all.execute("DELETE FROM counts WHERE jail = ?1", [jail.as_str()])?;

@@ -24,6 +24,8 @@ pub(super) struct Banned {
     /// Seconds; less than nothing is for ever.
     pub time: i64,
     pub failures: u32,
+    /// How often it was banned, this ban included.
+    pub count: u32,
     pub lines: Vec<Box<str>>,
 }
 
@@ -61,7 +63,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Database> {
         );
     }
     let mut read = Database::default();
-    let columns = "jail, ip, timeofban, bantime, data";
+    let columns = "jail, ip, timeofban, bantime, data, bancount";
     let mut all = |query: String| {
         let mut rows = Vec::new();
         let mut statement = sql.prepare(&query)?;
@@ -108,6 +110,7 @@ fn banned(row: &Row<'_>) -> rusqlite::Result<Option<Banned>> {
         since: row.get(2)?,
         time: row.get(3)?,
         failures,
+        count: row.get(5)?,
         lines,
     }))
 }
@@ -164,8 +167,9 @@ mod tests {
                     .expect("a row");
             }
             let read = read(&path).expect("a database");
-            let times: Vec<i64> = read.history.iter().map(|ban| ban.since).collect();
-            assert_eq!(times, [100, 200], "version {version}");
+            let times: Vec<(i64, u32)> =
+                read.history.iter().map(|ban| (ban.since, ban.count)).collect();
+            assert_eq!(times, [(100, 1), (200, 2)], "version {version}");
             assert_eq!(read.last.len(), 1, "version {version}");
             let ban = &read.last[0];
             assert_eq!((ban.since, ban.end(), ban.failures), (200, None, 5), "version {version}");

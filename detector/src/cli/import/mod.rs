@@ -211,7 +211,16 @@ impl<'a> Taken<'a> {
                 None => ban_end(settings.ban_time, self.now),
             };
             let (jail, scope, since) = (settings.name.clone(), scope.clone(), self.now);
-            self.take(Ban { prefix, jail, scope, since, until, failures: 0, lines: Vec::new() });
+            self.take(Ban {
+                prefix,
+                jail,
+                scope,
+                since,
+                until,
+                failures: 0,
+                count: 1,
+                lines: Vec::new(),
+            });
             *self.held.entry(by).or_default() += 1;
         }
     }
@@ -234,6 +243,7 @@ impl<'a> Taken<'a> {
                 .end()
                 .map_or(Until::Forever, |end| Until::At(Timestamp::from_seconds(end))),
             failures: banned.failures,
+            count: banned.count,
             lines: banned.lines.clone(),
         })
     }

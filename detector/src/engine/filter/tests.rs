@@ -50,6 +50,8 @@ fn jail(patterns: &str) -> JailSettings {
         max_matches: 10,
         ignore: Vec::new(),
         ignore_self: true,
+        ignore_command: None,
+        ignore_cache: None,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,

@@ -99,6 +99,8 @@ fn jail(name: &str, source: SourceSettings) -> (JailSettings, Fake) {
         max_matches: 1,
         ignore: Vec::new(),
         ignore_self: false,
+        ignore_command: None,
+        ignore_cache: None,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,

@@ -1,4 +1,6 @@
 //! What the engine promises, as short stories: events in, effects out.
+mod again;
+mod listening;
 use std::time::Duration;
 
 use super::*;
@@ -26,6 +28,8 @@ fn settings(name: &str) -> JailSettings {
         max_matches: 5,
         ignore: Vec::new(),
         ignore_self: true,
+        ignore_command: None,
+        ignore_cache: None,
         scope: "tcp:22".parse().expect("a scope"),
         ipv6_prefix: 64,
         silence: None,
@@ -69,10 +73,18 @@ fn told(effects: &[Effect]) -> String {
         }
         Effect::Unban { ban, why } => format!("unban {} {why:?}", ban.prefix),
         Effect::Found { attempts, .. } => format!("found {attempts}"),
+        Effect::KnownOffender { counts_for, reached, .. } => {
+            format!("known, for {counts_for}{}", if *reached { "!" } else { "" })
+        }
+        Effect::Increased { ban, plain, .. } => format!("ban {} grew from {plain}", ban.count),
+        Effect::NotIncreased { why, .. } => format!("no value: {why}"),
+        Effect::Pardoned { jail, prefix } => format!("pardoned {jail} {prefix:?}"),
         Effect::Spared { by, .. } => format!("spared {by:?}"),
         Effect::AlreadyBanned { prefix, .. } => format!("already {prefix}"),
         Effect::NoAddress { text, .. } => format!("no address {text}"),
         Effect::Resolve { name } => format!("resolve {name}"),
+        Effect::Ask(question) => format!("ask {}", question.script),
+        Effect::Unasked { failures, .. } => format!("unasked {failures}"),
         Effect::Forgot { addresses, .. } => format!("forgot {addresses}"),
     };
     effects.iter().map(tell).collect::<Vec<_>>().join(", ")
@@ -278,6 +290,7 @@ fn a_mass_expiry_is_taken_in_portions() {
             since: at(0),
             until: Until::At(at(60)),
             failures: 0,
+            count: 1,
             lines: vec![],
         };
         engine.handle(Event::Ban(ban), at(1));
@@ -331,7 +344,7 @@ fn what_the_kernel_refused_is_not_listed() {
 
 #[test]
 fn what_is_counted_is_bounded_over_all_jails_together() {
-    let limits = Limits { pending_failures: 32, evidence: 4096 };
+    let limits = Limits { pending_failures: 32, evidence: 4096, ..Limits::default() };
     let mut engine = Engine::new(&[settings("many"), settings("few")], limits);
     for nth in 0..30 {
         check(&mut engine, failure("many", &format!("192.0.2.{nth}"), nth), 100, "found 1");
