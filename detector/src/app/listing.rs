@@ -8,6 +8,7 @@ use super::{Daemon, act::shown, answers};
 use crate::{
     config::JailName,
     control::{Refusal, wire},
+    enforce::tables::Dropped,
     engine::{Ban, Place, Until},
 };
 
@@ -39,7 +40,7 @@ pub(super) struct Listing {
 
 struct Listed {
     ban: Arc<Ban>,
-    packets: Option<u64>,
+    traffic: Option<Dropped>,
 }
 
 impl Listing {
@@ -62,7 +63,7 @@ impl Daemon {
         };
         let enforcer = self.enforcer.as_ref().filter(|_| matches!(listing.list, List::Bans));
         let listed = bans.into_iter().filter(is_wanted).map(|ban| Listed {
-            packets: enforcer.and_then(|enforcer| Some(enforcer.traffic(ban.prefix)?.packets)),
+            traffic: enforcer.and_then(|enforcer| enforcer.traffic(ban.prefix)),
             ban,
         });
         listing.bans.extend(listed);
@@ -77,7 +78,10 @@ impl Daemon {
     fn send_off(&self, listing: Listing) {
         let Listing { list, answer, bans, .. } = listing;
         let write: Box<dyn FnOnce(Vec<Listed>) -> wire::Reply + Send> = match list {
-            List::Bans => Box::new(|bans| wire::Reply::Bans(bans.iter().map(wire_ban).collect())),
+            List::Bans => Box::new(|bans| {
+                let bans = bans.iter().map(|Listed { ban, traffic }| wire_ban(ban, *traffic));
+                wire::Reply::Bans(bans.collect())
+            }),
             List::Banned => {
                 let jails = self.engine.jails().iter();
                 let jails = jails.map(|jail| jail.settings().name.clone()).collect();
@@ -149,8 +153,8 @@ fn banned(jails: Vec<JailName>, bans: &[Listed]) -> Vec<wire::BannedBy> {
     banned
 }
 
-fn wire_ban(listed: &Listed) -> wire::Ban {
-    let ban = &listed.ban;
+/// Without its rule.
+pub(super) fn wire_ban(ban: &Ban, traffic: Option<Dropped>) -> wire::Ban {
     wire::Ban {
         prefix: shown(ban.prefix),
         jail: ban.jail.to_string(),
@@ -161,7 +165,10 @@ fn wire_ban(listed: &Listed) -> wire::Ban {
         },
         failures: ban.failures,
         scope: ban.scope.to_string(),
-        packets: listed.packets,
+        packets: traffic.map(|traffic| traffic.packets),
+        last_packet: traffic.and_then(|traffic| traffic.last_seen).map(i64::from),
+        addresses: ban.origin.addresses.iter().map(ToString::to_string).collect(),
+        rule: None,
         lines: ban.lines.iter().map(|line| line.to_string()).collect(),
     }
 }

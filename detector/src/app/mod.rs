@@ -6,6 +6,7 @@
 //! socket; the kernel goes on.
 mod act;
 mod answers;
+mod explain;
 mod keep;
 mod listing;
 mod requests;
@@ -24,6 +25,7 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
+pub(crate) use self::act::shown;
 use self::{
     keep::Keeper,
     listing::Listing,
@@ -282,7 +284,7 @@ impl Daemon {
         }
         let allowed = match &self.enforcer {
             Some(enforcer) => enforcer.status().allowed,
-            None => self.settings.enforce.allow.clone(),
+            None => self.settings.enforce.allow.iter().map(|entry| entry.value).collect(),
         };
         self.event(Event::AllowList(allowed));
     }

@@ -6,7 +6,7 @@ use super::{Daemon, act::shown, keep};
 use crate::{
     config::JailName,
     enforce::Adopted,
-    engine::{Ban, Event, Timestamp, Until},
+    engine::{Ban, Event, Origin, Timestamp, Until},
     source::Positions,
     store::Loaded,
 };
@@ -63,7 +63,8 @@ impl Daemon {
             let ban = match known {
                 Some(ban) => Ban { scope, until, ..ban },
                 None => {
-                    Ban { prefix, jail, scope, since: now, until, failures: 0, lines: Vec::new() }
+                    let (lines, origin) = (Vec::new(), Origin::default());
+                    Ban { prefix, jail, scope, since: now, until, failures: 0, lines, origin }
                 }
             };
             if !is_stored && !is_over(&ban, now) {

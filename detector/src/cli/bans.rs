@@ -136,6 +136,18 @@ fn list_of(texts: &[String]) -> String {
     format!("[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
 }
 
+/// Addresses of a prefix that are shown in the table.
+const SHOWN: usize = 3;
+
+/// Who is behind a banned IPv6 prefix.
+fn behind(addresses: &[String]) -> String {
+    let (first, more) = addresses.split_at(addresses.len().min(SHOWN));
+    match more.len() {
+        0 => first.join(" "),
+        more => format!("{} and {more} more", first.join(" ")),
+    }
+}
+
 fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
     if bans.is_empty() {
         return "nobody is banned".into();
@@ -144,7 +156,7 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
         Ok(at) => at.to_zoned(zone.clone()).strftime("%F %T").to_string(),
         Err(_) => "out of range".into(),
     };
-    let rows: Vec<[String; 7]> = bans
+    let rows: Vec<[String; 8]> = bans
         .iter()
         .map(|ban| {
             [
@@ -155,12 +167,15 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
                 ban.scope.clone(),
                 ban.failures.to_string(),
                 ban.packets.map_or("-".into(), |packets| packets.to_string()),
+                behind(&ban.addresses),
             ]
         })
         .collect();
-    let heads =
-        ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "DROPPED"].map(str::to_owned);
-    let mut widths = [0; 7];
+    let seen = bans.iter().any(|ban| !ban.addresses.is_empty());
+    let last = if seen { "SEEN OF IT" } else { "" };
+    let heads = ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "DROPPED", last];
+    let heads = heads.map(str::to_owned);
+    let mut widths = [0; 8];
     for row in std::iter::once(&heads).chain(&rows) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -189,15 +204,24 @@ mod tests {
             failures: 5,
             scope: "tcp:22".into(),
             packets: Some(17),
+            last_packet: None,
+            addresses: vec![],
+            rule: None,
             lines: vec![],
         };
         let lasting =
             wire::Ban { prefix: "2001:db8::/64".into(), until: None, packets: None, ..ban.clone() };
         assert_eq!(
-            bans_text(&[ban, lasting], &TimeZone::UTC),
+            bans_text(&[ban, lasting.clone()], &TimeZone::UTC),
             "PREFIX         JAIL  SINCE                UNTIL                SCOPE   FAILURES  DROPPED\n\
              192.0.2.1      sshd  1970-01-01 00:00:00  1970-01-01 00:10:00  tcp:22  5         17\n\
              2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         -\n"
+        );
+        let addresses = (1..=4).map(|nth| format!("2001:db8::{nth}")).collect();
+        assert_eq!(
+            bans_text(&[wire::Ban { addresses, ..lasting }], &TimeZone::UTC),
+            "PREFIX         JAIL  SINCE                UNTIL     SCOPE   FAILURES  DROPPED  SEEN OF IT\n\
+             2001:db8::/64  sshd  1970-01-01 00:00:00  for ever  tcp:22  5         -        2001:db8::1 2001:db8::2 2001:db8::3 and 1 more\n"
         );
     }
 

@@ -88,7 +88,11 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
     }
     let own = enforce::own_addresses().unwrap_or_default();
     let mut resolve = resolver();
-    replay.spare(own, loaded.settings.enforce.allow, &mut resolve);
+    replay.spare(
+        own,
+        loaded.settings.enforce.allow.iter().map(|entry| entry.value).collect(),
+        &mut resolve,
+    );
     let mut player = Player {
         replay,
         resolve: Box::new(resolve),

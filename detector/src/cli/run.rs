@@ -133,7 +133,7 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             mode,
             pin_dir: pin_dir.clone(),
             observe: observe || configured.observe,
-            allow: configured.allow.clone(),
+            allow: configured.allow.iter().map(|entry| entry.value).collect(),
             allow_sessions: configured.allow_sessions,
             max_bans: configured.max_bans,
             initial_bans: configured.initial_bans,

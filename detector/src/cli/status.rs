@@ -48,7 +48,7 @@ pub(super) fn stop(place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// A path segment (RFC 3986, section 3.3), everything but unreserved characters escaped.
-fn escaped(segment: &str) -> String {
+pub(super) fn escaped(segment: &str) -> String {
     segment.bytes().fold(String::new(), |mut path, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(byte.into());

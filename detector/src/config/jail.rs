@@ -7,7 +7,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    BanTime, Ignore, JailName, JailSettings, Place, Problem, Severity, Tree,
+    BanTime, Ignore, JailName, JailSettings, Located, Place, Problem, Severity, Tree,
     expand::{Context, ExpandError},
     filter::FilterFiles,
     layers::{DEFAULT, Fault, FaultKind, Layers, Section},
@@ -145,11 +145,11 @@ fn is_native(action: &str) -> bool {
 }
 
 /// `ignoreip` of `[DEFAULT]` as networks, when every jail inherits it: the kernel can spare them, too.
-pub(super) fn ignored_by_all(layers: &Layers, jails: &[JailSettings]) -> Vec<IpNet> {
+pub(super) fn ignored_by_all(layers: &Layers, jails: &[JailSettings]) -> Vec<Located<IpNet>> {
     let inherits = |jail: &JailSettings| layers.own(jail.name.as_str(), "ignoreip").is_none();
     let nets = |jail: &JailSettings| {
-        let nets = jail.ignore.iter().filter_map(|ignore| match ignore {
-            Ignore::Net(net) => Some(*net),
+        let nets = jail.ignore.iter().filter_map(|ignore| match ignore.value {
+            Ignore::Net(net) => Some(Located { value: net, place: ignore.place.clone() }),
             Ignore::Name(_) => None,
         });
         nets.collect::<Vec<_>>()

@@ -226,13 +226,13 @@ impl Reader<'_, '_> {
         interfaces
     }
 
-    fn allow(&mut self) -> Vec<ipnet::IpNet> {
+    fn allow(&mut self) -> Vec<Located<ipnet::IpNet>> {
         let Some(text) = self.text("allow") else { return Vec::new() };
         let mut allow = Vec::new();
         for line in text.lines() {
             for word in ports::words(&line.value) {
                 match ignore::network(word) {
-                    Ok(net) => allow.push(net),
+                    Ok(value) => allow.push(Located { value, place: line.place.clone() }),
                     Err(error) => {
                         let what = format!("`allow`: {error}; it protects nobody");
                         let remedy = "write an address or a network, as in `192.0.2.1` or `2001:db8::/32`; names are \

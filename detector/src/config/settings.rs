@@ -242,7 +242,7 @@ pub struct JailSettings {
     /// Matched lines kept for each address.
     pub max_matches: u32,
     /// Never counted.
-    pub ignore: Vec<Ignore>,
+    pub ignore: Vec<Located<Ignore>>,
     /// Never count this machine's own addresses.
     pub ignore_self: bool,
     /// What a ban drops; nothing for a jail without an action that bans.
@@ -276,7 +276,7 @@ pub struct EnforceSettings {
     /// Count what would be dropped, drop nothing.
     pub observe: bool,
     /// Never dropped: `allow`, and `ignoreip` of `[DEFAULT]` when every enabled jail inherits it.
-    pub allow: Vec<IpNet>,
+    pub allow: Vec<Located<IpNet>>,
     /// Add the remote ends of SSH sessions that are logged in at the start to the allow list; the default.
     pub allow_sessions: bool,
     /// Bans a family at the most.

@@ -3,6 +3,7 @@
 //! The server knows nothing of jails or maps: it checks who asks, turns a request into a [`Request`],
 //! hands it to the one task that owns the answers, and writes what comes back. `curl --unix-socket` works.
 pub mod client;
+pub mod explained;
 mod server;
 pub mod wire;
 
@@ -25,6 +26,8 @@ pub enum Request {
     Jail(String),
     /// `GET /v1/bans`
     Bans,
+    /// `GET /v1/explain/ADDRESS`: an address, or a network.
+    Explain(IpNet),
     /// `GET /v1/banned`: who is banned, by jail.
     Banned,
     /// `POST /v1/bans`

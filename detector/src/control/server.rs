@@ -146,6 +146,7 @@ pub async fn serve(
         .route("/v1/status", get(fixed(Request::Status)))
         .route("/v1/jails/{name}", get(jail))
         .route("/v1/bans", get(fixed(Request::Bans)).post(ban))
+        .route("/v1/explain/{*address}", get(explain))
         .route("/v1/banned", get(fixed(Request::Banned)))
         .route("/v1/unban", post(unban))
         .route("/v1/reload", post(fixed(Request::Reload)))
@@ -166,6 +167,14 @@ async fn jail(
     UrlPath(name): UrlPath<String>,
 ) -> Answer {
     door.ask(peer, Request::Jail(name)).await.map(Json)
+}
+
+async fn explain(
+    State(door): State<Door>,
+    ConnectInfo(peer): Caller,
+    UrlPath(address): UrlPath<String>,
+) -> Answer {
+    door.ask(peer, Request::Explain(parse_one(&address)?)).await.map(Json)
 }
 
 async fn ban(
@@ -207,12 +216,15 @@ fn parse(prefixes: &[String]) -> Result<Vec<IpNet>, Refusal> {
     if prefixes.is_empty() {
         return Err(Refusal::Invalid("no address given".into()));
     }
-    let parse = |text: &String| {
-        prefix(text).ok_or_else(|| {
-            Refusal::Invalid(format!("`{text}` is no address: write 192.0.2.1, 2001:db8::1 or a network such as 192.0.2.0/24"))
-        })
-    };
-    prefixes.iter().map(parse).collect()
+    prefixes.iter().map(|text| parse_one(text)).collect()
+}
+
+fn parse_one(text: &str) -> Result<IpNet, Refusal> {
+    prefix(text).ok_or_else(|| {
+        Refusal::Invalid(format!(
+            "`{text}` is no address: write 192.0.2.1, 2001:db8::1 or a network such as 192.0.2.0/24"
+        ))
+    })
 }
 
 /// An address or network, host bits cleared, IPv4 in its own form.

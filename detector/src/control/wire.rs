@@ -1,6 +1,8 @@
 //! What travels over the socket. Field names are stable: scripts read them.
 use serde::{Deserialize, Serialize};
 
+use super::explained::{Explained, Rule};
+
 /// An answer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
@@ -13,6 +15,8 @@ pub enum Reply {
     Jail(Jail),
     /// To `bans`.
     Bans(Vec<Ban>),
+    /// To `explain`.
+    Explained(Box<Explained>),
     /// To `banned`.
     Banned(Vec<BannedBy>),
     /// To `ban`.
@@ -221,6 +225,13 @@ pub struct Ban {
     pub scope: String,
     /// Packets dropped; null with mode `none`.
     pub packets: Option<u64>,
+    /// When the last of them came, as far as it was seen: Unix seconds.
+    pub last_packet: Option<i64>,
+    /// Where an IPv6 prefix is banned: the addresses of the matched lines.
+    pub addresses: Vec<String>,
+    /// The failregex that found its last failure; only in what `explain` answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
     /// The last matched lines.
     pub lines: Vec<String>,
 }

@@ -209,12 +209,23 @@ impl Enforcer {
 
     /// The allow entry that covers a prefix: it can be banned, and is not dropped.
     pub fn allowed_by(&self, prefix: IpNet) -> Option<IpNet> {
-        self.allow.covering(prefix).map(|(entry, _)| entry)
+        self.allowance(prefix).map(|(entry, _)| entry)
+    }
+
+    /// The same with the reason why it is there.
+    pub fn allowance(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
+        self.allow.covering(prefix)
     }
 
     /// What the ban of a prefix has dropped; `None`: it is not banned.
     pub fn traffic(&self, prefix: IpNet) -> Option<Dropped> {
         self.set.tables.traffic(prefix)
+    }
+
+    /// The same with what came since the last look, whose packets count as of `now`.
+    pub fn traffic_at(&self, prefix: IpNet, now: Timestamp) -> Option<Dropped> {
+        self.set.tables.harvest_of(prefix, seconds(Until::At(now)));
+        self.traffic(prefix)
     }
 
     /// What enforcement is doing.

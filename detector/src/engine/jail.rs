@@ -4,10 +4,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    Ban, Change, FailureId, Finding, Pending, SparedBy, Timestamp, Until,
+    Ban, Change, FailureId, Finding, Origin, Pending, SparedBy, Timestamp, Until,
     counter::{Counter, Failure, Key, Rules},
     evidence::Evidence,
     names::Names,
+    rules::{self, Rules as FailRegexes},
 };
 use crate::config::{BanTime, Ignore, JailSettings, Scope};
 
@@ -18,6 +19,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(20);
 pub struct Jail {
     settings: JailSettings,
     scope: Arc<Scope>,
+    /// The numbers of its failregexes.
+    rules: Box<[u32]>,
     counter: Counter,
     totals: JailTotals,
     forget_at: Option<Timestamp>,
@@ -51,6 +54,7 @@ impl Jail {
         Jail {
             settings,
             scope,
+            rules: Box::default(),
             counter: Counter::default(),
             totals: JailTotals::default(),
             forget_at: None,
@@ -60,6 +64,11 @@ impl Jail {
     /// The same jail, counting on, under new settings.
     pub(super) fn with_settings(self, settings: JailSettings) -> Jail {
         Jail { scope: Arc::new(settings.scope.clone()), settings, ..self }
+    }
+
+    /// Its failregexes get their numbers.
+    pub(super) fn number_rules(&mut self, known: &mut FailRegexes) {
+        self.rules = known.numbers(&self.settings.filter.failregex);
     }
 
     /// Its settings.
@@ -97,7 +106,7 @@ impl Jail {
         if self.settings.ignore_self && own.contains(&address) {
             return Some(SparedBy::OwnAddress);
         }
-        self.settings.ignore.iter().find_map(|ignore| match ignore {
+        self.settings.ignore.iter().find_map(|ignore| match &ignore.value {
             Ignore::Net(net) => net.contains(&address).then_some(SparedBy::IgnoreIp(*net)),
             Ignore::Name(name) => {
                 names.is(name, address).then(|| SparedBy::IgnoreName(name.clone()))
@@ -128,14 +137,21 @@ impl Jail {
     ) -> Counted {
         self.totals.failed += 1;
         self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
+        let address = match finding.who {
+            FailureId::Address(IpAddr::V6(address)) if self.settings.ipv6_prefix < 128 => {
+                Some(address)
+            }
+            _ => None,
+        };
         let key = self.key_of(finding.who);
+        let rule = self.rules.get(finding.rule).copied().unwrap_or(rules::NONE);
         let rules = Rules {
             max_retry: self.settings.max_retry,
             find_time: self.settings.find_time,
             max_matches: self.settings.max_matches as usize,
         };
         // A line from the future, written by a clock that runs ahead, counts as of now.
-        let failure = Failure { at: finding.at.min(now), lines: finding.lines };
+        let failure = Failure { at: finding.at.min(now), lines: finding.lines, rule, address };
         let counted = self.counter.count(key.clone(), failure, rules, evidence);
         let outcome = match (counted.reached, key) {
             (None, _) => Outcome::Below,
@@ -148,9 +164,25 @@ impl Jail {
                 until: self.ban_until(record.last),
                 failures: record.failures,
                 lines: record.lines,
+                origin: Origin {
+                    // Also where no lines are kept.
+                    rule: evidence.rules.get(rule).cloned(),
+                    addresses: record.origin.addresses,
+                },
             }),
         };
         Counted { attempts: counted.attempts, outcome }
+    }
+
+    /// What it counts as one with this address, and what it knows of that.
+    pub(super) fn standing(
+        &self,
+        address: IpAddr,
+        evidence: &Evidence,
+    ) -> (IpNet, Option<Pending>) {
+        let prefix = self.prefix_of(address);
+        let lines = self.settings.max_matches as usize;
+        (prefix, self.counter.pending(&Key::Prefix(prefix), evidence, lines))
     }
 
     fn key_of(&self, who: FailureId) -> Key {

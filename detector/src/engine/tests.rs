@@ -140,6 +140,7 @@ fn ignored_addresses_are_never_counted() {
         Ignore::Net("192.0.2.0/24".parse().expect("a net")),
         Ignore::Name("home.example".into()),
     ];
+    let ignore = ignore.into_iter().map(|value| Located { value, place: None }).collect();
     let mut engine = engine(&[JailSettings { ignore, max_retry: 1, ..settings("sshd") }]);
     let own = "198.51.100.1".parse().expect("an address");
     engine.handle(Event::OwnAddresses(vec![own]), at(0));
@@ -263,6 +264,7 @@ fn a_mass_expiry_is_taken_in_portions() {
             until: Until::At(at(60)),
             failures: 0,
             lines: vec![],
+            origin: Origin::default(),
         };
         engine.handle(Event::Ban(ban), at(1));
     }

@@ -138,6 +138,14 @@ impl Tables {
         }
     }
 
+    /// The same for the line of one prefix.
+    pub fn harvest_of(&self, prefix: IpNet, now: u32) {
+        let prefix = Prefix::from(prefix);
+        if let Some(Entry { place: Place::Line(slot), .. }) = self.bans.get(&prefix) {
+            self.harvest_slot(prefix.family(), *slot, now);
+        }
+    }
+
     fn harvest_slot(&self, family: Family, slot: u32, now: u32) {
         let packets = self.maps.hosts(family).word32(Slots::of(family).packets(slot));
         if packets.load(SeqCst) == 0 {
