@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::{Daemon, act::shown, listing, listing::Answer, requests::SETTLED};
+use super::{Daemon, act::shown, answers, listing, listing::Answer, requests::SETTLED};
 use crate::{
     config::{Ignore, Located, Place},
     control::{
@@ -43,8 +43,9 @@ impl Daemon {
             .map(|ban| {
                 let traffic = self.enforcer.as_ref();
                 let traffic = traffic.and_then(|it| it.traffic_at(ban.prefix, (self.clock)()));
+                let observe = answers::observes(self, &ban.jail);
                 let rule = ban.origin.rule.as_deref().map(rule);
-                wire::Ban { rule, ..listing::wire_ban(ban, traffic) }
+                wire::Ban { rule, ..listing::wire_ban(ban, traffic, observe) }
             })
             .collect();
         let is_address = prefix.prefix_len() == prefix.max_prefix_len();

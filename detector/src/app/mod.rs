@@ -7,8 +7,10 @@
 mod act;
 mod answers;
 mod explain;
+mod feed;
 mod keep;
 mod listing;
+mod measure;
 mod requests;
 mod restore;
 mod silence;
@@ -35,7 +37,7 @@ use self::{
 use crate::{
     clock::{self, Clock},
     config::{self, Problem, Scope, Settings, Tree},
-    control::{self, Asked, wire},
+    control::{self, Asked, events::Events, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
     engine::{Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
@@ -59,6 +61,20 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// What enforcement is told under a configuration.
 pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>;
 
+/// How full the log's queue is, asked now and then.
+pub type LogQueue = Box<dyn Fn() -> LogFill + Send>;
+
+/// What waits to be written to the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogFill {
+    /// Bytes.
+    pub waiting: usize,
+    /// At most so many.
+    pub most: usize,
+    /// Lines that found no room, since the start.
+    pub lost: u64,
+}
+
 /// What the command line decides.
 pub struct Options {
     /// Where the configuration comes from; read again at reload.
@@ -73,6 +89,8 @@ pub struct Options {
     pub kernel: KernelOptions,
     /// Remove program and maps at the end.
     pub detach_on_exit: bool,
+    /// How full the log's queue is.
+    pub log_queue: LogQueue,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
 }
@@ -110,6 +128,10 @@ pub(crate) struct Daemon {
     sources_due: Instant,
     keeper: Keeper,
     listings: VecDeque<Listing>,
+    /// Those who listen to events.
+    feed: Events,
+    requests: mpsc::WeakSender<Asked>,
+    log_queue: LogQueue,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
     detach_on_exit: bool,
@@ -127,7 +149,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let clock: Clock = clock::now;
     let (ask, mut asked) = mpsc::channel::<Asked>(REQUESTS);
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let requests = ask.downgrade();
     let mut serving = None;
+    let metrics = options.loaded.settings.metrics.map(|address| (address, ask.clone()));
     match control::bind(&options.socket).await {
         Ok(listener) => {
             serving = Some(tokio::spawn(async move {
@@ -143,6 +167,16 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             );
         }
         Err(error) => return Err(error.into()),
+    }
+    if let Some((address, ask)) = metrics {
+        match control::metrics::bind(address).await {
+            Ok(listener) => {
+                tokio::spawn(control::metrics::serve(listener, ask));
+            }
+            Err(error) => tracing::error!(
+                "no metrics on {address}: {error}; name another `metrics` in fail2xdp.conf"
+            ),
+        }
     }
     let settings = options.loaded.settings;
     let (tell, mut links) = mpsc::channel(64);
@@ -172,6 +206,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         sources_due: clock::monotonic() + SOURCES_EVERY,
         keeper,
         listings: VecDeque::new(),
+        feed: Events::default(),
+        requests,
+        log_queue: options.log_queue,
         tree: options.tree,
         kernel: options.kernel,
         detach_on_exit: options.detach_on_exit,
@@ -234,8 +271,14 @@ impl Daemon {
         let effects = self.engine.handle(event, (self.clock)());
         let mut carried = Carried::default();
         for effect in effects {
+            let told = self.event_of(&effect);
             match self.carry_out(effect) {
-                Ok(changed) => carried.changed += usize::from(changed),
+                Ok(changed) => {
+                    carried.changed += usize::from(changed);
+                    if let Some(event) = told {
+                        self.feed.tell(&event);
+                    }
+                }
                 Err(error) => carried.refused = Some(error),
             }
         }
@@ -265,6 +308,7 @@ impl Daemon {
             self.repairs += u64::from(matches!(notice, Notice::Repaired { .. }));
             if notice.is_alarm() {
                 tracing::error!("{notice}");
+                self.tell_event("alarm", &notice.to_string());
                 self.alarms.push(notice.to_string());
                 let surplus = self.alarms.len().saturating_sub(16);
                 self.alarms.drain(..surplus);
@@ -400,8 +444,14 @@ impl Daemon {
         let sources = silence::sources(&self.settings.jails, readers, now);
         for news in self.silence.look(&sources, now) {
             match news {
-                News::Raised(what) => tracing::error!("{what}"),
-                News::Over(what) => tracing::info!("{what}"),
+                News::Raised(what) => {
+                    tracing::error!("{what}");
+                    self.tell_event("alarm", &what);
+                }
+                News::Over(what) => {
+                    tracing::info!("{what}");
+                    self.tell_event("over", &what);
+                }
             }
         }
     }

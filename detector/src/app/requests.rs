@@ -30,6 +30,11 @@ impl Daemon {
             Request::Status => return self.list(List::Status, asked.answer),
             Request::Bans => return self.list(List::Bans, asked.answer),
             Request::Banned => return self.list(List::Banned, asked.answer),
+            Request::Jails => return self.list(List::Jails, asked.answer),
+            Request::Metrics => Ok(wire::Reply::Metrics(self.measure())),
+            Request::Events(listener) => {
+                self.feed.subscribe(listener).map(|()| wire::Reply::Subscribed)
+            }
             Request::Explain(prefix) => {
                 self.explain(prefix, asked.answer);
                 return Next::GoOn;
@@ -202,6 +207,7 @@ impl Daemon {
         let changes = config::changes(&self.settings, &settings);
         for change in &changes {
             tracing::info!("reload: {change}");
+            self.tell_event("reload", change);
         }
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();

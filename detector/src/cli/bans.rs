@@ -136,6 +136,16 @@ fn list_of(texts: &[String]) -> String {
     format!("[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
 }
 
+/// Packets dropped, and those that would have been.
+fn dropped(ban: &wire::Ban) -> String {
+    match (ban.packets, ban.would_drop) {
+        (Some(packets), Some(0) | None) if !ban.observe => packets.to_string(),
+        (Some(0), Some(would)) => format!("would {would}"),
+        (Some(packets), Some(would)) => format!("{packets}, would {would}"),
+        _ => "-".into(),
+    }
+}
+
 /// Addresses of a prefix that are shown in the table.
 const SHOWN: usize = 3;
 
@@ -166,7 +176,7 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
                 ban.until.map_or("for ever".into(), time),
                 ban.scope.clone(),
                 ban.failures.to_string(),
-                ban.packets.map_or("-".into(), |packets| packets.to_string()),
+                dropped(ban),
                 behind(&ban.addresses),
             ]
         })
@@ -194,9 +204,8 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn bans_are_a_table() {
-        let ban = wire::Ban {
+    fn one() -> wire::Ban {
+        wire::Ban {
             prefix: "192.0.2.1".into(),
             jail: "sshd".into(),
             since: 0,
@@ -204,11 +213,18 @@ mod tests {
             failures: 5,
             scope: "tcp:22".into(),
             packets: Some(17),
+            would_drop: Some(0),
+            observe: false,
             last_packet: None,
             addresses: vec![],
             rule: None,
             lines: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn bans_are_a_table() {
+        let ban = one();
         let lasting =
             wire::Ban { prefix: "2001:db8::/64".into(), until: None, packets: None, ..ban.clone() };
         assert_eq!(
@@ -223,6 +239,23 @@ mod tests {
             "PREFIX         JAIL  SINCE                UNTIL     SCOPE   FAILURES  DROPPED  SEEN OF IT\n\
              2001:db8::/64  sshd  1970-01-01 00:00:00  for ever  tcp:22  5         -        2001:db8::1 2001:db8::2 2001:db8::3 and 1 more\n"
         );
+    }
+
+    #[test]
+    fn what_would_have_been_dropped_is_told_apart() {
+        let ban = |packets, would_drop, observe| {
+            dropped(&wire::Ban {
+                packets: Some(packets),
+                would_drop: Some(would_drop),
+                observe,
+                ..one()
+            })
+        };
+        assert_eq!(ban(17, 0, false), "17");
+        assert_eq!(ban(0, 0, true), "would 0");
+        assert_eq!(ban(0, 9, true), "would 9");
+        assert_eq!(ban(17, 9, false), "17, would 9");
+        assert_eq!(dropped(&wire::Ban { packets: None, would_drop: None, ..one() }), "-");
     }
 
     #[test]

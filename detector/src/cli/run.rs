@@ -80,6 +80,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let log = Log::start(std::io::stderr()).context("there is no thread for the log")?;
     let _last_lines = LastLines(log.clone());
+    let log_fill = log.clone();
     log_to(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
     report(&loaded.problems);
     for note in &loaded.notes {
@@ -98,6 +99,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         state: one_at_a_time.is_some().then(|| place.state.clone()),
         kernel: kernel_options(place, args),
         detach_on_exit: args.detach_on_exit,
+        log_queue: Box::new(move || log_fill.fill()),
         loaded,
     };
     let runtime =
@@ -133,6 +135,7 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             mode,
             pin_dir: pin_dir.clone(),
             observe: observe || configured.observe,
+            observing: observing(settings),
             allow: configured.allow.iter().map(|entry| entry.value).collect(),
             allow_sessions: configured.allow_sessions,
             max_bans: configured.max_bans,
@@ -141,6 +144,12 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             kernel_log,
         })
     })
+}
+
+/// The jails that count what they would drop, and drop nothing.
+fn observing(settings: &config::Settings) -> Vec<String> {
+    let jails = settings.jails.iter().filter(|jail| jail.observe);
+    jails.map(|jail| jail.name.to_string()).collect()
 }
 
 /// Errors first: they are what does not run.

@@ -82,6 +82,11 @@ fn status_text(status: &wire::Status) -> String {
         enforcement.mode,
         if enforcement.observe { " (observe: counts, drops nothing)" } else { "" }
     );
+    let observing = status.jails.iter().filter(|jail| jail.observe && !enforcement.observe);
+    let observing: Vec<&str> = observing.map(|jail| jail.name.as_str()).collect();
+    if !observing.is_empty() {
+        let _ = writeln!(text, "|- Only observing:\t{}", observing.join(", "));
+    }
     for interface in &enforcement.interfaces {
         let reason =
             interface.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
@@ -163,9 +168,10 @@ fn jail_text(jail: &wire::Jail) -> String {
     if let Some(journal) = journal {
         let _ = writeln!(text, "|  `- Journal matches:\t{journal}");
     }
+    let observe = if jail.observe { "   |- Observe:\tcounts, drops nothing\n" } else { "" };
     let _ = write!(
         text,
-        "`- Actions\n   |- Currently banned:\t{}\n   |- Total banned:\t{}\n   `- Banned IP list:\t{}\n",
+        "`- Actions\n{observe}   |- Currently banned:\t{}\n   |- Total banned:\t{}\n   `- Banned IP list:\t{}\n",
         jail.currently_banned,
         jail.total_banned,
         jail.banned.join(" ")
@@ -192,6 +198,7 @@ mod tests {
             journal_matches: vec![],
             journal: None,
             scope: "tcp:22".into(),
+            observe: false,
             alarms: Vec::new(),
             never_matched: false,
             banned: vec!["192.0.2.1".into(), "2001:db8::/64".into()],

@@ -13,7 +13,7 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 4] = ["mode", "allow_sessions", "initial_bans", "loglevel"];
+const AT_START: [&str; 5] = ["mode", "allow_sessions", "initial_bans", "loglevel", "metrics"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -69,6 +69,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         scope,
         ipv6_prefix,
         silence,
+        observe,
     } = jail;
     let mut shown = vec![
         ("maxretry", vec![max_retry.to_string()]),
@@ -81,6 +82,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ("scope", vec![scope.to_string()]),
         ("ipv6_prefix", vec![ipv6_prefix.to_string()]),
         ("silence", silence.iter().copied().map(seconds).collect()),
+        ("observe", vec![observe.to_string()]),
     ];
     shown.extend(of_filter(filter));
     shown.extend(of_source(source));
@@ -142,6 +144,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
     let Settings {
         jails: _,
         enforce,
+        metrics,
         store,
         counting,
         default_ban_time,
@@ -164,6 +167,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("interfaces", interfaces.clone()),
         ("mode", vec![format!("{mode:?}").to_lowercase()]),
         ("observe", vec![observe.to_string()]),
+        ("metrics", metrics.iter().map(ToString::to_string).collect()),
         ("allow", allow.iter().map(|allow| allow.value.to_string()).collect()),
         ("allow_sessions", vec![allow_sessions.to_string()]),
         ("max_bans", vec![max_bans.to_string()]),

@@ -225,6 +225,7 @@ impl Jail<'_, '_> {
         let scope = self.scope(filter);
         let ipv6_prefix = self.ipv6_prefix(filter);
         let silence = self.silence(filter);
+        let observe = self.observe(filter);
         let decided_here = self.decided_here(filter);
         // Without its filter's files the rest would be a list of names that nobody knows.
         if files.is_err() {
@@ -248,6 +249,7 @@ impl Jail<'_, '_> {
             scope: scope?,
             ipv6_prefix: ipv6_prefix?,
             silence: silence?,
+            observe: observe?,
             name: self.name,
         }))
     }
@@ -468,6 +470,18 @@ impl Jail<'_, '_> {
                 Ok(default)
             }
         }
+    }
+
+    /// fail2ban's booleans take every other word for no, and here that would drop packets.
+    fn observe(&mut self, filter: Option<&FilterFiles>) -> Result<bool, Refused> {
+        let Some(text) = self.text("observe", filter)? else { return Ok(false) };
+        let written = text.as_str().trim().to_ascii_lowercase();
+        if !matches!(&*written, "" | "0" | "off" | "false" | "no") && !is_true(&written) {
+            let what = format!("`observe = {written}` is neither yes nor no; `yes` is used");
+            self.tell(Severity::Error, text.place(), what, "write `yes` or `no`");
+            return Ok(true);
+        }
+        Ok(is_true(&written))
     }
 
     fn silence(&mut self, filter: Option<&FilterFiles>) -> Result<Option<Duration>, Refused> {

@@ -1,5 +1,5 @@
 //! `fail2xdp.conf`: what is ours alone; and the few options of `fail2ban.conf` that we honour.
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     AttachMode, CountingSettings, EnforceSettings, Located, Problem, Severity, StoreSettings,
@@ -34,6 +34,7 @@ const OPTIONS: &[&str] = &[
     "dbmaxmatches",
     "max_pending",
     "max_evidence",
+    "metrics",
 ];
 
 /// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
@@ -57,6 +58,7 @@ pub(super) struct Server {
     pub(super) log_level: String,
     pub(super) store: StoreSettings,
     pub(super) counting: CountingSettings,
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 /// Reads `fail2xdp.conf`, and what it leaves open from `fail2ban.conf`.
@@ -79,7 +81,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
     };
-    let log_level = reader.log_level();
+    let (log_level, metrics) = (reader.log_level(), reader.metrics());
     let (purge_age, max_matches) = (reader.purge_age(), reader.max_matches());
     // What our own file leaves open is asked of fail2ban's.
     let mut other =
@@ -90,7 +92,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
-    Server { enforce, log_level, store, counting }
+    Server { enforce, log_level, store, counting, metrics }
 }
 
 struct Reader<'a, 'p> {
@@ -243,6 +245,27 @@ impl Reader<'_, '_> {
             }
         }
         allow
+    }
+
+    /// Where metrics are read over TCP. Whoever reaches it may read: a word of warning beyond this machine.
+    fn metrics(&mut self) -> Option<SocketAddr> {
+        let text = self.text("metrics")?;
+        let written = text.as_str().trim();
+        if matches!(&*written.to_ascii_lowercase(), "off" | "no") {
+            return None;
+        }
+        let Ok(address) = written.parse::<SocketAddr>() else {
+            let what = format!("`metrics = {written}` is no address with a port; there are none");
+            let remedy = "write an address such as `127.0.0.1:9418`, or `off`";
+            self.problem(Severity::Error, &text.located(), what, remedy);
+            return None;
+        };
+        if !address.ip().is_loopback() {
+            let what = format!("`metrics = {address}` can be read by other machines");
+            let remedy = "write a loopback address, or see to it that only yours reach it";
+            self.problem(Severity::Warning, &text.located(), what, remedy);
+        }
+        Some(address)
     }
 
     fn log_level(&mut self) -> Option<String> {

@@ -1,5 +1,11 @@
 //! Settings as used: complete, checked, ready to run. Nothing after this point can fail because of a setting.
-use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -251,6 +257,8 @@ pub struct JailSettings {
     pub ipv6_prefix: u8,
     /// A source that says nothing for so long is reported; `None`: however long.
     pub silence: Option<Duration>,
+    /// Its bans are counted by the kernel and drop nothing.
+    pub observe: bool,
 }
 
 /// `--mode` and `mode`.
@@ -312,6 +320,8 @@ pub struct Settings {
     pub jails: Vec<JailSettings>,
     /// Enforcement.
     pub enforce: EnforceSettings,
+    /// `metrics`: where they are read over TCP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// The store.
     pub store: StoreSettings,
     /// Bounds of counting.

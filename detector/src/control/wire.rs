@@ -11,6 +11,12 @@ pub enum Reply {
     Pong(Pong),
     /// To `status`.
     Status(Box<Status>),
+    /// To `GET /v1/jails`.
+    Jails(Vec<Jail>),
+    /// To `GET /v1/metrics`: not JSON.
+    Metrics(String),
+    /// To `GET /v1/events`: the events follow.
+    Subscribed,
     /// To `status JAIL`.
     Jail(Jail),
     /// To `bans`.
@@ -95,6 +101,8 @@ pub struct Jail {
     pub journal: Option<String>,
     /// Which packets a ban drops, as `tcp:22`.
     pub scope: String,
+    /// Its bans are counted by the kernel, and drop nothing; also while the whole daemon observes.
+    pub observe: bool,
     /// What is wrong with its sources now.
     pub alarms: Vec<String>,
     /// Its filter has found nothing since the daemon started.
@@ -225,6 +233,10 @@ pub struct Ban {
     pub scope: String,
     /// Packets dropped; null with mode `none`.
     pub packets: Option<u64>,
+    /// Packets that would have been dropped, while the jail or the daemon only observes; null with mode `none`.
+    pub would_drop: Option<u64>,
+    /// The jail, or the daemon, only observes now: nothing is dropped for this ban.
+    pub observe: bool,
     /// When the last of them came, as far as it was seen: Unix seconds.
     pub last_packet: Option<i64>,
     /// Where an IPv6 prefix is banned: the addresses of the matched lines.

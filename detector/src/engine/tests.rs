@@ -29,6 +29,7 @@ fn settings(name: &str) -> JailSettings {
         scope: "tcp:22".parse().expect("a scope"),
         ipv6_prefix: 64,
         silence: None,
+        observe: false,
     }
 }
 

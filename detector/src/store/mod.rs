@@ -35,6 +35,9 @@ use crate::{
 /// The file's name in the state directory.
 pub const FILE: &str = "fail2xdp.sqlite3";
 
+/// Writes that may wait for the thread that makes them.
+pub const MOST_WAITING: usize = queue::MOST;
+
 /// News on their way to the daemon; the status keeps what finds no room.
 const NEWS: usize = 64;
 

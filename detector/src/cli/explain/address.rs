@@ -126,10 +126,15 @@ fn banned(
         },
     );
     block.row("Drops:", &ban.scope);
-    if let Some(packets) = ban.packets {
-        let last =
-            ban.last_packet.map_or(String::new(), |at| format!(", the last at {}", time(at)));
+    if ban.observe {
+        block.row("Observe:", "it only counts: nothing is dropped for it");
+    }
+    let last = ban.last_packet.map_or(String::new(), |at| format!(", the last at {}", time(at)));
+    if let Some(packets) = ban.packets.filter(|packets| *packets > 0 || !ban.observe) {
         block.row("Dropped so far:", format!("{packets} packets{last}"));
+    }
+    if let Some(packets) = ban.would_drop.filter(|packets| *packets > 0 || ban.observe) {
+        block.row("Would have dropped:", format!("{packets} packets{last}"));
     }
     match ban.failures {
         0 => block.row("Failures:", "none known: banned by hand, or taken over from the kernel"),
@@ -231,6 +236,8 @@ mod tests {
             failures: 5,
             scope: "tcp:22".into(),
             packets: Some(17),
+            would_drop: Some(0),
+            observe: false,
             last_packet: Some(1234),
             addresses: vec!["2001:db8::5".into(), "2001:db8::7".into()],
             rule: rule(),
