@@ -80,6 +80,7 @@ fn start(log: &Path) -> (Readers, Receiver<Report>) {
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,
+        observe: false,
     };
     let (to, reports) = channel(4096);
     (Readers::start(vec![(settings, LastByte)], Positions::default(), to, clock::now), reports)

@@ -3,7 +3,7 @@ use ipnet::IpNet;
 
 use super::{Daemon, act::shown};
 use crate::{
-    config::{Problem, Scope},
+    config::{JailName, Problem, Scope},
     control::wire,
     enforce::{
         InterfaceMode, InterfaceStatus,
@@ -70,11 +70,20 @@ pub(crate) fn jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         journal_matches,
         journal,
         scope: Scope::to_string(jail.scope()),
+        observe: observes(daemon, &settings.name),
         alarms: daemon.silence.alarms_of(&settings.name),
         hears_bans: jail.hears_bans(),
         never_matched: jail.totals().failed == 0,
         gave_up: daemon.give_ups.of(&settings.name).map(gave_up).collect(),
         banned: Vec::new(),
+    }
+}
+
+/// Whether the bans of a jail, also of one that is no longer configured, are only counted.
+pub(super) fn observes(daemon: &Daemon, jail: &JailName) -> bool {
+    match &daemon.enforcer {
+        Some(enforcer) => enforcer.observes(jail.as_str()),
+        None => daemon.engine.jail(jail).is_some_and(|jail| jail.settings().observe),
     }
 }
 

@@ -318,6 +318,7 @@ impl Daemon {
     pub(super) fn store_says(&mut self, news: News) {
         if news.alarm {
             tracing::error!("{}", news.text);
+            self.tell_event("alarm", &news.text);
         } else {
             tracing::info!("{}", news.text);
         }

@@ -6,10 +6,13 @@
 //! Order of stop: readers, store, socket; the kernel goes on.
 mod act;
 mod answers;
+mod explain;
+mod feed;
 mod give_ups;
 mod guard;
 mod keep;
 mod listing;
+mod measure;
 mod requests;
 mod restore;
 mod silence;
@@ -27,6 +30,7 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, mpsc};
 
+pub(crate) use self::act::shown;
 use self::{
     give_ups::GiveUps,
     keep::Keeper,
@@ -37,7 +41,7 @@ use self::{
 use crate::{
     clock::{self, Clock},
     config::{self, Problem, Scope, Settings, Tree},
-    control::{self, Asked, wire},
+    control::{self, Asked, events::Events, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
     engine::{Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
@@ -65,6 +69,19 @@ pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Sen
 
 /// Says more in the log, or less: takes `loglevel` as it is configured.
 pub type LogLevel = Box<dyn Fn(&str) + Send>;
+/// How full the log's queue is, asked now and then.
+pub type LogQueue = Box<dyn Fn() -> LogFill + Send>;
+
+/// What waits to be written to the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogFill {
+    /// Bytes.
+    pub waiting: usize,
+    /// At most so many.
+    pub most: usize,
+    /// Lines that found no room, since the start.
+    pub lost: u64,
+}
 
 /// What the command line decides.
 pub struct Options {
@@ -84,6 +101,8 @@ pub struct Options {
     pub detach_on_exit: bool,
     /// Detach and stop unless somebody confirms within this time that he is not locked out.
     pub confirm: Option<Duration>,
+    /// How full the log's queue is.
+    pub log_queue: LogQueue,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
 }
@@ -131,6 +150,10 @@ pub(crate) struct Daemon {
     listed: Vec<(ipnet::IpNet, enforce::Why)>,
     keeper: Keeper,
     listings: VecDeque<Listing>,
+    /// Those who listen to events.
+    feed: Events,
+    requests: mpsc::WeakSender<Asked>,
+    log_queue: LogQueue,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
     log_level: LogLevel,
@@ -151,7 +174,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let clock: Clock = clock::now;
     let (ask, mut asked) = mpsc::channel::<Asked>(REQUESTS);
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let requests = ask.downgrade();
     let mut serving = None;
+    let metrics = options.loaded.settings.metrics.map(|address| (address, ask.clone()));
     match control::bind(&options.socket).await {
         Ok(listener) => {
             serving = Some(tokio::spawn(async move {
@@ -167,6 +192,16 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             );
         }
         Err(error) => return Err(error.into()),
+    }
+    if let Some((address, ask)) = metrics {
+        match control::metrics::bind(address).await {
+            Ok(listener) => {
+                tokio::spawn(control::metrics::serve(listener, ask));
+            }
+            Err(error) => tracing::error!(
+                "no metrics on {address}: {error}; name another `metrics` in fail2xdp.conf"
+            ),
+        }
     }
     let settings = options.loaded.settings;
     let (tell, mut links) = mpsc::channel(64);
@@ -219,6 +254,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         listed,
         keeper,
         listings: VecDeque::new(),
+        feed: Events::default(),
+        requests,
+        log_queue: options.log_queue,
         tree: options.tree,
         kernel: options.kernel,
         log_level: options.log_level,
@@ -292,8 +330,14 @@ impl Daemon {
         let effects = self.engine.handle(event, (self.clock)());
         let mut carried = Carried::default();
         for effect in effects {
+            let told = self.event_of(&effect);
             match self.carry_out(effect) {
-                Ok(changed) => carried.changed += usize::from(changed),
+                Ok(changed) => {
+                    carried.changed += usize::from(changed);
+                    if let Some(event) = told {
+                        self.feed.tell(&event);
+                    }
+                }
                 Err(error) => carried.refused = Some(error),
             }
         }
@@ -323,6 +367,7 @@ impl Daemon {
             self.repairs += u64::from(matches!(notice, Notice::Repaired { .. }));
             if notice.is_alarm() {
                 tracing::error!("{notice}");
+                self.tell_event("alarm", &notice.to_string());
                 self.alarms.push(notice.to_string());
                 let surplus = self.alarms.len().saturating_sub(16);
                 self.alarms.drain(..surplus);
@@ -355,8 +400,8 @@ impl Daemon {
         let allowed = match &self.enforcer {
             Some(enforcer) => enforcer.status().allowed,
             None => {
-                let listed = self.listed.iter().map(|(entry, _)| *entry);
-                self.settings.enforce.allow.iter().copied().chain(listed).collect()
+                let configured = self.settings.enforce.allow.iter().map(|entry| entry.value);
+                configured.chain(self.listed.iter().map(|(entry, _)| *entry)).collect()
             }
         };
         self.event(Event::AllowList(allowed));
@@ -475,8 +520,14 @@ impl Daemon {
         let sources = silence::sources(&self.settings.jails, readers, now);
         for news in self.silence.look(&sources, now) {
             match news {
-                News::Raised(what) => tracing::error!("{what}"),
-                News::Over(what) => tracing::info!("{what}"),
+                News::Raised(what) => {
+                    tracing::error!("{what}");
+                    self.tell_event("alarm", &what);
+                }
+                News::Over(what) => {
+                    tracing::info!("{what}");
+                    self.tell_event("over", &what);
+                }
             }
         }
         for what in self.give_ups.news(now) {

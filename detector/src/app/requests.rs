@@ -10,11 +10,11 @@ use super::{
 use crate::{
     config::{self, JailName, JailSettings, Problem, Severity},
     control::{Asked, Refusal, Request, wire},
-    engine::{Ban, Event, Limits, ban_end},
+    engine::{Ban, Event, Limits, Origin, ban_end},
 };
 
 /// How long an answer about bans waits until they are stored; the kernel has them before.
-const SETTLED: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const SETTLED: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What follows a request.
 pub(super) enum Next {
@@ -30,6 +30,15 @@ impl Daemon {
             Request::Status => return self.list(List::Status, asked.answer),
             Request::Bans => return self.list(List::Bans, asked.answer),
             Request::Banned => return self.list(List::Banned, asked.answer),
+            Request::Jails => return self.list(List::Jails, asked.answer),
+            Request::Metrics => Ok(wire::Reply::Metrics(self.measure())),
+            Request::Events(listener) => {
+                self.feed.subscribe(listener).map(|()| wire::Reply::Subscribed)
+            }
+            Request::Explain(prefix) => {
+                self.explain(prefix, asked.answer);
+                return Next::GoOn;
+            }
             Request::Jail(name) => match self.engine.jail(&JailName::new(&name)) {
                 Some(_) => return self.list(List::Jail(JailName::new(&name)), asked.answer),
                 None => Err(Refusal::NoSuchJail(name)),
@@ -144,6 +153,7 @@ impl Daemon {
                 failures: 0,
                 count: 1,
                 lines: Vec::new(),
+                origin: Origin::default(),
             }));
             banned += carried.changed;
             if let Some(error) = carried.refused {
@@ -216,6 +226,7 @@ impl Daemon {
         let changes = config::changes(&self.settings, &settings);
         for change in &changes {
             tracing::info!("reload: {change}");
+            self.tell_event("reload", change);
         }
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();

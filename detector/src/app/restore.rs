@@ -8,7 +8,7 @@ use super::{Daemon, act::shown, keep};
 use crate::{
     config::JailName,
     enforce::Adopted,
-    engine::{Ban, Event, Past, Timestamp, Until},
+    engine::{Ban, Event, Origin, Past, Timestamp, Until},
     source::Positions,
     store::Loaded,
 };
@@ -87,8 +87,9 @@ impl Daemon {
                 None => {
                     let past = self.engine.past(&jail, prefix, now);
                     let count = past.map_or(0, |past| past.bans).saturating_add(1);
-                    let (scope, since, lines) = (Arc::new(scope), now, Vec::new());
-                    Ban { prefix, jail, scope, since, until, failures: 0, count, lines }
+                    let (scope, since) = (Arc::new(scope), now);
+                    let (lines, origin) = (Vec::new(), Origin::default());
+                    Ban { prefix, jail, scope, since, until, failures: 0, count, lines, origin }
                 }
             };
             if !is_stored && !is_over(&ban, now) {

@@ -139,6 +139,16 @@ fn list_of(texts: &[String]) -> String {
     format!("[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
 }
 
+/// Packets dropped, and those that would have been.
+fn dropped(ban: &wire::Ban) -> String {
+    match (ban.packets, ban.would_drop) {
+        (Some(packets), Some(0) | None) if !ban.observe => packets.to_string(),
+        (Some(0), Some(would)) => format!("would {would}"),
+        (Some(packets), Some(would)) => format!("{packets}, would {would}"),
+        _ => "-".into(),
+    }
+}
+
 fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
     if bans.is_empty() {
         return "nobody is banned".into();
@@ -158,7 +168,7 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
                 ban.scope.clone(),
                 ban.failures.to_string(),
                 ban.count.to_string(),
-                ban.packets.map_or("-".into(), |packets| packets.to_string()),
+                dropped(ban),
             ]
         })
         .collect();
@@ -198,20 +208,28 @@ fn addresses_behind(ban: &wire::Ban) -> Option<String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn bans_are_a_table() {
-        let ban = wire::Ban {
+    fn one() -> wire::Ban {
+        wire::Ban {
             prefix: "192.0.2.1".into(),
             jail: "sshd".into(),
             since: 0,
             until: Some(600),
-            addresses: vec!["192.0.2.1".into()],
             failures: 5,
             count: 2,
             scope: "tcp:22".into(),
             packets: Some(17),
+            would_drop: Some(0),
+            observe: false,
+            last_packet: None,
+            addresses: vec![],
+            rule: None,
             lines: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn bans_are_a_table() {
+        let ban = one();
         let lasting = wire::Ban {
             prefix: "2001:db8::/64".into(),
             addresses: (1..=7).map(|nth| format!("2001:db8::{nth}")).collect(),
@@ -226,6 +244,23 @@ mod tests {
              2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         2    -\n\
              `- 2001:db8::1 2001:db8::2 2001:db8::3 2001:db8::4 2001:db8::5 and 2 more\n"
         );
+    }
+
+    #[test]
+    fn what_would_have_been_dropped_is_told_apart() {
+        let ban = |packets, would_drop, observe| {
+            dropped(&wire::Ban {
+                packets: Some(packets),
+                would_drop: Some(would_drop),
+                observe,
+                ..one()
+            })
+        };
+        assert_eq!(ban(17, 0, false), "17");
+        assert_eq!(ban(0, 0, true), "would 0");
+        assert_eq!(ban(0, 9, true), "would 9");
+        assert_eq!(ban(17, 9, false), "17, would 9");
+        assert_eq!(dropped(&wire::Ban { packets: None, would_drop: None, ..one() }), "-");
     }
 
     #[test]

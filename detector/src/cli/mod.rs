@@ -5,6 +5,7 @@ mod check;
 mod deep;
 mod detach;
 mod dump;
+mod explain;
 mod import;
 mod log;
 mod overlay;
@@ -93,6 +94,8 @@ enum Verb {
     },
     /// Show every ban with its end, packets dropped and evidence
     Bans,
+    /// Tell why an address is banned or not; with --line, what each jail makes of a line of a log
+    Explain(explain::ExplainArgs),
     /// Ban addresses or networks
     Ban(bans::BanArgs),
     /// Lift bans; prints how many
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Verb::Status { jail } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),
+        Verb::Explain(args) => explain::run(&cli.place, &args),
         Verb::Ban(args) => bans::ban(&cli.place, &args),
         Verb::Unban(args) => bans::unban(&cli.place, &args),
         Verb::Ping => status::ping(&cli.place),

@@ -88,7 +88,8 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
     }
     let own = enforce::own_addresses().unwrap_or_default();
     let mut outside = Outside::new()?;
-    replay.spare(own, loaded.settings.enforce.allow, &mut outside);
+    let allow = loaded.settings.enforce.allow.iter().map(|entry| entry.value).collect();
+    replay.spare(own, allow, &mut outside);
     let mut player = Player {
         replay,
         outside,

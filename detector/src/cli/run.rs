@@ -85,6 +85,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let log = Log::start(std::io::stderr()).context("there is no thread for the log")?;
     let _last_lines = LastLines(log.clone());
     let named = args.log.clone();
+    let log_fill = log.clone();
     let set_level = log_to(log, named.as_deref().unwrap_or(&loaded.settings.log_level));
     // What the command line says holds as long as the daemon.
     let log_level = move |level: &str| {
@@ -112,6 +113,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         log_level: Box::new(log_level),
         detach_on_exit: args.detach_on_exit,
         confirm,
+        log_queue: Box::new(move || log_fill.fill()),
         loaded,
     };
     let runtime =
@@ -165,7 +167,8 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             mode,
             pin_dir: pin_dir.clone(),
             observe: observe || configured.observe,
-            allow: configured.allow.clone(),
+            observing: observing(settings),
+            allow: configured.allow.iter().map(|entry| entry.value).collect(),
             also_allow: Vec::new(),
             allow_sessions: configured.allow_sessions,
             max_bans: configured.max_bans,
@@ -175,6 +178,12 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             kernel_log,
         })
     })
+}
+
+/// The jails that count what they would drop, and drop nothing.
+fn observing(settings: &config::Settings) -> Vec<String> {
+    let jails = settings.jails.iter().filter(|jail| jail.observe);
+    jails.map(|jail| jail.name.to_string()).collect()
 }
 
 /// Errors first: they are what does not run.

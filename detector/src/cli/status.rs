@@ -57,7 +57,7 @@ pub(super) fn stop(place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// A path segment (RFC 3986, section 3.3), everything but unreserved characters escaped.
-fn escaped(segment: &str) -> String {
+pub(super) fn escaped(segment: &str) -> String {
     segment.bytes().fold(String::new(), |mut path, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(byte.into());
@@ -105,6 +105,11 @@ fn status_text(status: &wire::Status) -> String {
         enforcement.mode,
         if enforcement.observe { " (observe: counts, drops nothing)" } else { "" }
     );
+    let observing = status.jails.iter().filter(|jail| jail.observe && !enforcement.observe);
+    let observing: Vec<&str> = observing.map(|jail| jail.name.as_str()).collect();
+    if !observing.is_empty() {
+        let _ = writeln!(text, "|- Only observing:\t{}", observing.join(", "));
+    }
     for interface in &enforcement.interfaces {
         let reason =
             interface.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
@@ -205,9 +210,10 @@ fn jail_text(jail: &wire::Jail) -> String {
         let heard = heard.map_or(String::new(), |heard| format!(" {heard}"));
         let _ = writeln!(text, "|  `- Journal matches:\t{journal}{heard}");
     }
+    let observe = if jail.observe { "   |- Observe:\tcounts, drops nothing\n" } else { "" };
     let _ = write!(
         text,
-        "`- Actions\n   |- Currently banned:\t{}\n   |- Total banned:\t{}\n   `- Banned IP list:\t{}\n",
+        "`- Actions\n{observe}   |- Currently banned:\t{}\n   |- Total banned:\t{}\n   `- Banned IP list:\t{}\n",
         jail.currently_banned,
         jail.total_banned,
         jail.banned.join(" ")
@@ -234,6 +240,7 @@ mod tests {
             journal_matches: vec![],
             journal: None,
             scope: "tcp:22".into(),
+            observe: false,
             alarms: Vec::new(),
             hears_bans: false,
             never_matched: false,

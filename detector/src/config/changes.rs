@@ -13,7 +13,7 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 3] = ["mode", "allow_sessions", "initial_bans"];
+const AT_START: [&str; 4] = ["mode", "allow_sessions", "initial_bans", "metrics"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -71,6 +71,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         scope,
         ipv6_prefix,
         silence,
+        observe,
     } = jail;
     let mut shown = vec![
         ("maxretry", vec![max_retry.to_string()]),
@@ -78,13 +79,14 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ("bantime", vec![ban_time_of(*ban_time)]),
         ("bantime.increment", increment.iter().map(incremented).collect()),
         ("maxmatches", vec![max_matches.to_string()]),
-        ("ignoreip", ignore.iter().map(ignored).collect()),
+        ("ignoreip", ignore.iter().map(|ignore| ignored(&ignore.value)).collect()),
         ("ignoreself", vec![ignore_self.to_string()]),
         ("ignorecommand", ignore_command.iter().cloned().collect()),
         ("ignorecache", ignore_cache.iter().map(cached).collect()),
         ("scope", vec![scope.to_string()]),
         ("ipv6_prefix", vec![ipv6_prefix.to_string()]),
         ("silence", silence.iter().copied().map(seconds).collect()),
+        ("observe", vec![observe.to_string()]),
     ];
     shown.extend(of_filter(filter));
     shown.extend(of_source(source));
@@ -146,6 +148,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
     let Settings {
         jails: _,
         enforce,
+        metrics,
         store,
         counting,
         default_ban_time,
@@ -171,7 +174,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("interfaces", interfaces.clone()),
         ("mode", vec![format!("{mode:?}").to_lowercase()]),
         ("observe", vec![observe.to_string()]),
-        ("allow", allow.iter().map(ToString::to_string).collect()),
+        ("metrics", metrics.iter().map(ToString::to_string).collect()),
+        ("allow", allow.iter().map(|allow| allow.value.to_string()).collect()),
         ("allow files", allow_files.iter().map(|file| file.display().to_string()).collect()),
         ("widest_ban", vec![format!("/{}, /{}", widest_ban.v4, widest_ban.v6)]),
         ("allow_sessions", vec![allow_sessions.to_string()]),

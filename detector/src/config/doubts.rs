@@ -1,7 +1,7 @@
 //! What is allowed and probably not meant: jails that nobody can be caught by, and evidence that anybody can forge.
 use ipnet::IpNet;
 
-use super::{Ignore, JailSettings, Problem, Scope, Severity, UseDns};
+use super::{Ignore, JailSettings, Located, Problem, Scope, Severity, UseDns};
 
 const UDP: u8 = 17;
 
@@ -62,8 +62,8 @@ pub fn doubts(jail: &JailSettings) -> Vec<Problem> {
 }
 
 /// Whether the networks of one family add up to all of it.
-fn spares_all(ignored: &[Ignore], ipv6: bool) -> bool {
-    let nets = ignored.iter().filter_map(|ignore| match ignore {
+fn spares_all(ignored: &[Located<Ignore>], ipv6: bool) -> bool {
+    let nets = ignored.iter().filter_map(|ignore| match &ignore.value {
         Ignore::Net(net) => Some(*net),
         Ignore::Name(_) => None,
     });

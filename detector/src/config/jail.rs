@@ -7,7 +7,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    BanTime, Ignore, JailName, JailSettings, Place, Problem, Severity, Tree,
+    BanTime, Ignore, JailName, JailSettings, Located, Place, Problem, Severity, Tree,
     expand::{Context, ExpandError},
     filter::FilterFiles,
     layers::{DEFAULT, Fault, FaultKind, Layers, Section},
@@ -145,11 +145,11 @@ fn is_native(action: &str) -> bool {
 }
 
 /// `ignoreip` of `[DEFAULT]` as networks, when every jail inherits it: the kernel can spare them, too.
-pub(super) fn ignored_by_all(layers: &Layers, jails: &[JailSettings]) -> Vec<IpNet> {
+pub(super) fn ignored_by_all(layers: &Layers, jails: &[JailSettings]) -> Vec<Located<IpNet>> {
     let inherits = |jail: &JailSettings| layers.own(jail.name.as_str(), "ignoreip").is_none();
     let nets = |jail: &JailSettings| {
-        let nets = jail.ignore.iter().filter_map(|ignore| match ignore {
-            Ignore::Net(net) => Some(*net),
+        let nets = jail.ignore.iter().filter_map(|ignore| match ignore.value {
+            Ignore::Net(net) => Some(Located { value: net, place: ignore.place.clone() }),
             Ignore::Name(_) => None,
         });
         nets.collect::<Vec<_>>()
@@ -227,6 +227,7 @@ impl Jail<'_, '_> {
         let silence = self.silence(filter);
         let (ignore_command, ignore_cache) =
             (self.ignore_command(filter), self.ignore_cache(filter));
+        let observe = self.observe(filter);
         // Without its filter's files the rest would be a list of names that nobody knows.
         if files.is_err() {
             return Err(Refused);
@@ -250,6 +251,7 @@ impl Jail<'_, '_> {
             scope: scope?,
             ipv6_prefix: ipv6_prefix?,
             silence: silence?,
+            observe: observe?,
             name: self.name,
         }))
     }
@@ -470,6 +472,18 @@ impl Jail<'_, '_> {
                 Ok(default)
             }
         }
+    }
+
+    /// fail2ban's booleans take every other word for no, and here that would drop packets.
+    fn observe(&mut self, filter: Option<&FilterFiles>) -> Result<bool, Refused> {
+        let Some(text) = self.text("observe", filter)? else { return Ok(false) };
+        let written = text.as_str().trim().to_ascii_lowercase();
+        if !matches!(&*written, "" | "0" | "off" | "false" | "no") && !is_true(&written) {
+            let what = format!("`observe = {written}` is neither yes nor no; `yes` is used");
+            self.tell(Severity::Error, text.place(), what, "write `yes` or `no`");
+            return Ok(true);
+        }
+        Ok(is_true(&written))
     }
 
     fn silence(&mut self, filter: Option<&FilterFiles>) -> Result<Option<Duration>, Refused> {

@@ -160,6 +160,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         log_level: server.log_level,
         store: server.store,
         counting: server.counting,
+        metrics: server.metrics,
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })

@@ -1,5 +1,5 @@
 //! `fail2xdp.conf`: what is ours alone; and the few options of `fail2ban.conf` that we honour.
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     AttachMode, CountingSettings, EnforceSettings, Located, Problem, Severity, StoreSettings,
@@ -39,6 +39,7 @@ const OPTIONS: &[&str] = &[
     "max_pending",
     "max_evidence",
     "max_history",
+    "metrics",
 ];
 
 /// `compare_every`, and its bounds in seconds: the most is a day.
@@ -68,6 +69,7 @@ pub(super) struct Server {
     pub(super) log_level: String,
     pub(super) store: StoreSettings,
     pub(super) counting: CountingSettings,
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 /// Reads `fail2xdp.conf`, and what it leaves open from `fail2ban.conf`.
@@ -97,7 +99,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
         max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
     };
-    let log_level = reader.log_level();
+    let (log_level, metrics) = (reader.log_level(), reader.metrics());
     let purge_age =
         |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
     let (own_age, max_matches) = (purge_age(&mut reader), reader.max_matches());
@@ -110,7 +112,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
-    Server { enforce, log_level, store, counting }
+    Server { enforce, log_level, store, counting, metrics }
 }
 
 struct Reader<'a, 'p> {
@@ -250,7 +252,7 @@ impl Reader<'_, '_> {
         interfaces
     }
 
-    fn allow(&mut self) -> (Vec<ipnet::IpNet>, Vec<PathBuf>) {
+    fn allow(&mut self) -> (Vec<Located<ipnet::IpNet>>, Vec<PathBuf>) {
         let Some(text) = self.text("allow") else { return Default::default() };
         let (mut allow, mut files) = (Vec::new(), Vec::new());
         for line in text.lines() {
@@ -270,7 +272,7 @@ impl Reader<'_, '_> {
                     continue;
                 }
                 match ignore::network(word) {
-                    Ok(net) => allow.push(net),
+                    Ok(value) => allow.push(Located { value, place: line.place.clone() }),
                     Err(error) => {
                         let what = format!("`allow`: {error}; it protects nobody");
                         let remedy = "write an address or a network, as in `192.0.2.1` or `2001:db8::/32`; names are \
@@ -301,6 +303,27 @@ impl Reader<'_, '_> {
         let remedy = "write two prefix lengths, for IPv4 and IPv6, as in `/16, /32`";
         self.problem(Severity::Error, &text.located(), what, remedy);
         WIDEST_BAN
+    }
+
+    /// Where metrics are read over TCP. Whoever reaches it may read: a word of warning beyond this machine.
+    fn metrics(&mut self) -> Option<SocketAddr> {
+        let text = self.text("metrics")?;
+        let written = text.as_str().trim();
+        if matches!(&*written.to_ascii_lowercase(), "off" | "no") {
+            return None;
+        }
+        let Ok(address) = written.parse::<SocketAddr>() else {
+            let what = format!("`metrics = {written}` is no address with a port; there are none");
+            let remedy = "write an address such as `127.0.0.1:9418`, or `off`";
+            self.problem(Severity::Error, &text.located(), what, remedy);
+            return None;
+        };
+        if !address.ip().is_loopback() {
+            let what = format!("`metrics = {address}` can be read by other machines");
+            let remedy = "write a loopback address, or see to it that only yours reach it";
+            self.problem(Severity::Warning, &text.located(), what, remedy);
+        }
+        Some(address)
     }
 
     fn log_level(&mut self) -> Option<String> {

@@ -1,5 +1,11 @@
 //! Settings as used: complete, checked, ready to run. Nothing after this point can fail because of a setting.
-use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -252,7 +258,7 @@ pub struct JailSettings {
     /// Matched lines kept for each address.
     pub max_matches: u32,
     /// Never counted.
-    pub ignore: Vec<Ignore>,
+    pub ignore: Vec<Located<Ignore>>,
     /// Never count this machine's own addresses.
     pub ignore_self: bool,
     /// `ignorecommand`: asked for each failure, for the shell, tags as written; those that it spares are not counted.
@@ -265,6 +271,8 @@ pub struct JailSettings {
     pub ipv6_prefix: u8,
     /// A source that says nothing for so long is reported; `None`: however long.
     pub silence: Option<Duration>,
+    /// Its bans are counted by the kernel and drop nothing.
+    pub observe: bool,
 }
 
 /// `--mode` and `mode`.
@@ -290,7 +298,7 @@ pub struct EnforceSettings {
     /// Count what would be dropped, drop nothing.
     pub observe: bool,
     /// Never dropped: `allow`, and `ignoreip` of `[DEFAULT]` when every enabled jail inherits it.
-    pub allow: Vec<IpNet>,
+    pub allow: Vec<Located<IpNet>>,
     /// `allow = file:PATH`: files with more of them, one a line; read again when they change.
     pub allow_files: Vec<PathBuf>,
     /// `widest_ban`: networks wider than these, by prefix length, are banned by hand only with `--force`.
@@ -350,6 +358,8 @@ pub struct Settings {
     pub jails: Vec<JailSettings>,
     /// Enforcement.
     pub enforce: EnforceSettings,
+    /// `metrics`: where they are read over TCP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// The store.
     pub store: StoreSettings,
     /// Bounds of counting.

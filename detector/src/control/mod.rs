@@ -3,6 +3,9 @@
 //! The server knows nothing of jails or maps: it checks who asks, turns a request into a [`Request`],
 //! hands it to the one task that owns the answers, and writes what comes back. `curl --unix-socket` works.
 pub mod client;
+pub mod events;
+pub mod explained;
+pub mod metrics;
 mod server;
 pub mod wire;
 
@@ -21,10 +24,18 @@ pub enum Request {
     Ping,
     /// `GET /v1/status`
     Status,
+    /// `GET /v1/jails`
+    Jails,
     /// `GET /v1/jails/NAME`
     Jail(String),
+    /// `GET /v1/metrics`
+    Metrics,
+    /// `GET /v1/events`: this one listens from now on.
+    Events(events::Listener),
     /// `GET /v1/bans`
     Bans,
+    /// `GET /v1/explain/ADDRESS`: an address, or a network.
+    Explain(IpNet),
     /// `GET /v1/banned`: who is banned, by jail.
     Banned,
     /// `POST /v1/bans`

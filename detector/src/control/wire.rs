@@ -1,6 +1,8 @@
 //! What travels over the socket. Field names are stable: scripts read them.
 use serde::{Deserialize, Serialize};
 
+use super::explained::{Explained, Rule};
+
 /// An answer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
@@ -9,10 +11,18 @@ pub enum Reply {
     Pong(Pong),
     /// To `status`.
     Status(Box<Status>),
+    /// To `GET /v1/jails`.
+    Jails(Vec<Jail>),
+    /// To `GET /v1/metrics`: not JSON.
+    Metrics(String),
+    /// To `GET /v1/events`: the events follow.
+    Subscribed,
     /// To `status JAIL`.
     Jail(Jail),
     /// To `bans`.
     Bans(Vec<Ban>),
+    /// To `explain`.
+    Explained(Box<Explained>),
     /// To `banned`.
     Banned(Vec<BannedBy>),
     /// To `ban`.
@@ -125,6 +135,8 @@ pub struct Jail {
     pub journal: Option<String>,
     /// Which packets a ban drops, as `tcp:22`.
     pub scope: String,
+    /// Its bans are counted by the kernel, and drop nothing; also while the whole daemon observes.
+    pub observe: bool,
     /// What is wrong with its sources now.
     pub alarms: Vec<String>,
     /// It hears of other jails' bans as they are made, whether or not a log of them is written.
@@ -264,8 +276,6 @@ pub struct Ban {
     pub since: i64,
     /// Unix seconds; null: for ever.
     pub until: Option<i64>,
-    /// The addresses behind it, as far as its lines name them.
-    pub addresses: Vec<String>,
     /// Failures that led to it; 0 by hand.
     pub failures: u32,
     /// How often the prefix was banned, this ban included, as far as `bantime.increment` remembers; else 1.
@@ -274,6 +284,17 @@ pub struct Ban {
     pub scope: String,
     /// Packets dropped; null with mode `none`.
     pub packets: Option<u64>,
+    /// Packets that would have been dropped, while the jail or the daemon only observes; null with mode `none`.
+    pub would_drop: Option<u64>,
+    /// The jail, or the daemon, only observes now: nothing is dropped for this ban.
+    pub observe: bool,
+    /// When the last of them came, as far as it was seen: Unix seconds.
+    pub last_packet: Option<i64>,
+    /// Where an IPv6 prefix is banned: the addresses of the matched lines.
+    pub addresses: Vec<String>,
+    /// The failregex that found its last failure; only in what `explain` answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
     /// The last matched lines.
     pub lines: Vec<String>,
 }

@@ -165,7 +165,9 @@ impl Growth {
         let deadline = Instant::now() + STEP;
         while rest.len() > 0 {
             for prefix in rest.by_ref().take(PAGE) {
-                if let Some(dropped) = old.traffic(prefix).filter(|dropped| dropped.packets > 0) {
+                if let Some(dropped) =
+                    old.traffic(prefix).filter(|dropped| dropped.packets + dropped.would_drop > 0)
+                {
                     to.credit(prefix, dropped);
                 }
             }

@@ -78,6 +78,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// Count what would be dropped, drop nothing.
     pub observe: bool,
+    /// The jails that count what they would drop, and drop nothing.
+    pub observing: Vec<String>,
     /// Never dropped, beside what must never be.
     pub allow: Vec<IpNet>,
     /// As `allow`, for reasons of their own; [`Enforcer::also_allow`] changes them.
@@ -217,6 +219,11 @@ impl Enforcer {
         self.allow.touching(prefix)
     }
 
+    /// The allow entry that covers a prefix, and why it is there.
+    pub fn allowance(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
+        self.allow.covering(prefix)
+    }
+
     /// These are never dropped either, in the place of those told before.
     pub fn also_allow(&mut self, also: Vec<(IpNet, Why)>) {
         self.options.also_allow = also;
@@ -228,17 +235,43 @@ impl Enforcer {
         self.set.tables.traffic(prefix)
     }
 
+    /// The same with what came since the last look, whose packets count as of `now`.
+    pub fn traffic_at(&self, prefix: IpNet, now: Timestamp) -> Option<Dropped> {
+        self.set.tables.harvest_of(prefix, seconds(Until::At(now)));
+        self.traffic(prefix)
+    }
+
+    /// Each map's name, how many entries are in it where that is known, and for how many it has room.
+    pub fn map_fills(&self) -> Vec<(&'static str, Option<u32>, u32)> {
+        self.set.tables.fills()
+    }
+
+    /// Whether a jail's bans are only counted.
+    pub fn observes(&self, jail: &str) -> bool {
+        self.options.observe || self.options.observing.iter().any(|known| known == jail)
+    }
+
     /// What enforcement is doing.
     pub fn status(&self) -> Status {
         Status {
             observe: self.options.observe,
             maps: self.set.folder.clone(),
-            interfaces: self.attachments.status(),
+            interfaces: self.interfaces(),
             counters: self.set.tables.counters().ok(),
             load: self.set.tables.load(),
             allowed: self.allow.entries().map(|(entry, _)| entry).collect(),
             refused: self.refused,
         }
+    }
+
+    fn interfaces(&self) -> Vec<InterfaceStatus> {
+        let mut interfaces = self.attachments.status();
+        for interface in interfaces.iter_mut().filter(|interface| interface.index != 0) {
+            if let Ok((dropped, would_drop)) = self.set.tables.dropped_on(interface.index) {
+                (interface.dropped, interface.would_drop) = (Some(dropped), Some(would_drop));
+            }
+        }
+        interfaces
     }
 
     /// Takes over what can change while it runs: interfaces, allow list, observing, events and `max_bans`.
@@ -257,6 +290,9 @@ impl Enforcer {
         };
         for set in [Some(&mut self.set), self.growth.filling()].into_iter().flatten() {
             set.tables.set_observe(options.observe);
+            if let Err(fault) = set.set_observing(&options.observing) {
+                self.notices.push(Notice::MapFault { what: attachments::chain(&fault) });
+            }
             set.tables.set_events_per_second(options.events_per_second);
         }
         self.upkeep.compare_within(options.compare_every);
@@ -295,6 +331,7 @@ impl Enforcer {
         Blueprint {
             object: start::object(&self.options),
             observe: self.options.observe,
+            observing: self.options.observing.clone(),
             events_per_second: self.options.events_per_second,
             allow: self.allow.clone(),
             now: (now, at),

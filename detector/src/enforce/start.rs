@@ -55,6 +55,7 @@ impl Enforcer {
         let plan = Blueprint {
             object: object(options),
             observe: options.observe,
+            observing: options.observing.clone(),
             events_per_second: options.events_per_second,
             allow: allow.clone(),
             now: (now, at),

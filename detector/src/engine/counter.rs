@@ -1,15 +1,16 @@
 //! Failures counted towards a ban, in fail2ban's arithmetic: a rate, not a window.
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use ipnet::IpNet;
 
 use super::{
-    Pending, Timestamp,
-    evidence::{Chain, Evidence},
+    Origin, Pending, Timestamp,
+    evidence::{Chain, Evidence, Matched},
+    rules,
 };
 use crate::config::{CountingSettings, Settings};
 
@@ -84,6 +85,10 @@ pub(super) struct Counter {
 pub(super) struct Failure {
     pub at: Timestamp,
     pub lines: Vec<Box<str>>,
+    /// The number of its failregex.
+    pub rule: u32,
+    /// Who failed, where a wider prefix is counted.
+    pub address: Option<Ipv6Addr>,
 }
 
 /// The rules of one jail.
@@ -135,12 +140,15 @@ impl Record {
     }
 
     fn pending(&self, evidence: &Evidence, most: usize) -> Pending {
+        let told = evidence.of(self.lines, most);
+        let rule = evidence.rules.get(told.rule).cloned();
         Pending {
             first: self.first,
             last: self.last,
             attempts: self.attempts,
             failures: self.failures,
-            lines: evidence.of(self.lines, most),
+            lines: told.texts,
+            origin: Origin { rule, addresses: told.addresses },
         }
     }
 }
@@ -154,7 +162,7 @@ impl Counter {
         rules: Rules,
         evidence: &mut Evidence,
     ) -> Counted {
-        let Failure { at, lines } = failure;
+        let Failure { at, lines, rule, address } = failure;
         if let Some(changed) = &mut self.changed {
             changed.insert(key.clone());
         }
@@ -165,8 +173,8 @@ impl Counter {
             None => self.others.entry(key.clone()).or_insert_with(new),
         };
         record.count(at, rules.find_time);
-        for line in lines.into_iter().filter(|_| rules.max_matches > 0) {
-            evidence.add(&mut record.lines, line);
+        for text in lines.into_iter().filter(|_| rules.max_matches > 0) {
+            evidence.add(&mut record.lines, Matched { text, rule, address });
         }
         self.judge(&key, rules, evidence).unwrap_or(Counted { attempts: 0, reached: None })
     }
@@ -209,6 +217,15 @@ impl Counter {
             None => self.others.remove(key),
         };
         Some(Counted { attempts, reached: Some(reached) })
+    }
+
+    /// What is known of one key.
+    pub fn pending(&self, key: &Key, evidence: &Evidence, lines: usize) -> Option<Pending> {
+        let record = match v4_of(key) {
+            Some(address) => self.v4.get(&address),
+            None => self.others.get(key),
+        };
+        record.map(|record| record.pending(evidence, lines))
     }
 
     /// Whether it is counted already.
@@ -286,17 +303,10 @@ impl Counter {
         if changed.is_empty() && changed.capacity() > 4096 {
             changed.shrink_to(1024);
         }
-        let pending = |key: &Key| {
-            let record = match v4_of(key) {
-                Some(address) => self.v4.get(&address),
-                None => self.others.get(key),
-            };
-            record.map(|record| record.pending(evidence, lines))
-        };
         given
             .into_iter()
             .map(|key| {
-                let pending = pending(&key);
+                let pending = self.pending(&key, evidence, lines);
                 (key, pending)
             })
             .collect()
@@ -309,9 +319,11 @@ impl Counter {
 
     /// Takes up what was known before.
     pub fn restore(&mut self, key: Key, known: Pending, evidence: &mut Evidence) {
-        let Pending { first, last, attempts, failures, lines } = known;
+        let Pending { first, last, attempts, failures, lines, origin: _ } = known;
         let mut record = Record { first, last, attempts, failures, lines: Chain::default() };
-        lines.into_iter().for_each(|line| evidence.add(&mut record.lines, line));
+        for text in lines {
+            evidence.add(&mut record.lines, Matched { text, rule: rules::NONE, address: None });
+        }
         let before = match v4_of(&key) {
             Some(address) => self.v4.insert(address, record),
             None => self.others.insert(key, record),
@@ -348,7 +360,7 @@ mod tests {
     }
 
     fn failure(at: i64) -> Failure {
-        Failure { at: Timestamp::from_seconds(at), lines: vec![] }
+        Failure { at: Timestamp::from_seconds(at), lines: vec![], rule: 0, address: None }
     }
 
     /// Attempts after each failure; `!` where the threshold was reached.
@@ -358,8 +370,7 @@ mod tests {
         let shown: Vec<String> = failures_at
             .iter()
             .map(|&at| {
-                let failure =
-                    Failure { at: Timestamp::from_seconds(at), lines: vec!["line".into()] };
+                let failure = Failure { lines: vec!["line".into()], ..failure(at) };
                 let counted = counter.count(key(1), failure, RULES, &mut evidence);
                 match counted.reached {
                     Some(record) => format!("{}!{}", counted.attempts, record.last.seconds()),
@@ -390,7 +401,7 @@ mod tests {
         let (mut counter, mut evidence) = (Counter::default(), evidence());
         for nth in 0..5 {
             let lines = vec![format!("line {nth}").into_boxed_str()];
-            let failure = Failure { at: Timestamp::from_seconds(nth), lines };
+            let failure = Failure { lines, ..failure(nth) };
             let counted = counter.count(key(1), failure, RULES, &mut evidence);
             if let Some(record) = counted.reached {
                 assert_eq!(record.lines, ["line 3".into(), "line 4".into()]);
@@ -405,11 +416,10 @@ mod tests {
     fn who_fails_for_ever_below_the_threshold_keeps_few_lines() {
         let (mut counter, mut evidence) = (Counter::default(), evidence());
         for nth in 0..100 {
-            let failure =
-                Failure { at: Timestamp::from_seconds(nth * 1000), lines: vec!["line".into()] };
+            let failure = Failure { lines: vec!["line".into()], ..failure(nth * 1000) };
             assert!(counter.count(key(1), failure, RULES, &mut evidence).reached.is_none());
         }
-        assert!(evidence.of(counter.v4.values().next().expect("one").lines, 100).len() <= 4);
+        assert!(evidence.of(counter.v4.values().next().expect("one").lines, 100).texts.len() <= 4);
         counter.forget_lapsed(Timestamp::from_seconds(1_000_000), &mut evidence);
         assert_eq!((counter.len(), evidence.bytes()), (0, 0));
     }

@@ -4,13 +4,14 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    Ban, Change, FailureId, Finding, Pending, SparedBy, Timestamp, Until,
+    Ban, Change, FailRegex, FailureId, Finding, Origin, Pending, SparedBy, Timestamp, Until,
     asking::Answers,
     counter::{self, Counter, Failure, Key, Rules},
     evidence::Evidence,
     hearing::Ear,
     increment,
     names::Names,
+    rules::{self, Rules as FailRegexes},
 };
 use crate::config::{BanTime, Ignore, JailSettings, Scope};
 
@@ -21,6 +22,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(20);
 pub struct Jail {
     settings: JailSettings,
     scope: Arc<Scope>,
+    /// The numbers of its failregexes.
+    rules: Box<[u32]>,
     counter: Counter,
     ear: Option<Ear>,
     pub(super) answers: Answers,
@@ -56,6 +59,7 @@ impl Jail {
             scope: Arc::new(settings.scope.clone()),
             ear: Ear::of(&settings),
             settings,
+            rules: Box::default(),
             counter: Counter::default(),
             answers: Answers::default(),
             totals: JailTotals::default(),
@@ -67,6 +71,11 @@ impl Jail {
     pub(super) fn with_settings(self, settings: JailSettings) -> Jail {
         let (scope, ear) = (Arc::new(settings.scope.clone()), Ear::of(&settings));
         Jail { scope, ear, answers: Answers::default(), settings, ..self }
+    }
+
+    /// Its failregexes get their numbers.
+    pub(super) fn number_rules(&mut self, known: &mut FailRegexes) {
+        self.rules = known.numbers(&self.settings.filter.failregex);
     }
 
     /// Its settings.
@@ -108,7 +117,7 @@ impl Jail {
         if self.settings.ignore_self && own.iter().any(|own| IpNet::from(*own) == prefix) {
             return Some(SparedBy::OwnAddress);
         }
-        self.settings.ignore.iter().find_map(|ignore| match ignore {
+        self.settings.ignore.iter().find_map(|ignore| match &ignore.value {
             Ignore::Net(net) => net.contains(&prefix).then_some(SparedBy::IgnoreIp(*net)),
             Ignore::Name(name) => {
                 names.is(name, prefix).then(|| SparedBy::IgnoreName(name.clone()))
@@ -121,7 +130,7 @@ impl Jail {
         let own = own.iter().filter(|_| self.settings.ignore_self).copied();
         let mut spared: Vec<IpNet> = own.map(IpNet::from).collect();
         for ignore in &self.settings.ignore {
-            match ignore {
+            match &ignore.value {
                 Ignore::Net(net) => spared.push(*net),
                 Ignore::Name(name) => {
                     spared.extend(names.addresses(name).iter().copied().map(IpNet::from));
@@ -154,11 +163,18 @@ impl Jail {
     ) -> Counted {
         self.totals.failed += 1;
         self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
+        let address = match finding.who {
+            FailureId::Address(IpAddr::V6(address)) if self.settings.ipv6_prefix < 128 => {
+                Some(address)
+            }
+            _ => None,
+        };
+        let rule = self.rules.get(finding.rule).copied().unwrap_or(rules::NONE);
         let (key, rules) = (self.key_of(finding.who), self.rules());
         // A line from the future, written by a clock that runs ahead, counts as of now.
-        let failure = Failure { at: finding.at.min(now), lines: finding.lines };
+        let failure = Failure { at: finding.at.min(now), lines: finding.lines, rule, address };
         let counted = self.counter.count(key.clone(), failure, rules, evidence);
-        self.decide(key, counted)
+        self.decide(key, counted, evidence.rules.get(rule))
     }
 
     /// Counts the failure of one who was banned before for `more` than itself.
@@ -172,7 +188,7 @@ impl Jail {
         match self.counter.count_more(&key, more, rules, evidence) {
             Some(counted) => {
                 self.totals.failed += 1;
-                self.decide(key, counted)
+                self.decide(key, counted, None)
             }
             None => Counted { attempts: 0, outcome: Outcome::Below },
         }
@@ -186,7 +202,13 @@ impl Jail {
         }
     }
 
-    fn decide(&self, key: Key, counted: counter::Counted) -> Counted {
+    /// `rule` found the last failure: it is told also where no lines are kept.
+    fn decide(
+        &self,
+        key: Key,
+        counted: counter::Counted,
+        rule: Option<&Arc<FailRegex>>,
+    ) -> Counted {
         let outcome = match (counted.reached, key) {
             (None, _) => Outcome::Below,
             (Some(_), Key::Text(text)) => Outcome::NoAddress(text),
@@ -199,9 +221,21 @@ impl Jail {
                 failures: record.failures,
                 count: 1,
                 lines: record.lines,
+                origin: Origin { rule: rule.cloned().or(record.origin.rule), ..record.origin },
             }),
         };
         Counted { attempts: counted.attempts, outcome }
+    }
+
+    /// What it counts as one with this address, and what it knows of that.
+    pub(super) fn standing(
+        &self,
+        address: IpAddr,
+        evidence: &Evidence,
+    ) -> (IpNet, Option<Pending>) {
+        let prefix = self.unit_of(address);
+        let lines = self.settings.max_matches as usize;
+        (prefix, self.counter.pending(&Key::Prefix(prefix), evidence, lines))
     }
 
     fn key_of(&self, who: FailureId) -> Key {

@@ -8,6 +8,7 @@ mod bans;
 mod counter;
 mod date;
 mod evidence;
+mod explain;
 mod filter;
 mod hearing;
 mod history;
@@ -16,6 +17,7 @@ mod jail;
 mod names;
 mod pattern;
 mod review;
+mod rules;
 mod types;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
@@ -26,6 +28,7 @@ pub use bans::{BanTable, Place};
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode, date_in_words};
 use evidence::Evidence;
+pub use explain::Standing;
 pub use filter::{
     FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
     MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, expand_tags,
@@ -244,12 +247,16 @@ impl Engine {
         engine
     }
 
-    fn place(&mut self, jails: Vec<Jail>) {
+    fn place(&mut self, mut jails: Vec<Jail>) {
+        self.evidence.rules.begin();
+        for jail in &mut jails {
+            jail.number_rules(&mut self.evidence.rules);
+        }
         self.index =
             jails.iter().enumerate().map(|(at, jail)| (jail.settings().name.clone(), at)).collect();
         self.jails = jails;
         self.names.keep(self.jails.iter().flat_map(|jail| &jail.settings().ignore).filter_map(
-            |ignore| match ignore {
+            |ignore| match &ignore.value {
                 Ignore::Name(name) => Some(name.as_str()),
                 Ignore::Net(_) => None,
             },

@@ -1,9 +1,13 @@
 //! What goes into the engine and what comes out.
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
-use crate::config::{JailName, Scope};
+use crate::config::{JailName, Place, Scope};
 
 /// A point in time: microseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +105,26 @@ pub struct Finding {
     pub fields: Vec<(Box<str>, Box<str>)>,
 }
 
+/// A failregex of a jail, as it stands in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FailRegex {
+    /// Which of the jail's, from 0.
+    pub nth: usize,
+    /// As written, its tags not expanded.
+    pub text: Box<str>,
+    /// Where it was written.
+    pub place: Option<Place>,
+}
+
+/// What failures were found by, and of whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The rule of the last failure; `None` where it is not known any more, or there was none.
+    pub rule: Option<Arc<FailRegex>>,
+    /// Where an IPv6 prefix is counted as one: the addresses of the matched lines, in the order in which they came.
+    pub addresses: Vec<Ipv6Addr>,
+}
+
 /// A ban: one jail's hold on one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
@@ -121,30 +145,8 @@ pub struct Ban {
     pub count: u32,
     /// The last matched lines.
     pub lines: Vec<Box<str>>,
-}
-
-impl Ban {
-    /// The addresses behind a prefix, as far as its lines name them, each once.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        if self.prefix.prefix_len() == self.prefix.max_prefix_len() {
-            return vec![self.prefix.addr()];
-        }
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for word in self.lines.iter().flat_map(|line| line.split(not_of_an_address)) {
-            let found = word.trim_end_matches(['.', ':']).parse().or_else(|_| word.parse());
-            if let Ok(address) = found
-                && self.prefix.contains(&address)
-                && !addresses.contains(&address)
-            {
-                addresses.push(address);
-            }
-        }
-        addresses
-    }
-}
-
-fn not_of_an_address(c: char) -> bool {
-    !(c.is_ascii_hexdigit() || matches!(c, ':' | '.'))
+    /// What they were found by, and of whom.
+    pub origin: Origin,
 }
 
 /// What is known of an address, or of a text, below the threshold.
@@ -160,6 +162,8 @@ pub struct Pending {
     pub failures: u32,
     /// The last matched lines.
     pub lines: Vec<Box<str>>,
+    /// What they were found by, and of whom.
+    pub origin: Origin,
 }
 
 /// What a jail knows of one address or text; see [`Engine::changes`](super::Engine::changes).

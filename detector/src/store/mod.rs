@@ -8,6 +8,7 @@
 //! of, what it finds in the file at its next start is a state that it once was in, and the lines since then are read
 //! again. So no line counts twice and none is missed, though the counts are up to a second old.
 mod file;
+mod look;
 mod queue;
 mod rows;
 mod status;
@@ -20,7 +21,10 @@ use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::status::{News, State, Status};
+pub use self::{
+    look::{Earlier, history},
+    status::{News, State, Status},
+};
 use self::{queue::Queue, status::Shared, writer::Writer};
 use crate::{
     clock::Clock,
@@ -30,6 +34,9 @@ use crate::{
 
 /// The file's name in the state directory.
 pub const FILE: &str = "fail2xdp.sqlite3";
+
+/// Writes that may wait for the thread that makes them.
+pub const MOST_WAITING: usize = queue::MOST;
 
 /// News on their way to the daemon; the status keeps what finds no room.
 const NEWS: usize = 64;

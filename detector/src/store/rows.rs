@@ -1,13 +1,13 @@
 //! The rows of the tables, written and read.
-use std::{collections::HashMap, str::FromStr, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, str::FromStr, sync::Arc};
 
 use ipnet::IpNet;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::{Loaded, Place};
 use crate::{
-    config::{JailName, Scope},
-    engine::{Ban, Change, FailureId, Past, Pending, Timestamp, Until},
+    config::{JailName, Place as Written, Scope},
+    engine::{Ban, Change, FailRegex, FailureId, Origin, Past, Pending, Timestamp, Until},
 };
 
 /// Bytes of one matched line that are kept, and of all lines together.
@@ -24,11 +24,13 @@ const TEXT: char = '=';
 pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> rusqlite::Result<()> {
     let (jail, prefix) = (ban.jail.as_str(), ban.prefix.to_string());
     let (since, until) = (ban.since.micros(), end(ban.until));
+    let rule = ban.origin.rule.as_deref().map(|rule| number_of(sql, rule)).transpose()?;
     sql.prepare_cached(
-        "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round, rule, addresses)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT DO UPDATE SET since = excluded.since, until = excluded.until, failures = excluded.failures,
-         scope = excluded.scope, lines = excluded.lines, round = excluded.round",
+         scope = excluded.scope, lines = excluded.lines, round = excluded.round, rule = excluded.rule,
+         addresses = excluded.addresses",
     )?
     .execute(params![
         jail,
@@ -38,7 +40,9 @@ pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> ru
         ban.failures,
         ban.scope.to_string(),
         text_of(&ban.lines, matches),
-        round
+        round,
+        rule,
+        addresses_of(&ban.origin)
     ])?;
     past(sql, &ban.jail, ban.prefix, &Past { bans: ban.count, last: ban.since, until: ban.until })
 }
@@ -80,6 +84,26 @@ pub(super) fn pardoned(
         }
     };
     Ok(())
+}
+
+/// The number of a failregex, given now if it has none.
+fn number_of(sql: &Connection, rule: &FailRegex) -> rusqlite::Result<i64> {
+    let file = rule.place.as_ref().map_or(String::new(), |place| place.file.display().to_string());
+    let line = rule.place.as_ref().map_or(0, |place| place.line);
+    let key = params![rule.nth as i64, line, file, rule.text];
+    let known = "SELECT id FROM rules WHERE nth = ?1 AND line = ?2 AND file = ?3 AND text = ?4";
+    match sql.prepare_cached(known)?.query_row(key, |row| row.get(0)) {
+        Err(rusqlite::Error::QueryReturnedNoRows) => {}
+        found => return found,
+    }
+    sql.prepare_cached("INSERT INTO rules (nth, line, file, text) VALUES (?1, ?2, ?3, ?4)")?
+        .insert(key)
+}
+
+/// Takes out the failregexes that no ban names.
+pub(super) fn forget_rules(sql: &Connection) -> rusqlite::Result<()> {
+    let used = "SELECT rule FROM bans WHERE rule IS NOT NULL";
+    sql.execute(&format!("DELETE FROM rules WHERE id NOT IN ({used})"), []).map(drop)
 }
 
 /// Takes a ban out; one that was lifted by hand is held against nobody.
@@ -162,18 +186,16 @@ pub(super) fn load(sql: &Connection) -> (Loaded, rusqlite::Result<()>) {
     let mut loaded = Loaded::default();
     let mut texts = Texts::default();
     let read = (|| {
+        each(sql, "SELECT id, nth, text, file, line FROM rules", |row| texts.rule(row))?;
         // First what would be missed most.
-        each(
-            sql,
-            "SELECT jail, prefix, since, bans.until, failures, scope, lines, history.bans
-             FROM bans LEFT JOIN history USING (jail, prefix)",
-            |row| {
-                let ban = texts.ban(row)?;
-                loaded.unreadable += u64::from(ban.is_none());
-                loaded.bans.extend(ban);
-                Ok(())
-            },
-        )?;
+        const BANS: &str = "SELECT jail, prefix, since, bans.until, failures, scope, lines, rule, addresses, history.bans
+             FROM bans LEFT JOIN history USING (jail, prefix)";
+        each(sql, BANS, |row| {
+            let ban = texts.ban(row)?;
+            loaded.unreadable += u64::from(ban.is_none());
+            loaded.bans.extend(ban);
+            Ok(())
+        })?;
         each(sql, "SELECT jail, prefix, last, until, bans FROM history", |row| {
             let (prefix, last): (String, i64) = (row.get(1)?, row.get(2)?);
             let (jail, until, bans) = (texts.jail(row.get(0)?), until(row.get(3)?), row.get(4)?);
@@ -231,11 +253,21 @@ fn each(
 struct Texts {
     jails: HashMap<String, JailName>,
     scopes: HashMap<String, Option<Arc<Scope>>>,
+    rules: HashMap<i64, Arc<FailRegex>>,
 }
 
 impl Texts {
     fn jail(&mut self, name: String) -> JailName {
         self.jails.entry(name).or_insert_with_key(|name| JailName::new(name)).clone()
+    }
+
+    fn rule(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let (nth, text, file): (u32, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let line: u32 = row.get(4)?;
+        let place = (line > 0).then(|| Written { file: Arc::new(PathBuf::from(file)), line });
+        let rule = FailRegex { nth: nth as usize, text: text.into(), place };
+        self.rules.insert(row.get(0)?, Arc::new(rule));
+        Ok(())
     }
 
     fn ban(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Ban>> {
@@ -246,6 +278,7 @@ impl Texts {
         let (Ok(prefix), Some(scope)) = (prefix.parse::<IpNet>(), scope.clone()) else {
             return Ok(None);
         };
+        let (rule, addresses): (Option<i64>, String) = (row.get(7)?, row.get(8)?);
         Ok(Some(Ban {
             prefix,
             jail: self.jail(row.get(0)?),
@@ -253,8 +286,12 @@ impl Texts {
             since: Timestamp::from_micros(row.get(2)?),
             until: until(row.get(3)?),
             failures: row.get(4)?,
-            count: row.get::<_, Option<u32>>(7)?.unwrap_or(1),
+            count: row.get::<_, Option<u32>>(9)?.unwrap_or(1),
             lines: lines_of(&lines),
+            origin: Origin {
+                rule: rule.and_then(|rule| self.rules.get(&rule).cloned()),
+                addresses: addresses.split(' ').flat_map(str::parse).collect(),
+            },
         }))
     }
 
@@ -276,6 +313,7 @@ impl Texts {
                 attempts: row.get(4)?,
                 failures: row.get(5)?,
                 lines: lines_of(&lines),
+                origin: Origin::default(),
             }),
             lapses: Timestamp::from_micros(row.get(6)?),
         }))
@@ -320,6 +358,11 @@ fn text_of(lines: &[Box<str>], most: usize) -> String {
     }
     kept.reverse();
     serde_json::to_string(&kept).expect("texts can be written as JSON")
+}
+
+fn addresses_of(origin: &Origin) -> String {
+    let texts: Vec<String> = origin.addresses.iter().map(ToString::to_string).collect();
+    texts.join(" ")
 }
 
 /// Lines that cannot be read are none: a ban holds without its evidence.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::engine::{FailureId, Pending, Until};
+use crate::engine::{FailRegex, FailureId, Origin, Pending, Until};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const SETTINGS: StoreSettings =
@@ -95,6 +95,10 @@ fn ban(nth: u32, since: i64, until: Until) -> Arc<Ban> {
         failures: 5,
         count: 1,
         lines: ["one", "two", "thrée", "four"].map(Into::into).to_vec(),
+        origin: Origin {
+            rule: Some(Arc::new(FailRegex { nth: 2, text: "^a <HOST>".into(), place: None })),
+            addresses: vec!["2001:db8::1".parse().expect("an address")],
+        },
     })
 }
 
@@ -104,8 +108,14 @@ fn until(seconds: i64) -> Until {
 
 fn change(jail: &str, who: FailureId, attempts: u32) -> Change {
     let at = Timestamp::from_seconds(1_800_000_100);
-    let pending =
-        Pending { first: at, last: at, attempts, failures: attempts, lines: vec!["l".into()] };
+    let pending = Pending {
+        first: at,
+        last: at,
+        attempts,
+        failures: attempts,
+        lines: vec!["l".into()],
+        origin: Origin::default(),
+    };
     Change {
         jail: JailName::new(jail),
         who,
@@ -158,7 +168,7 @@ fn what_is_written_is_found_again() {
     bench.close();
     let mode = fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(number(&path, "PRAGMA user_version"), 1);
+    assert_eq!(number(&path, "PRAGMA user_version"), 2);
 }
 
 #[test]

@@ -171,6 +171,11 @@ impl Writer {
                 return self.failed(&error.to_string());
             }
             give(loaded, found);
+            if let Err(error) = rows::forget_rules(&file.sql)
+                && !file::is_damage(&error)
+            {
+                return self.failed(&error.to_string());
+            }
             match file.fault() {
                 Ok(None) => {}
                 Ok(Some(fault)) => return self.damaged(&fault),

@@ -25,6 +25,7 @@ pub fn options(interfaces: &[&str]) -> Options {
         mode: AttachMode::Auto,
         pin_dir: pins(),
         observe: false,
+        observing: Vec::new(),
         allow: Vec::new(),
         also_allow: Vec::new(),
         allow_sessions: false,

@@ -31,6 +31,7 @@ enum Operation {
     Allow(IpNet),
     Disallow(IpNet),
     Harvest,
+    Observe(Vec<String>),
 }
 
 impl Operation {
@@ -47,6 +48,9 @@ impl Operation {
                 tables.disallow(*prefix).expect("a map that can be written")
             }
             Operation::Harvest => tables.harvest(NOW, u32::MAX),
+            Operation::Observe(jails) => tables
+                .set_observing(jails.iter().map(String::as_str))
+                .expect("a map that can be written"),
         }
     }
 
@@ -59,6 +63,7 @@ impl Operation {
             }
             Operation::Disallow(prefix) => model.allowed.retain(|allowed| allowed != prefix),
             Operation::Allow(_) | Operation::Harvest => {}
+            Operation::Observe(jails) => model.observing = jails.iter().cloned().collect(),
         }
     }
 
@@ -66,7 +71,7 @@ impl Operation {
         match self {
             Operation::Ban(prefix, _) | Operation::Unban(prefix, _) => Some(*prefix),
             Operation::Allow(prefix) | Operation::Disallow(prefix) => Some(*prefix),
-            Operation::Harvest => None,
+            Operation::Harvest | Operation::Observe(_) => None,
         }
     }
 }
@@ -156,6 +161,9 @@ impl Scene {
         let (tables, _) =
             Tables::adopt(self.lab.maps()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
         self.tables = tables;
+        // Who observes the configuration says: here as before.
+        let observing: Vec<String> = models[0].observing.iter().cloned().collect();
+        Operation::Observe(observing).on_tables(&mut self.tables);
         let again =
             self.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
         assert!(again.is_none(), "{when}: adopted, yet {again}");
@@ -230,7 +238,11 @@ impl Scene {
 
 fn operation(random: &mut Random, model: &Model) -> Operation {
     let known: Vec<IpNet> = model.prefixes().collect();
-    match random.below(12) {
+    match random.below(14) {
+        12.. => {
+            let some = (0..8).filter(|_| random.one_in(3));
+            Operation::Observe(some.map(|nth| format!("jail {nth}")).collect())
+        }
         0..4 => Operation::Ban(random.prefix(), random.hold(8)),
         4..7 if !known.is_empty() => Operation::Ban(random.pick(&known), random.hold(8)),
         7..10 if !known.is_empty() => {

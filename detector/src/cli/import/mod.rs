@@ -23,7 +23,7 @@ use super::{Place, dump, run};
 use crate::{
     clock,
     config::{self, JailName, JailSettings, Loaded, Problem, Scope, Severity, Value},
-    engine::{Ban, Timestamp, Until, ban_end},
+    engine::{Ban, Origin, Timestamp, Until, ban_end},
     store::{self, Store, Write},
 };
 
@@ -219,6 +219,7 @@ impl<'a> Taken<'a> {
                 until,
                 failures: 0,
                 count: 1,
+                origin: Origin::default(),
                 lines: Vec::new(),
             });
             *self.held.entry(by).or_default() += 1;
@@ -244,6 +245,7 @@ impl<'a> Taken<'a> {
                 .map_or(Until::Forever, |end| Until::At(Timestamp::from_seconds(end))),
             failures: banned.failures,
             count: banned.count,
+            origin: Origin::default(),
             lines: banned.lines.clone(),
         })
     }

@@ -67,7 +67,7 @@ fn addresses_that_are_none_are_told_and_spare_nobody() {
     let ignore: Vec<_> = jail("j", files)
         .ignore
         .iter()
-        .map(|ignore| match ignore {
+        .map(|ignore| match &ignore.value {
             Ignore::Net(net) => net.to_string(),
             Ignore::Name(name) => name.clone(),
         })
@@ -84,7 +84,10 @@ fn ignoreip_that_every_jail_inherits_is_known_to_the_kernel() {
         );
         load_with([("jail.conf", jails.as_str())]).expect("jails").settings.enforce.allow
     };
-    assert_eq!(allow("").iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.0/24"]);
+    assert_eq!(
+        allow("").iter().map(|net| net.value.to_string()).collect::<Vec<_>>(),
+        ["192.0.2.0/24"]
+    );
     assert_eq!(allow("ignoreip = 192.0.2.0/24\n"), []);
 }
 

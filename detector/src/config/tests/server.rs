@@ -17,16 +17,17 @@ fn our_options_are_read() {
     let settings = load_with([("fail2xdp.conf", own), ("jail.conf", "[j]\nenabled = 1\n")])
         .expect("settings")
         .settings;
+    let allow = |net: &str, line| Located {
+        value: net.parse().expect("a network"),
+        place: Some(Place { file: Arc::new("/etc/x/fail2xdp.conf".into()), line }),
+    };
     assert_eq!(
         settings.enforce,
         EnforceSettings {
             interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
             mode: AttachMode::Generic,
             observe: true,
-            allow: vec![
-                "192.0.2.0/24".parse().expect("a network"),
-                "2001:db8::1/128".parse().expect("a network")
-            ],
+            allow: vec![allow("192.0.2.0/24", 5), allow("2001:db8::1/128", 6)],
             allow_files: vec!["/etc/cdn".into()],
             widest_ban: WidestBan { v4: 8, v6: 24 },
             allow_sessions: false,

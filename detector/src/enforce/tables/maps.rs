@@ -343,6 +343,11 @@ impl Maps {
         })
     }
 
+    /// Every map's name, and for how many entries it has room.
+    pub fn capacities(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.handles().into_iter().map(|handle| (handle.name, handle.entries))
+    }
+
     /// A second handle to a map, for instance to read `EVENTS`.
     ///
     /// # Errors

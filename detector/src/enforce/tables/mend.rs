@@ -15,6 +15,7 @@ use super::{
     ids::Ids,
     layout::Slots,
     lines::{self, Place},
+    observe,
     prefix::{Family, Prefix},
     tries,
 };
@@ -265,7 +266,7 @@ impl Tables {
     }
 
     fn compare_rest(&mut self, found: &mut Differences) -> Result<(), TableError> {
-        found.bits += self.bits.write_config(&self.maps);
+        found.bits += self.bits.write_config(&self.maps) + u64::from(self.mend_observed());
         found.scopes += self.names.mend_rows(&self.maps);
         let ids: HashSet<u32> = self
             .bans
@@ -294,6 +295,8 @@ impl Tables {
     /// Reads the bans from the tries, finds them in the lines, and mends the rest.
     pub(super) fn take_over(&mut self) -> Result<Differences, TableError> {
         let (mut found, mut inherits) = (Differences::default(), false);
+        // As the maps have it; who observes by now is told later.
+        self.names.set_observed(observe::read(&self.maps));
         let mut entries: Vec<(Prefix, Entry)> = Vec::new();
         for (prefix, ban) in tries::bans(&self.maps)? {
             let (id, told) = (ban.id, tries::slots(&self.maps, &ban)?);

@@ -55,6 +55,7 @@ fn jail(patterns: &str) -> JailSettings {
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,
+        observe: false,
     }
 }
 

@@ -148,6 +148,7 @@ fn a_ban_by_hand_grows_unless_it_has_a_time_of_its_own() {
             failures: 0,
             count: 1,
             lines: vec![],
+            origin: Origin::default(),
         })
     };
     fails(&mut engine, "sshd", 3, 100);

@@ -69,11 +69,7 @@ fn a_prefix_is_heard_as_a_prefix() {
     let behind: Vec<String> = engine
         .bans()
         .of_jail(&jail)
-        .flat_map(|ban| {
-            let line =
-                "refused 2001:db8::2, 2001:db8::ff:1.5 of 2001:db9::1. Again 2001:db8::2".into();
-            Ban { lines: vec![line], ..ban.clone() }.addresses()
-        })
+        .flat_map(|ban| ban.origin.addresses.clone())
         .map(|address| address.to_string())
         .collect();
     assert_eq!(behind, ["2001:db8::2"]);

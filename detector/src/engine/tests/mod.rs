@@ -33,6 +33,7 @@ fn settings(name: &str) -> JailSettings {
         scope: "tcp:22".parse().expect("a scope"),
         ipv6_prefix: 64,
         silence: None,
+        observe: false,
     }
 }
 
@@ -152,6 +153,7 @@ fn ignored_addresses_are_never_counted() {
         Ignore::Net("192.0.2.0/24".parse().expect("a net")),
         Ignore::Name("home.example".into()),
     ];
+    let ignore = ignore.into_iter().map(|value| Located { value, place: None }).collect();
     let mut engine = engine(&[JailSettings { ignore, max_retry: 1, ..settings("sshd") }]);
     let own = "198.51.100.1".parse().expect("an address");
     engine.handle(Event::OwnAddresses(vec![own]), at(0));
@@ -292,6 +294,7 @@ fn a_mass_expiry_is_taken_in_portions() {
             failures: 0,
             count: 1,
             lines: vec![],
+            origin: Origin::default(),
         };
         engine.handle(Event::Ban(ban), at(1));
     }

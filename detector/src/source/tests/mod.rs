@@ -104,6 +104,7 @@ fn jail(name: &str, source: SourceSettings) -> (JailSettings, Fake) {
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,
+        observe: false,
     };
     (settings, Fake(JailName::new(name)))
 }
