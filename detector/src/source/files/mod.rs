@@ -271,6 +271,7 @@ impl Files {
             if self.outbox.stop().is_ordered() {
                 return Err(Stopped);
             }
+            if std::env::var_os("DBG").is_some() && let Some(f) = self.follow.files.get(&id) { eprintln!("READY {id:?} {:?} after {:?} copy {:?} end {} off {} size {} fresh {} orphan {}", f.name, f.after, f.copy_of, f.at_end, f.tail.offset(), f.tail.size(), f.fresh, f.orphan); }
             if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
                 continue;
             }

@@ -5,14 +5,13 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     Codec, FilePosition, FilePositions, Files,
-    follow::{Followed, Reader, begins_like, holds_no_more},
+    follow::{Followed, Reader, begins_like},
     position::{HEAD, Spot, head_of, open_log},
     rotated::{
         Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name,
@@ -73,12 +72,22 @@ pub(super) fn siblings<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> There {
 enum Standing {
     /// Nothing that it holds is read elsewhere.
     New,
-    /// What it holds was read up to here.
-    Rest(Spot),
+    /// What it holds was read up to here. If a file is named, that holds the beginning and is to be read no longer.
+    Rest(Spot, Option<FileId>),
     /// It is followed, or holds what was read.
     Read,
-    /// It holds what another file holds that is still to be read; should that be truncated, it will matter.
-    Copy,
+    /// It holds what another file holds, which may be followed; should that be truncated, it will matter.
+    Copy(Option<FileId>),
+}
+
+/// What a file holds.
+struct Content<'a> {
+    /// Its first bytes.
+    head: Vec<u8>,
+    /// Itself, unless it is compressed.
+    plain: Option<&'a File>,
+    /// Its length, unpacked.
+    size: &'a dyn Fn() -> u64,
 }
 
 /// Where a rest is to be read from, and by whom.
@@ -127,7 +136,7 @@ impl Files {
                 let Some(log) = logs.find(|log| log.tail.offset() == 0) else { continue };
                 let floor = log.tail.written();
                 for file in listing.rotated(&own).filter(|file| file.is_as_new_as(floor)) {
-                    if self.standing(path, &file, None, &[]) == Standing::Copy {
+                    if matches!(self.standing(path, &file, None, &[]), Standing::Copy(_)) {
                         known.remove(&file.identity);
                     }
                 }
@@ -156,7 +165,9 @@ impl Files {
         let mut known: Option<(u64, Option<&Vec<String>>)> = None;
         for (name, spot, jails) in stored.chain(retired) {
             // Of a copy of what was read only the rest is new.
-            let copy = is_rotated_name(name, path) && spot.offset > 0;
+            let logs = || self.logs_of(path).filter(|log| *log != path);
+            let copy = spot.offset > 0
+                && (is_rotated_name(name, path) || logs().any(|log| is_rotated_name(log, name)));
             let from = if (spot.may_be(identity) || copy) && spot.fits(file)? {
                 spot.offset
             } else if copy && name != path && size < spot.offset && spot.head.agrees(&head) {
@@ -172,9 +183,28 @@ impl Files {
         Ok(known.map(|(from, jails)| (from, jails.cloned().unwrap_or_else(all))))
     }
 
+    /// The logs that `path` is one of, or one of whose rotated files it may be.
+    fn logs_of<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> + Clone {
+        let names = self.follow.names.keys().map(PathBuf::as_path);
+        names.filter(move |log| *log != path && is_rotated_name(log, path)).chain([path])
+    }
+
+    /// Whether this is the name of a log, and not of a rotated file of one.
+    fn is_log(&self, name: &Path) -> bool {
+        self.logs_of(name).all(|log| log == name)
+    }
+
+    /// From now on `id` is read, which holds all that `part` does.
+    fn take_over(&mut self, id: FileId, part: FileId) {
+        if let Some(part) = self.follow.files.get_mut(&part).filter(|part| part.tail.id != id) {
+            part.copy_of = Some(id);
+        }
+    }
+
     /// What is known of the files that bear or bore the name `path`, and are not followed.
     fn known_of(&self, path: &Path) -> Vec<Spot> {
-        let of_this_log = |name: &Path| is_rotated_name(path, name);
+        let logs = self.logs_of(path);
+        let of_this_log = |name: &Path| logs.clone().any(|log| is_rotated_name(log, name));
         let stored = self.stored.iter().filter(|(name, _)| of_this_log(Path::new(name)));
         let stored = stored.flat_map(|(_, position)| position.spots());
         let retired = self.follow.retired.iter().filter(|(name, _)| of_this_log(name));
@@ -213,9 +243,17 @@ impl Files {
                 *rest = rest.take().or(found);
             }
         }
+        let ledger = position.earlier.iter().chain([&position.spot]).cloned();
+        let known: Vec<Spot> = ledger.chain(self.known_of(path)).collect();
         for (spot, file) in spots.into_iter().zip(rests) {
             let Some(file) = file else { continue };
             floor = floor.min(file.written);
+            // One of which nothing was read may have become a copy since.
+            if spot.offset == 0
+                && self.standing(path, &file, current, &known) != Standing::New
+            {
+                continue;
+            }
             if handled.insert(file.identity) {
                 let rest =
                     Rest { path, jails: jails.clone(), from: spot.offset, after: last, old: true };
@@ -226,8 +264,6 @@ impl Files {
         for spot in position.earlier.iter().chain((!same).then_some(&position.spot)) {
             self.follow.put_aside(path, spot.clone());
         }
-        let mut known = self.known_of(path);
-        known.extend(same.then(|| position.spot.clone()));
         for (dir, own) in &places {
             let (listing, (newer, seen)) = self.search(path, dir, |listing| {
                 let (mut newer, mut seen) = (Vec::new(), Vec::new());
@@ -237,12 +273,12 @@ impl Files {
                         continue;
                     }
                     let standing = self.standing(path, &file, current, &known);
-                    if standing != Standing::Copy {
+                    if !matches!(standing, Standing::Copy(_)) {
                         seen.push(file.identity);
                     }
                     match standing {
                         Standing::New if !self.is_claimed(path, &file) => newer.push((file, None)),
-                        Standing::Rest(spot) => newer.push((file, Some(spot))),
+                        Standing::Rest(spot, part) => newer.push((file, Some((spot, part)))),
                         _ => {}
                     }
                 }
@@ -291,12 +327,12 @@ impl Files {
                         true => self.standing(path, &file, None, &known),
                         false => Standing::Read,
                     };
-                    if standing != Standing::Copy {
+                    if !matches!(standing, Standing::Copy(_)) {
                         seen.push(file.identity);
                     }
                     match standing {
                         Standing::New => new.push((file, None)),
-                        Standing::Rest(spot) => new.push((file, Some(spot))),
+                        Standing::Rest(spot, part) => new.push((file, Some((spot, part)))),
                         _ => {}
                     }
                 }
@@ -313,13 +349,13 @@ impl Files {
         &mut self,
         path: &Path,
         own: &OsStr,
-        files: Vec<(Sibling, Option<Spot>)>,
+        files: Vec<(Sibling, Option<(Spot, Option<FileId>)>)>,
         jails: &[usize],
         mut last: Option<FileId>,
         old: bool,
     ) -> Option<FileId> {
-        let spots: HashMap<Identity, Option<Spot>> =
-            files.iter().map(|(file, spot)| (file.identity, spot.clone())).collect();
+        let rests: HashMap<Identity, Option<(Spot, Option<FileId>)>> =
+            files.iter().map(|(file, rest)| (file.identity, rest.clone())).collect();
         let mut files: Vec<Sibling> = files.into_iter().map(|(file, _)| file).collect();
         sort_by_age(own, &mut files);
         leave_out_copies(&mut files);
@@ -331,16 +367,21 @@ impl Files {
             self.limit(path, Limit::Missed, surplus, what);
         }
         for file in files.drain(surplus..) {
-            let spot = spots.get(&file.identity).and_then(Option::as_ref);
+            let known = rests.get(&file.identity).and_then(Option::as_ref);
+            let spot = known.map(|(spot, _)| spot);
             let from = spot.map_or(0, |spot| spot.offset);
             let rest = Rest { path, jails: jails.to_vec(), from, after: last, old };
-            last = self.follow_rest(&file, spot, rest).or(last);
+            let followed = self.follow_rest(&file, spot, rest);
+            if let (Some(id), Some((_, Some(part)))) = (followed, known) {
+                self.take_over(id, *part);
+            }
+            last = followed.or(last);
         }
         last
     }
 
-    /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed, or of `current`, or
-    /// was read as `known_of` says.
+    /// What a file beside the log `path` is to us. `current` is the log, if it is not followed yet; `known_of` says what
+    /// was read of files that are followed no longer.
     fn standing(
         &self,
         path: &Path,
@@ -348,42 +389,81 @@ impl Files {
         current: Option<&File>,
         known_of: &[Spot],
     ) -> Standing {
-        let of_this_log = |known: &&Followed| {
-            is_rotated_name(path, &known.name) || known.tail.identity() == file.identity
-        };
-        let followed: Vec<&Followed> = self.follow.files.values().filter(of_this_log).collect();
-        if followed.iter().any(|known| known.tail.identity() == file.identity) {
+        if self.follow.files.values().any(|known| known.tail.identity() == file.identity) {
             return Standing::Read;
         }
         let (Ok(head), true) = (file.head(), file.size > 0) else { return Standing::New };
+        let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };
+        let size = || file.unpacked_size().unwrap_or(0);
+        let content = Content { head, plain: plain.as_ref(), size: &size };
+        self.relation(path, &content, current, known_of)
+    }
+
+    /// The same for what a file holds that is not followed, or of which nothing was read yet.
+    fn relation(
+        &self,
+        path: &Path,
+        content: &Content<'_>,
+        current: Option<&File>,
+        known_of: &[Spot],
+    ) -> Standing {
+        let Content { head, plain, size } = content;
         let same = |bytes: &[u8]| {
             let length = bytes.len().min(head.len());
             length > 0 && bytes[..length] == head[..length]
         };
+        let logs = self.logs_of(path);
+        let of_this_log = |name: &Path| logs.clone().any(|log| is_rotated_name(log, name));
+        let followed = self.follow.files.values().filter(|known| of_this_log(&known.name));
+        // Not the file itself.
+        let others = |known: &&Followed| {
+            let id = plain.and_then(|plain| plain.metadata().ok()).map(|meta| FileId::of(&meta));
+            id != Some(known.tail.id)
+        };
+        let followed: Vec<&Followed> = followed.filter(others).collect();
+        let is_copy_of = |known: &File, unpacking: bool| match plain {
+            Some(plain) if !unpacking => begins_like(plain, known).unwrap_or(false),
+            _ => {
+                // Of what is being unpacked only a piece is at hand, but its first bytes always are.
+                let no_longer = || known.metadata().is_ok_and(|meta| size() <= meta.len());
+                head_of(known).is_ok_and(|known| same(&known)) && (unpacking || no_longer())
+            }
+        };
+        // Of two that hold the same one is read.
+        let mut originals = followed.iter().filter(|known| known.copy_of.is_none());
+        let is_original =
+            |known: &&&Followed| is_copy_of(&known.tail.file, known.tail.is_unpacking());
+        if let Some(known) = originals.find(is_original) {
+            return Standing::Copy(Some(known.tail.id));
+        }
+        if current.is_some_and(|current| is_copy_of(current, false)) {
+            return Standing::Copy(None);
+        }
+        let is_part = |known: &&&Followed| {
+            let (file, beside) = (&known.tail.file, known.orphan || !self.is_log(&known.name));
+            let holds = || match plain {
+                Some(plain) => begins_like(file, plain).unwrap_or(false),
+                None => head_of(file).is_ok_and(|known| same(&known)),
+            };
+            let intact = || known.tail.spot().fits(file).unwrap_or(false);
+            let some = || file.metadata().is_ok_and(|meta| meta.len() > 0);
+            beside && !known.tail.is_unpacking() && some() && intact() && holds()
+        };
+        let mut parts = followed.iter().filter(|known| known.copy_of.is_none());
+        if let Some(known) = parts.find(is_part) {
+            return Standing::Rest(known.tail.spot(), Some(known.tail.id));
+        }
         // What was read of a file may be gone from it by now.
         if head.is_empty() || followed.iter().any(|known| same(known.tail.head())) {
             return Standing::Read;
         }
-        let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };
-        let is_copy_of = |known: &File| match &plain {
-            Some(plain) => begins_like(plain, known).unwrap_or(false),
-            None => {
-                let mut bytes = [0; HEAD];
-                let count = known.read_at(&mut bytes, 0).unwrap_or(0);
-                same(&bytes[..count])
-            }
-        };
-        let mut originals = followed.iter().map(|known| &known.tail.file).chain(current);
-        if originals.any(is_copy_of) {
-            return Standing::Copy;
-        }
-        let known = known_of.iter().filter(|spot| spot.head.agrees(&head));
+        let known = known_of.iter().filter(|spot| spot.head.agrees(head));
         let Some(spot) = known.max_by_key(|spot| spot.offset) else { return Standing::New };
-        let is_longer = match &plain {
-            Some(plain) => file.size > spot.offset && spot.fits(plain).unwrap_or(false),
-            None => file.unpacked_size().is_ok_and(|size| size > spot.offset),
-        };
-        if is_longer { Standing::Rest(spot.clone()) } else { Standing::Read }
+        let holds = |plain: &&File| spot.fits(plain).unwrap_or(false);
+        match size() > spot.offset && plain.as_ref().is_none_or(holds) {
+            true => Standing::Rest(spot.clone(), None),
+            false => Standing::Read,
+        }
     }
 
     /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
@@ -421,12 +501,18 @@ impl Files {
             // By these bytes its copies are known.
             unpack.fill(&file, 0, HEAD as u64)?;
         }
-        let id = FileId::of(&file.metadata()?);
+        let mut id = FileId::of(&file.metadata()?);
+        // What is unpacked already lies in another file.
+        let mut others = self.follow.files.values();
+        let same = |known: &&Followed| known.tail.identity() == sibling.identity;
+        if let Some(known) = others.find(same).filter(|_| sibling.packed.is_some()) {
+            id = known.tail.id;
+        }
         let new = |jail: &usize| Reader { jail: *jail, from: 0, caught_up: !rest.old };
         if let Some(known) = self.follow.files.get_mut(&id) {
-            if known.copy_of.take().is_some() {
-                known.tail.move_to(rest.from)?;
+            if known.copy_of.take().is_some() || known.fresh {
                 known.readers = rest.jails.iter().map(new).collect();
+                known.begin_at(rest.from)?;
             }
             self.follow.wake(id);
             return Ok(id);
@@ -440,7 +526,7 @@ impl Files {
         }
         let start = readers.iter().map(|reader| reader.from).min().unwrap_or(rest.from);
         let end = self.codec_of(&readers).line_end();
-        let tail = Tail::new(file, end, start)?.unpacking(unpack, sibling.written);
+        let tail = Tail::new(file, end, start)?.unpacking(unpack, sibling);
         self.watch.file(tail.id, &tail.file);
         self.follow.add(Followed {
             tail,
@@ -483,15 +569,12 @@ impl Files {
             is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
             copy = copy.or(found);
         }
-        let (mut last, mut rest_is_read) = (after, false);
+        let mut last = after;
         match copy {
             Some(file) => {
                 let rest =
                     Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
-                let followed = self.follow_rest(&file, Some(&read), rest);
-                // One that was compressed may turn out to hold less than was read.
-                rest_is_read = followed.is_some();
-                last = followed.or(last);
+                last = self.follow_rest(&file, Some(&read), rest).or(last);
             }
             // It may have held more, of which nobody knows.
             None if unread > 0 && !is_copied => {
@@ -502,10 +585,7 @@ impl Files {
             None => {}
         }
         let floor = spot.written;
-        // The copy that is read on will tell how far.
-        if !rest_is_read {
-            self.follow.put_aside(&name, read);
-        }
+        self.follow.put_aside(&name, read);
         last = self.missed(&name, &jails, last, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {
             followed.after = last;
@@ -524,26 +604,49 @@ impl Files {
         if !followed.fresh || !followed.tail.has_changed()? {
             return Ok(true);
         }
-        if followed.orphan && followed.tail.size() > 0 {
-            // It was empty when it was found: a copy may be being made in it.
-            let (name, file) = (followed.name.clone(), followed.tail.file.try_clone()?);
-            let mut others = self.follow.files.values().filter(|other| other.tail.id != id);
-            let original = others.find(|other| {
-                other.name == name && holds_no_more(&file, &other.tail).unwrap_or(false)
-            });
-            let original = original.map(|original| original.tail.id);
-            if let Some(followed) = self.follow.files.get_mut(&id) {
-                followed.copy_of = original;
-            }
-            return Ok(original.is_none());
-        }
-        let (name, after) = (followed.name.clone(), followed.after);
+        let (name, after, orphan) = (followed.name.clone(), followed.after, followed.orphan);
         let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
-        let last = self.missed(&name, &jails, after, floor);
-        if let Some(followed) = self.follow.files.get_mut(&id) {
-            followed.after = last;
+        // It was empty when it was found: a copy may be being made in it.
+        let standing = if followed.tail.size() > 0 { self.filled(id)? } else { Standing::New };
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(false) };
+        match standing {
+            Standing::New if orphan => {}
+            Standing::New => {
+                let last = self.missed(&name, &jails, after, floor);
+                if let Some(followed) = self.follow.files.get_mut(&id) {
+                    followed.after = last;
+                }
+            }
+            Standing::Rest(spot, part) => {
+                followed.begin_at(spot.offset)?;
+                if let Some(part) = part {
+                    self.take_over(id, part);
+                }
+            }
+            Standing::Read => {
+                let (file, size) = (&followed.tail.file, followed.tail.size());
+                let end = last_line_start(file, size, Codec::AUTO)?;
+                followed.begin_at(end)?;
+            }
+            Standing::Copy(original) => {
+                followed.copy_of = original;
+                return Ok(original.is_none());
+            }
         }
         Ok(true)
+    }
+
+    /// What a file is to us of which nothing was read yet, as far as it is one beside a log.
+    fn filled(&self, id: FileId) -> io::Result<Standing> {
+        let Some(followed) = self.follow.files.get(&id) else { return Ok(Standing::New) };
+        let Followed { name, tail, orphan, .. } = followed;
+        let head = head_of(&tail.file)?;
+        let content = Content { head, plain: Some(&tail.file), size: &|| tail.size() };
+        // The log itself is nobody's copy.
+        if !orphan && self.is_log(name) {
+            return Ok(Standing::New);
+        }
+        Ok(self.relation(name, &content, None, &self.known_of(name)))
     }
 
     /// How far everything was read, in a form that can be stored.
@@ -553,10 +656,14 @@ impl Files {
     pub(crate) fn positions(&self) -> io::Result<FilePositions> {
         let mut positions = self.stored.clone();
         let spot = |file: &Followed| {
-            if file.copy_of.is_none() {
-                return Ok(file.tail.spot());
+            let original = file.copy_of.and_then(|original| self.follow.files.get(&original));
+            let Some(original) = original else { return Ok(file.tail.spot()) };
+            // What a copy holds is read in its original.
+            let read = original.tail.spot();
+            if read.fits(&file.tail.file)? {
+                let Identity { inode, born } = file.tail.identity();
+                return Ok(Spot { inode, born, ..read });
             }
-            // What a copy holds was read in its original.
             let codec = self.codec_of(&file.readers);
             let file = file.tail.file.try_clone()?;
             let end = last_line_start(&file, file.metadata()?.len(), codec)?;
