@@ -248,11 +248,11 @@ impl Files {
         for (spot, file) in spots.into_iter().zip(rests) {
             let Some(file) = file else { continue };
             floor = floor.min(file.written);
-            // One of which nothing was read may have become a copy since.
-            if spot.offset == 0
-                && self.standing(path, &file, current, &known) != Standing::New
-            {
-                continue;
+            // It may be a copy of what is read elsewhere, or one of which nothing was read may have become one since.
+            match self.standing(path, &file, current, &known) {
+                Standing::Copy(_) => continue,
+                standing if spot.offset == 0 && standing != Standing::New => continue,
+                _ => {}
             }
             if handled.insert(file.identity) {
                 let rest =
@@ -453,9 +453,14 @@ impl Files {
         if let Some(known) = parts.find(is_part) {
             return Standing::Rest(known.tail.spot(), Some(known.tail.id));
         }
-        // What was read of a file may be gone from it by now.
-        if head.is_empty() || followed.iter().any(|known| same(known.tail.head())) {
+        if head.is_empty() {
             return Standing::Read;
+        }
+        if let Some(known) = followed.iter().find(|known| same(known.tail.head())) {
+            // What was read may be gone by now; what is to be read of its copies is decided when that is noticed.
+            let intact = known.tail.spot_in_memory().fits(&known.tail.file).unwrap_or(true);
+            let gone = !intact && !known.tail.is_unpacking() && known.copy_of.is_none();
+            return if gone { Standing::Copy(Some(known.tail.id)) } else { Standing::Read };
         }
         let known = known_of.iter().filter(|spot| spot.head.agrees(head));
         let Some(spot) = known.max_by_key(|spot| spot.offset) else { return Standing::New };
@@ -565,7 +570,7 @@ impl Files {
         let (mut copy, mut is_copied) = (None, false);
         for (dir, own) in places(&name) {
             let (listing, found) = self
-                .search(&name, &dir, |listing| find_rest(listing, &own, &read, true));
+                .search(&name, &dir, |listing| find_rest(listing, &own, &spot, true));
             is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
             copy = copy.or(found);
         }
@@ -574,7 +579,7 @@ impl Files {
             Some(file) => {
                 let rest =
                     Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
-                last = self.follow_rest(&file, Some(&read), rest).or(last);
+                last = self.follow_rest(&file, Some(&spot), rest).or(last);
             }
             // It may have held more, of which nobody knows.
             None if unread > 0 && !is_copied => {
@@ -584,7 +589,7 @@ impl Files {
             }
             None => {}
         }
-        let floor = spot.written;
+        let floor = read.written;
         self.follow.put_aside(&name, read);
         last = self.missed(&name, &jails, last, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {

@@ -57,6 +57,8 @@ pub(crate) struct Tail {
     last_line: Vec<u8>,
     /// What was not read was not written before this time, in microseconds since the Unix epoch.
     written: i64,
+    /// Nothing that it holds was written before this time, in the same unit.
+    began: i64,
     /// When it was made, in the same unit; 0 if that is not known.
     born: i64,
     /// Of the file or, if that is unpacked, of the compressed one.
@@ -84,6 +86,7 @@ impl Tail {
             framer: Framer::new(end, start),
             last_line: Vec::new(),
             written: written(&meta),
+            began: 0,
             born: identity.born,
             unpack: None,
             size: meta.len(),
@@ -93,6 +96,7 @@ impl Tail {
         if tail.born != 0 {
             tail.written = tail.written.min(tail.born);
         }
+        tail.began = tail.written;
         tail.has_changed()?;
         tail.move_to(start)?;
         tail.size = meta.len();
@@ -104,7 +108,7 @@ impl Tail {
         if unpack.is_none() {
             return self;
         }
-        Tail { unpack, written: log.written, born: 0, identity: log.identity, ..self }
+        Tail { unpack, written: log.written, began: log.written, born: 0, identity: log.identity, ..self }
     }
 
     /// Goes on at `start`, the start of a line.
@@ -131,7 +135,7 @@ impl Tail {
             head: Head::of(&self.head[..head]),
             offset,
             before: Mark::of(&self.line_anchor),
-            written: self.written,
+            written: if offset == 0 { self.began } else { self.written },
             born: self.born,
         }
     }
@@ -318,6 +322,7 @@ impl Tail {
             Err(Errno::NXIO | Errno::INVAL) => 0,
             Err(error) => return Err(error.into()),
         };
+        self.began = self.written;
         self.has_changed()?;
         self.move_to(start)
     }

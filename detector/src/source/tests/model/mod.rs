@@ -404,6 +404,33 @@ fn what_once_failed_holds() {
             ],
         ),
         (
+            "two copies of a log that is being read, one in the place of the other, before a stop",
+            &[Write(b, Burst), Copy(b, Pack::Later), Step(1), Copy(b, Pack::No), Stop],
+        ),
+        (
+            "a compressed log that bears the time from before its first line was begun",
+            &[
+                Check(a),
+                Write(a, Half),
+                Step(1),
+                Write(a, one),
+                Copy(a, Pack::Now),
+                Truncate(a),
+                Stop,
+            ],
+        ),
+        (
+            "a copy of a line of which the beginning was read before it was truncated away",
+            &[
+                Write(a, Half),
+                Step(1),
+                Reopen(a),
+                Copy(a, Pack::No),
+                Truncate(a),
+                Rename(a, Pack::No, false),
+            ],
+        ),
+        (
             "a compressed log beside a copy of half of its first line",
             &[
                 Slowly(Between::Save),
