@@ -73,7 +73,8 @@ fn status_text(status: &wire::Status) -> String {
     let quiet = status.jails.iter().filter(|jail| jail.never_matched);
     let quiet: Vec<&str> = quiet.map(|jail| jail.name.as_str()).collect();
     let quiet = if quiet.is_empty() { "-".to_owned() } else { quiet.join(", ") };
-    let _ = writeln!(text, "Sources\n{alarms}`- Nothing found yet by:\t{quiet}");
+    let unread = unread(&status.unread);
+    let _ = writeln!(text, "Sources\n{alarms}{unread}`- Nothing found yet by:\t{quiet}");
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(
@@ -136,6 +137,21 @@ fn status_text(status: &wire::Status) -> String {
         let _ = writeln!(text, "Problem: {problem}");
     }
     text
+}
+
+/// One line, if anything was not read.
+fn unread(unread: &wire::Unread) -> String {
+    let counts = [
+        (unread.cut_lines, "lines cut"),
+        (unread.truncations, "truncations with bytes unread"),
+        (unread.rotated_files, "rotated files left out"),
+        (unread.unreadable_files, "rotated files unreadable"),
+        (unread.directory_entries, "directory entries left out"),
+        (unread.surplus_files, "files beyond those followed"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    if counts.is_empty() { String::new() } else { format!("|- Not read:\t{}\n", counts.join(", ")) }
 }
 
 fn jail_text(jail: &wire::Jail) -> String {
@@ -208,6 +224,13 @@ mod tests {
                 |- Total banned:\t2\n   \
                 `- Banned IP list:\t192.0.2.1 2001:db8::/64\n"
         );
+    }
+
+    #[test]
+    fn what_was_not_read_is_said_once_there_is_any() {
+        assert_eq!(unread(&wire::Unread::default()), "");
+        let some = wire::Unread { cut_lines: 2, surplus_files: 1, ..wire::Unread::default() };
+        assert_eq!(unread(&some), "|- Not read:\t2 lines cut, 1 files beyond those followed\n");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::monotonic,
-    source::{Report, outbox::Stopped},
+    source::{Report, board::Limit, outbox::Stopped},
 };
 
 /// Times within one log may go back by so much.
@@ -50,6 +50,7 @@ impl Files {
                 "the globs of these jails match {surplus} files more than the {MAX_FILES} that are \
                  followed: the rest is not read; make the globs narrower"
             );
+            self.board.count(Limit::Files, surplus as u64);
             self.outbox.send(Report::Fault { source: "logpath".into(), what })?;
         }
         self.crowded = surplus > 0;

@@ -11,6 +11,7 @@ mod pattern;
 mod position;
 mod restore;
 mod rotated;
+mod standing;
 mod start;
 mod tail;
 mod watch;
@@ -116,6 +117,9 @@ pub(crate) struct Files {
     moved: bool,
     /// What lies beside the logs.
     seen: Seen,
+    /// Happens between the look at what lies beside a file and its reading.
+    #[cfg(test)]
+    pub(crate) midway: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Files {
@@ -147,6 +151,8 @@ impl Files {
             telling: POSITION_FIRST,
             moved: false,
             seen: Seen::default(),
+            #[cfg(test)]
+            midway: None,
         }
     }
 
@@ -271,11 +277,15 @@ impl Files {
             if self.outbox.stop().is_ordered() {
                 return Err(Stopped);
             }
-            if std::env::var_os("DBG").is_some() && let Some(f) = self.follow.files.get(&id) { eprintln!("READY {id:?} {:?} after {:?} copy {:?} end {} off {} size {} fresh {} orphan {}", f.name, f.after, f.copy_of, f.at_end, f.tail.offset(), f.tail.size(), f.fresh, f.orphan); }
             if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
                 continue;
             }
-            let more = match self.before_first_bytes(id) {
+            let own = self.before_first_bytes(id);
+            #[cfg(test)]
+            if let Some(midway) = self.midway.take() {
+                midway();
+            }
+            let more = match own {
                 Ok(own) => !own || !self.follow.may_read(id) || self.read(id)?,
                 Err(error) => self.failed(id, &error).map(|()| false)?,
             };

@@ -108,7 +108,14 @@ impl Tail {
         if unpack.is_none() {
             return self;
         }
-        Tail { unpack, written: log.written, began: log.written, born: 0, identity: log.identity, ..self }
+        Tail {
+            unpack,
+            written: log.written,
+            began: log.written,
+            born: 0,
+            identity: log.identity,
+            ..self
+        }
     }
 
     /// Goes on at `start`, the start of a line.
