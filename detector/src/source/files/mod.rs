@@ -119,7 +119,7 @@ pub(crate) struct Files {
     seen: Seen,
     /// Happens between the look at what lies beside a file and its reading.
     #[cfg(test)]
-    pub(crate) midway: Option<Box<dyn FnOnce() + Send>>,
+    pub(crate) midway: Option<Box<dyn FnMut(&std::path::Path) + Send>>,
 }
 
 impl Files {
@@ -282,8 +282,8 @@ impl Files {
             }
             let own = self.before_first_bytes(id);
             #[cfg(test)]
-            if let Some(midway) = self.midway.take() {
-                midway();
+            if let (Some(midway), Some(file)) = (&mut self.midway, self.follow.files.get(&id)) {
+                midway(&file.name);
             }
             let more = match own {
                 Ok(own) => !own || !self.follow.may_read(id) || self.read(id)?,

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Codec, Files,
-    follow::{Followed, begins_like},
+    follow::{Followed, MAX_FILES, begins_like},
     position::{Spot, head_of, open_log},
     rotated::{Identity, Sibling, is_rotated_name},
     start::last_line_start,
@@ -137,12 +137,15 @@ impl Files {
         let logs = self.logs_of(path);
         let of_this_log = |name: &Path| logs.clone().any(|log| is_rotated_name(log, name));
         let followed = self.follow.files.values().filter(|known| of_this_log(&known.name));
-        // Not the file itself.
+        let own = plain.and_then(|plain| plain.metadata().ok()).map(|meta| FileId::of(&meta));
+        // Not the file itself, nor its copies: of two that hold the same one is read.
         let others = |known: &&Followed| {
-            let id = plain.and_then(|plain| plain.metadata().ok()).map(|meta| FileId::of(&meta));
-            id != Some(known.tail.id)
+            let original = |id: &FileId| self.follow.files.get(id)?.copy_of;
+            let mut chain = std::iter::successors(Some(known.tail.id), original).take(MAX_FILES);
+            chain.all(|id| Some(id) != own)
         };
-        let followed: Vec<&Followed> = followed.filter(others).collect();
+        let mut followed: Vec<&Followed> = followed.filter(others).collect();
+        followed.sort_by_key(|known| (known.copy_of.is_some(), known.tail.id));
         let is_copy_of = |known: &File, unpacking: bool| match plain {
             Some(plain) if !unpacking => begins_like(plain, known).unwrap_or(false),
             _ => {
@@ -151,11 +154,9 @@ impl Files {
                 head_of(known).is_ok_and(|known| same(&known)) && (unpacking || no_longer())
             }
         };
-        // Of two that hold the same one is read.
-        let mut originals = followed.iter().filter(|known| known.copy_of.is_none());
         let is_original =
             |known: &&&Followed| is_copy_of(&known.tail.file, known.tail.is_unpacking());
-        if let Some(known) = originals.find(is_original) {
+        if let Some(known) = followed.iter().find(is_original) {
             return Standing::Copy(Some(known.tail.id));
         }
         if current.is_some_and(|current| is_copy_of(current, false)) {
@@ -171,8 +172,7 @@ impl Files {
             let some = || file.metadata().is_ok_and(|meta| meta.len() > 0);
             beside && !known.tail.is_unpacking() && some() && intact() && holds()
         };
-        let mut parts = followed.iter().filter(|known| known.copy_of.is_none());
-        if let Some(known) = parts.find(is_part) {
+        if let Some(known) = followed.iter().find(is_part) {
             return Standing::Rest(known.tail.spot(), Some(known.tail.id));
         }
         if head.is_empty() {

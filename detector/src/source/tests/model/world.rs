@@ -119,17 +119,7 @@ impl World {
         for log in 0..self.setting.logs {
             self.reopen(log);
         }
-        let mut steps = 0;
-        for _ in 0..3 {
-            self.step(true);
-            while self.tailer.as_ref().is_some_and(Files::has_more) {
-                self.step(false);
-                steps += 1;
-                if steps > REST {
-                    return Err("the tailer does not come to rest".into());
-                }
-            }
-        }
+        self.rest()?;
         self.compare()?;
         for line in &self.lines {
             let missed = line.fate == Fate::Read && line.read == 0;
@@ -148,6 +138,22 @@ impl World {
             }
         }
         Ok(self.tally)
+    }
+
+    /// Steps until there is nothing more to do.
+    pub(super) fn rest(&mut self) -> Result<(), String> {
+        let mut steps = 0;
+        for _ in 0..3 {
+            self.step(true);
+            while self.tailer.as_ref().is_some_and(Files::has_more) {
+                self.step(false);
+                steps += 1;
+                if steps > REST {
+                    return Err("the tailer does not come to rest".into());
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
