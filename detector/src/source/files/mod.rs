@@ -93,6 +93,10 @@ pub(crate) struct Wanted {
     pub(crate) jail: usize,
 }
 
+/// What a test does to the file of this name before it is read.
+#[cfg(test)]
+pub(crate) type Midway = Box<dyn FnMut(&PathBuf) + Send>;
+
 /// The reader of one group of files.
 pub(crate) struct Files {
     jails: Vec<Jail>,
@@ -119,7 +123,7 @@ pub(crate) struct Files {
     seen: Seen,
     /// Happens between the look at what lies beside a file and its reading.
     #[cfg(test)]
-    pub(crate) midway: Option<Box<dyn FnMut(&std::path::Path) + Send>>,
+    pub(crate) midway: Option<Midway>,
 }
 
 impl Files {

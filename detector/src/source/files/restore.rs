@@ -191,9 +191,9 @@ impl Files {
                         seen.push(file.identity);
                     }
                     match standing {
-                        Standing::New if !self.is_claimed(path, &file) => newer.push((file, None)),
-                        Standing::Rest(spot, part) => newer.push((file, Some((spot, part)))),
-                        _ => {}
+                        Standing::New if self.is_claimed(path, &file) => {}
+                        Standing::New | Standing::Rest(..) => newer.push((file, standing)),
+                        Standing::Read | Standing::Copy(_) => {}
                     }
                 }
                 (newer, seen)
@@ -245,9 +245,8 @@ impl Files {
                         seen.push(file.identity);
                     }
                     match standing {
-                        Standing::New => new.push((file, None)),
-                        Standing::Rest(spot, part) => new.push((file, Some((spot, part)))),
-                        _ => {}
+                        Standing::New | Standing::Rest(..) => new.push((file, standing)),
+                        Standing::Read | Standing::Copy(_) => {}
                     }
                 }
                 (new, seen)
@@ -263,13 +262,13 @@ impl Files {
         &mut self,
         path: &Path,
         own: &OsStr,
-        files: Vec<(Sibling, Option<(Spot, Option<FileId>)>)>,
+        files: Vec<(Sibling, Standing)>,
         jails: &[usize],
         mut last: Option<FileId>,
         old: bool,
     ) -> Option<FileId> {
-        let rests: HashMap<Identity, Option<(Spot, Option<FileId>)>> =
-            files.iter().map(|(file, rest)| (file.identity, rest.clone())).collect();
+        let standings: HashMap<Identity, Standing> =
+            files.iter().map(|(file, standing)| (file.identity, standing.clone())).collect();
         let mut files: Vec<Sibling> = files.into_iter().map(|(file, _)| file).collect();
         sort_by_age(own, &mut files);
         leave_out_copies(&mut files);
@@ -281,13 +280,15 @@ impl Files {
             self.limit(path, Limit::Missed, surplus, what);
         }
         for file in files.drain(surplus..) {
-            let known = rests.get(&file.identity).and_then(Option::as_ref);
-            let spot = known.map(|(spot, _)| spot);
+            let (spot, part) = match standings.get(&file.identity) {
+                Some(Standing::Rest(spot, part)) => (Some(spot), *part),
+                _ => (None, None),
+            };
             let from = spot.map_or(0, |spot| spot.offset);
             let rest = Rest { path, jails: jails.to_vec(), from, after: last, old };
             let followed = self.follow_rest(&file, spot, rest);
-            if let (Some(id), Some((_, Some(part)))) = (followed, known) {
-                self.take_over(id, *part);
+            if let (Some(id), Some(part)) = (followed, part) {
+                self.take_over(id, part);
             }
             last = followed.or(last);
         }

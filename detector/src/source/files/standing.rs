@@ -1,9 +1,5 @@
 //! What a file beside a log is to us, decided by what it holds: times and names prove little.
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, fs::File, io, os::unix::ffi::OsStrExt, path::Path};
 
 use super::{
     Codec, Files,
@@ -45,7 +41,7 @@ impl Files {
         file: &File,
     ) -> io::Result<Option<(u64, Vec<String>)>> {
         let identity = Identity::of(file)?;
-        let (head, size) = (head_of(file)?, file.metadata()?.len());
+        let (head, size, logs) = (head_of(file)?, file.metadata()?.len(), self.logs_of(path));
         let stored = self.past.iter().chain(&self.stored);
         let stored = stored.flat_map(|(name, position)| {
             position.spots().map(move |spot| (Path::new(name), spot, Some(&position.jails)))
@@ -56,9 +52,8 @@ impl Files {
         let mut known: Option<(u64, Option<&Vec<String>>)> = None;
         for (name, spot, jails) in stored.chain(retired) {
             // Of a copy of what was read only the rest is new.
-            let logs = || self.logs_of(path).filter(|log| *log != path);
-            let copy = spot.offset > 0
-                && (is_rotated_name(name, path) || logs().any(|log| is_rotated_name(log, name)));
+            let other = |log: &&Path| *log != path && is_rotated_name(log, name);
+            let copy = spot.offset > 0 && (is_rotated_name(name, path) || logs.iter().any(other));
             let from = if (spot.may_be(identity) || copy) && spot.fits(file)? {
                 spot.offset
             } else if copy && name != path && size < spot.offset && spot.head.agrees(&head) {
@@ -74,15 +69,18 @@ impl Files {
         Ok(known.map(|(from, jails)| (from, jails.cloned().unwrap_or_else(all))))
     }
 
-    /// The logs that `path` is one of, or one of whose rotated files it may be.
-    fn logs_of<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> + Clone {
-        let names = self.follow.names.keys().map(PathBuf::as_path);
-        names.filter(move |log| *log != path && is_rotated_name(log, path)).chain([path])
+    /// The logs whose names `path` goes on from, shortest first, and itself.
+    fn logs_of<'a>(&'a self, path: &'a Path) -> Vec<&'a Path> {
+        let own = path.file_name().unwrap_or_default().as_bytes();
+        let dir = path.parent().unwrap_or(path);
+        let shorter = (1..own.len()).map(|length| dir.join(OsStr::from_bytes(&own[..length])));
+        let known = shorter.filter_map(|log| self.follow.names.get_key_value(&log));
+        known.map(|(log, _)| log.as_path()).chain([path]).collect()
     }
 
     /// Whether this is the name of a log, and not of a rotated file of one.
     fn is_log(&self, name: &Path) -> bool {
-        self.logs_of(name).all(|log| log == name)
+        self.logs_of(name) == [name]
     }
 
     /// From now on `id` is read, which holds all that `part` does.
@@ -95,7 +93,7 @@ impl Files {
     /// What is known of the files that bear or bore the name `path`, and are not followed.
     pub(super) fn known_of(&self, path: &Path) -> Vec<Spot> {
         let logs = self.logs_of(path);
-        let of_this_log = |name: &Path| logs.clone().any(|log| is_rotated_name(log, name));
+        let of_this_log = |name: &Path| logs.iter().any(|log| is_rotated_name(log, name));
         let stored = self.stored.iter().filter(|(name, _)| of_this_log(Path::new(name)));
         let stored = stored.flat_map(|(_, position)| position.spots());
         let retired = self.follow.retired.iter().filter(|(name, _)| of_this_log(name));
@@ -135,7 +133,7 @@ impl Files {
             length > 0 && bytes[..length] == head[..length]
         };
         let logs = self.logs_of(path);
-        let of_this_log = |name: &Path| logs.clone().any(|log| is_rotated_name(log, name));
+        let of_this_log = |name: &Path| logs.iter().any(|log| is_rotated_name(log, name));
         let followed = self.follow.files.values().filter(|known| of_this_log(&known.name));
         let own = plain.and_then(|plain| plain.metadata().ok()).map(|meta| FileId::of(&meta));
         // Not the file itself, nor its copies: of two that hold the same one is read.

@@ -1,7 +1,7 @@
 //! The real tailer on a real directory against a model that knows of every line where it lies.
 //!
 //! A sequence of what writers, `logrotate` and the daemon do is drawn at random and played to both. The tailer is
-//! driven step by step, so that anything can happen between any two reads, and the same sequence always ends the same.
+//! driven step by step, so that anything can happen between any two reads, also while something is copied or compressed.
 //!
 //! What the model says of a line:
 //! - It is read once, as long as a file that holds it can be found: the log itself, a rotated file or a compressed one
@@ -470,7 +470,7 @@ fn what_is_truncated_as_its_first_bytes_are_read_is_read_from_its_copy() {
         let tailer = world.tailer.as_mut().expect("it runs");
         let mut done = false;
         tailer.midway = Some(Box::new(move |name| {
-            if name == log && !std::mem::replace(&mut done, true) {
+            if *name == log && !std::mem::replace(&mut done, true) {
                 std::fs::copy(&log, log.with_extension("log.1")).expect("copied");
                 std::fs::write(&log, "a line of the next log\n").expect("written anew");
             }
