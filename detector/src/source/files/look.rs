@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    FileState, Files, GONE,
+    Codec, FileState, Files, GONE,
     follow::{Followed, MAX_FILES, Name, Reader},
     position::open_log,
     restore::siblings,
@@ -259,7 +259,8 @@ impl Files {
             after = last.or(after);
         }
         if claim.is_none() {
-            claim = self.claimed(path, &file)?;
+            let codec = jails.first().map_or(Codec::AUTO, |jail| self.codecs[*jail]);
+            claim = self.claimed(path, &file, codec)?;
         }
         let copy_of = self.follow.original_of(path, &file);
         let found = first || stored.is_some() || claim.is_some();

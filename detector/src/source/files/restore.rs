@@ -206,7 +206,7 @@ impl Files {
 
     fn is_claimed(&self, path: &Path, file: &Sibling) -> bool {
         let plain = file.packed.is_none();
-        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file));
+        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file, Codec::AUTO));
         plain && claim().is_ok_and(|it| it.is_some())
     }
 
@@ -437,6 +437,7 @@ impl Files {
         let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
         // It was empty when it was found: a copy may be being made in it.
         let standing = if followed.tail.size() > 0 { self.filled(id)? } else { Standing::New };
+        let codec = jails.first().map_or(Codec::AUTO, |jail| self.codecs[*jail]);
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(false) };
         match standing {
             Standing::New if orphan => {}
@@ -454,7 +455,7 @@ impl Files {
             }
             Standing::Read => {
                 let (file, size) = (&followed.tail.file, followed.tail.size());
-                let end = last_line_start(file, size, Codec::AUTO)?;
+                let end = last_line_start(file, size, codec)?;
                 followed.begin_at(end)?;
             }
             Standing::Copy(original) => {

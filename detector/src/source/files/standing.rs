@@ -34,11 +34,12 @@ struct Content<'a> {
 }
 
 impl Files {
-    /// How far a file was read before, under whatever name, or what it is a copy of.
+    /// How far a file was read before, under whatever name, or what it is a copy of; `codec` decodes it.
     pub(super) fn claimed(
         &self,
         path: &Path,
         file: &File,
+        codec: Codec,
     ) -> io::Result<Option<(u64, Vec<String>)>> {
         let identity = Identity::of(file)?;
         let (head, size, logs) = (head_of(file)?, file.metadata()?.len(), self.logs_of(path));
@@ -57,7 +58,7 @@ impl Files {
             let from = if (spot.may_be(identity) || copy) && spot.fits(file)? {
                 spot.offset
             } else if copy && name != path && size < spot.offset && spot.head.agrees(&head) {
-                last_line_start(file, size, Codec::AUTO)?
+                last_line_start(file, size, codec)?
             } else {
                 continue;
             };

@@ -31,8 +31,9 @@ const SEQUENCES: u32 = 20_000;
 /// With `--full` so many times as many.
 const FULL: u32 = 10;
 
-/// Threads that play them: each waits for the kernel most of the time, when it closes inotify.
-const THREADS: u32 = 64;
+/// Threads that play them: each waits for the kernel most of the time, when it closes inotify. By default one user has
+/// 128 instances of that.
+const THREADS: u32 = 40;
 
 /// What a writer writes.
 #[derive(Clone, Copy, Debug)]
