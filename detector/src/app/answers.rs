@@ -10,7 +10,7 @@ use crate::{
         tables::{Counters, Load},
     },
     engine::{Jail, NameTotals, PatternState, PendingTotals, QuestionTotals},
-    source::{FileState, JournalState, JournalStatus, Readers},
+    source::{FileState, JournalState, JournalStatus, Limit, Readers},
     store::State,
 };
 
@@ -29,6 +29,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         names: names(daemon.engine.names()),
         questions: questions(daemon.engine.questions()),
         source_alarms: daemon.silence.raised(),
+        unread: daemon.readers.as_ref().map(unread).unwrap_or_default(),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
 }
@@ -114,6 +115,21 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
         alarms: daemon.alarms.clone(),
         repairs: daemon.repairs,
     }
+}
+
+fn unread(readers: &Readers) -> wire::Unread {
+    let mut unread = wire::Unread::default();
+    for (limit, count) in readers.limits() {
+        *match limit {
+            Limit::Line => &mut unread.cut_lines,
+            Limit::Truncated => &mut unread.truncations,
+            Limit::Missed => &mut unread.rotated_files,
+            Limit::Unreadable => &mut unread.unreadable_files,
+            Limit::Siblings => &mut unread.directory_entries,
+            Limit::Files => &mut unread.surplus_files,
+        } = count;
+    }
+    unread
 }
 
 fn pending(totals: PendingTotals) -> wire::Pending {

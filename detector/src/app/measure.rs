@@ -166,6 +166,7 @@ impl Daemon {
                 Limit::Missed => "rotated_files",
                 Limit::Unreadable => "rotated_unreadable",
                 Limit::Siblings => "directory_entries",
+                Limit::Files => "followed_files",
             };
             (name, count)
         }));

@@ -96,7 +96,11 @@ fn status_text(status: &wire::Status) -> String {
         true => String::new(),
         false => format!("|- Bans heard as they are made by:\t{}\n", listening.join(", ")),
     };
-    let _ = writeln!(text, "Sources\n{alarms}{gave_up}{heard}`- Nothing found yet by:\t{quiet}");
+    let unread = unread(&status.unread);
+    let _ = writeln!(
+        text,
+        "Sources\n{alarms}{unread}{gave_up}{heard}`- Nothing found yet by:\t{quiet}"
+    );
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(
@@ -182,6 +186,21 @@ fn status_text(status: &wire::Status) -> String {
     text
 }
 
+/// One line, if anything was not read.
+fn unread(unread: &wire::Unread) -> String {
+    let counts = [
+        (unread.cut_lines, "lines cut"),
+        (unread.truncations, "truncations with bytes unread"),
+        (unread.rotated_files, "rotated files left out"),
+        (unread.unreadable_files, "rotated files unreadable"),
+        (unread.directory_entries, "directory entries left out"),
+        (unread.surplus_files, "files beyond those followed"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    if counts.is_empty() { String::new() } else { format!("|- Not read:\t{}\n", counts.join(", ")) }
+}
+
 fn jail_text(jail: &wire::Jail) -> String {
     let mut text = format!(
         "Status for the jail: {}\n|- Filter\n|  |- Currently failed:\t{}\n|  |- Total failed:\t{}\n",
@@ -263,6 +282,13 @@ mod tests {
         let list =
             "/var/log/a.log /var/log/b.log (waiting) (bans of other jails, as they are made)\n";
         assert!(listening.contains(list), "{listening}");
+    }
+
+    #[test]
+    fn what_was_not_read_is_said_once_there_is_any() {
+        assert_eq!(unread(&wire::Unread::default()), "");
+        let some = wire::Unread { cut_lines: 2, surplus_files: 1, ..wire::Unread::default() };
+        assert_eq!(unread(&some), "|- Not read:\t2 lines cut, 1 files beyond those followed\n");
     }
 
     #[test]

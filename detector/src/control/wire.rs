@@ -65,8 +65,27 @@ pub struct Status {
     pub questions: Questions,
     /// Alarms about sources, raised since the daemon started.
     pub source_alarms: u64,
+    /// What of the logs was not read, or not wholly, since the daemon started or was reloaded.
+    pub unread: Unread,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
+}
+
+/// How often a limit on what is read of log files was reached, and losses that nobody can prevent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Lines longer than 1 MiB, cut there.
+    pub cut_lines: u64,
+    /// Times that a log was truncated with bytes unread that no copy beside it held.
+    pub truncations: u64,
+    /// Rotated files that were left out because too many came between two looks.
+    pub rotated_files: u64,
+    /// Rotated files whose rest could not be read.
+    pub unreadable_files: u64,
+    /// Directory entries that were left out in the search for rotated files.
+    pub directory_entries: u64,
+    /// Files that globs matched beyond those that are followed.
+    pub surplus_files: u64,
 }
 
 /// What is kept of those below the threshold, of all jails together.

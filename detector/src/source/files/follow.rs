@@ -94,6 +94,17 @@ pub(crate) struct Follow {
     pub(crate) retired: HashMap<PathBuf, VecDeque<Spot>>,
 }
 
+impl Followed {
+    /// Reads on at `from`, the start of a line; what lies before was read elsewhere.
+    pub(crate) fn begin_at(&mut self, from: u64) -> io::Result<()> {
+        self.fresh &= from == 0;
+        for reader in &mut self.readers {
+            reader.from = reader.from.max(from);
+        }
+        self.tail.move_to(from)
+    }
+}
+
 impl Follow {
     pub(crate) fn add(&mut self, followed: Followed) {
         let id = followed.tail.id;
@@ -254,7 +265,8 @@ impl Follow {
             let mut earlier: Vec<Spot> = retired.cloned().collect();
             let mut spot = spot_of(file)?;
             for orphan in orphans.get(path).into_iter().flatten() {
-                if orphan.tail.id == file.tail.id {
+                // What a copy holds is known by its original.
+                if orphan.tail.id == file.tail.id || orphan.copy_of.is_some() {
                     continue;
                 }
                 // One of which nothing was read yet is found again by its time.

@@ -11,6 +11,7 @@ mod pattern;
 mod position;
 mod restore;
 mod rotated;
+mod standing;
 mod start;
 mod tail;
 mod watch;
@@ -92,6 +93,10 @@ pub(crate) struct Wanted {
     pub(crate) jail: usize,
 }
 
+/// What a test does to the file of this name before it is read.
+#[cfg(test)]
+pub(crate) type Midway = Box<dyn FnMut(&PathBuf) + Send>;
+
 /// The reader of one group of files.
 pub(crate) struct Files {
     jails: Vec<Jail>,
@@ -116,6 +121,9 @@ pub(crate) struct Files {
     moved: bool,
     /// What lies beside the logs.
     seen: Seen,
+    /// Happens between the look at what lies beside a file and its reading.
+    #[cfg(test)]
+    pub(crate) midway: Option<Midway>,
 }
 
 impl Files {
@@ -147,6 +155,8 @@ impl Files {
             telling: POSITION_FIRST,
             moved: false,
             seen: Seen::default(),
+            #[cfg(test)]
+            midway: None,
         }
     }
 
@@ -274,7 +284,12 @@ impl Files {
             if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
                 continue;
             }
-            let more = match self.before_first_bytes(id) {
+            let own = self.before_first_bytes(id);
+            #[cfg(test)]
+            if let (Some(midway), Some(file)) = (&mut self.midway, self.follow.files.get(&id)) {
+                midway(&file.name);
+            }
+            let more = match own {
                 Ok(own) => !own || !self.follow.may_read(id) || self.read(id)?,
                 Err(error) => self.failed(id, &error).map(|()| false)?,
             };

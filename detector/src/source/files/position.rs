@@ -94,7 +94,7 @@ mod latin1 {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&bytes.iter().map(|byte| char::from(*byte)).collect::<String>())
+        to.serialize_str(&bytes.iter().map(|byte| char::from(*byte)).collect::<String>())
     }
 
     pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
@@ -259,6 +259,26 @@ mod tests {
             let fits = spot.fits(&open_log(&path).expect("readable")).expect("readable");
             assert_eq!(fits, expect, "{content}");
         }
+    }
+
+    #[test]
+    fn a_head_is_stored_as_it_is_and_one_of_old_is_still_understood() {
+        let bytes: Vec<u8> = (0..=255).rev().collect();
+        let head = Head::of(&bytes);
+        let text = serde_json::to_string(&head).expect("plain data");
+        assert_eq!(serde_json::from_str::<Head>(&text).expect("as it was written"), head);
+        assert!(head.begins(&bytes) && head.agrees(&bytes[..9]) && !head.begins(&bytes[..9]));
+        assert!(!head.agrees(b"") && !head.agrees(b"other"));
+        let Mark { length, hash } = Mark::of(b"first\n");
+        let old = format!(
+            r#"{{"inode":7,"head":{{"length":{length},"hash":{hash}}},"offset":6,"before":{{"length":0,"hash":0}},"written":1}}"#
+        );
+        let old: Spot = serde_json::from_str(&old).expect("positions of old are read");
+        assert!(old.head.begins(b"first\nsecond\n") && old.head.agrees(b"first\n"));
+        assert!(!old.head.agrees(b"fir"), "of less a fingerprint says nothing");
+        let now = Spot { head: Head::of(b"first\nsecond\n"), offset: 13, ..old.clone() };
+        assert!(now.goes_on_after(&Spot { head: Head::of(b"first\n"), ..old.clone() }));
+        assert!(!now.goes_on_after(&old), "it cannot be told");
     }
 
     #[test]

@@ -5,19 +5,19 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     Codec, FilePosition, FilePositions, Files,
-    follow::{Followed, Reader, begins_like, holds_no_more},
-    position::{HEAD, Spot, head_of, open_log},
+    follow::{Followed, Reader},
+    position::{HEAD, Spot},
     rotated::{
-        Identity, Listing, Opened, Sibling, begins_as, find_rest, is_rotated_name,
-        leave_out_copies, places, sort_by_age, steady,
+        Identity, Listing, Opened, Sibling, begins_as, find_rest, leave_out_copies, places,
+        sort_by_age, steady,
     },
+    standing::Standing,
     start::last_line_start,
     tail::{FileId, Tail},
 };
@@ -68,19 +68,6 @@ pub(super) fn siblings<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> There {
     there
 }
 
-/// What a file beside a log is to us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
-    /// Nothing that it holds is read elsewhere.
-    New,
-    /// What it holds was read up to here.
-    Rest(Spot),
-    /// It is followed, or holds what was read.
-    Read,
-    /// It holds what another file holds that is still to be read; should that be truncated, it will matter.
-    Copy,
-}
-
 /// Where a rest is to be read from, and by whom.
 struct Rest<'a> {
     /// The name of the log that it belongs to.
@@ -127,7 +114,7 @@ impl Files {
                 let Some(log) = logs.find(|log| log.tail.offset() == 0) else { continue };
                 let floor = log.tail.written();
                 for file in listing.rotated(&own).filter(|file| file.is_as_new_as(floor)) {
-                    if self.standing(path, &file, None, &[]) == Standing::Copy {
+                    if matches!(self.standing(path, &file, None, &[]), Standing::Copy(_)) {
                         known.remove(&file.identity);
                     }
                 }
@@ -136,49 +123,6 @@ impl Files {
         for (dir, (listing, known)) in there {
             self.seen.add(&dir, &listing, known.into_iter());
         }
-    }
-
-    /// How far a file was read before, under whatever name, or what it is a copy of.
-    pub(super) fn claimed(
-        &self,
-        path: &Path,
-        file: &File,
-    ) -> io::Result<Option<(u64, Vec<String>)>> {
-        let identity = Identity::of(file)?;
-        let (head, size) = (head_of(file)?, file.metadata()?.len());
-        let stored = self.past.iter().chain(&self.stored);
-        let stored = stored.flat_map(|(name, position)| {
-            position.spots().map(move |spot| (Path::new(name), spot, Some(&position.jails)))
-        });
-        let retired = self.follow.retired.iter();
-        let retired = retired
-            .flat_map(|(name, spots)| spots.iter().map(move |spot| (name.as_path(), spot, None)));
-        let mut known: Option<(u64, Option<&Vec<String>>)> = None;
-        for (name, spot, jails) in stored.chain(retired) {
-            // Of a copy of what was read only the rest is new.
-            let copy = is_rotated_name(name, path) && spot.offset > 0;
-            let from = if (spot.may_be(identity) || copy) && spot.fits(file)? {
-                spot.offset
-            } else if copy && name != path && size < spot.offset && spot.head.agrees(&head) {
-                last_line_start(file, size, Codec::AUTO)?
-            } else {
-                continue;
-            };
-            if known.is_none_or(|(offset, _)| from > offset) {
-                known = Some((from, jails));
-            }
-        }
-        let all = || self.jails.iter().map(|jail| jail.name.to_string()).collect();
-        Ok(known.map(|(from, jails)| (from, jails.cloned().unwrap_or_else(all))))
-    }
-
-    /// What is known of the files that bear or bore the name `path`, and are not followed.
-    fn known_of(&self, path: &Path) -> Vec<Spot> {
-        let of_this_log = |name: &Path| is_rotated_name(path, name);
-        let stored = self.stored.iter().filter(|(name, _)| of_this_log(Path::new(name)));
-        let stored = stored.flat_map(|(_, position)| position.spots());
-        let retired = self.follow.retired.iter().filter(|(name, _)| of_this_log(name));
-        stored.chain(retired.flat_map(|(_, spots)| spots)).cloned().collect()
     }
 
     /// Begins with the unread rest of the files that had the name while nobody looked; answers the last of them.
@@ -213,9 +157,17 @@ impl Files {
                 *rest = rest.take().or(found);
             }
         }
+        let ledger = position.earlier.iter().chain([&position.spot]).cloned();
+        let known: Vec<Spot> = ledger.chain(self.known_of(path)).collect();
         for (spot, file) in spots.into_iter().zip(rests) {
             let Some(file) = file else { continue };
             floor = floor.min(file.written);
+            // It may be a copy of what is read elsewhere, or one of which nothing was read may have become one since.
+            match self.standing(path, &file, current, &known) {
+                Standing::Copy(_) => continue,
+                standing if spot.offset == 0 && standing != Standing::New => continue,
+                _ => {}
+            }
             if handled.insert(file.identity) {
                 let rest =
                     Rest { path, jails: jails.clone(), from: spot.offset, after: last, old: true };
@@ -226,8 +178,6 @@ impl Files {
         for spot in position.earlier.iter().chain((!same).then_some(&position.spot)) {
             self.follow.put_aside(path, spot.clone());
         }
-        let mut known = self.known_of(path);
-        known.extend(same.then(|| position.spot.clone()));
         for (dir, own) in &places {
             let (listing, (newer, seen)) = self.search(path, dir, |listing| {
                 let (mut newer, mut seen) = (Vec::new(), Vec::new());
@@ -237,13 +187,13 @@ impl Files {
                         continue;
                     }
                     let standing = self.standing(path, &file, current, &known);
-                    if standing != Standing::Copy {
+                    if !matches!(standing, Standing::Copy(_)) {
                         seen.push(file.identity);
                     }
                     match standing {
-                        Standing::New if !self.is_claimed(path, &file) => newer.push((file, None)),
-                        Standing::Rest(spot) => newer.push((file, Some(spot))),
-                        _ => {}
+                        Standing::New if self.is_claimed(path, &file) => {}
+                        Standing::New | Standing::Rest(..) => newer.push((file, standing)),
+                        Standing::Read | Standing::Copy(_) => {}
                     }
                 }
                 (newer, seen)
@@ -256,7 +206,7 @@ impl Files {
 
     fn is_claimed(&self, path: &Path, file: &Sibling) -> bool {
         let plain = file.packed.is_none();
-        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file));
+        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file, Codec::AUTO));
         plain && claim().is_ok_and(|it| it.is_some())
     }
 
@@ -291,13 +241,12 @@ impl Files {
                         true => self.standing(path, &file, None, &known),
                         false => Standing::Read,
                     };
-                    if standing != Standing::Copy {
+                    if !matches!(standing, Standing::Copy(_)) {
                         seen.push(file.identity);
                     }
                     match standing {
-                        Standing::New => new.push((file, None)),
-                        Standing::Rest(spot) => new.push((file, Some(spot))),
-                        _ => {}
+                        Standing::New | Standing::Rest(..) => new.push((file, standing)),
+                        Standing::Read | Standing::Copy(_) => {}
                     }
                 }
                 (new, seen)
@@ -313,13 +262,13 @@ impl Files {
         &mut self,
         path: &Path,
         own: &OsStr,
-        files: Vec<(Sibling, Option<Spot>)>,
+        files: Vec<(Sibling, Standing)>,
         jails: &[usize],
         mut last: Option<FileId>,
         old: bool,
     ) -> Option<FileId> {
-        let spots: HashMap<Identity, Option<Spot>> =
-            files.iter().map(|(file, spot)| (file.identity, spot.clone())).collect();
+        let standings: HashMap<Identity, Standing> =
+            files.iter().map(|(file, standing)| (file.identity, standing.clone())).collect();
         let mut files: Vec<Sibling> = files.into_iter().map(|(file, _)| file).collect();
         sort_by_age(own, &mut files);
         leave_out_copies(&mut files);
@@ -331,59 +280,19 @@ impl Files {
             self.limit(path, Limit::Missed, surplus, what);
         }
         for file in files.drain(surplus..) {
-            let spot = spots.get(&file.identity).and_then(Option::as_ref);
+            let (spot, part) = match standings.get(&file.identity) {
+                Some(Standing::Rest(spot, part)) => (Some(spot), *part),
+                _ => (None, None),
+            };
             let from = spot.map_or(0, |spot| spot.offset);
             let rest = Rest { path, jails: jails.to_vec(), from, after: last, old };
-            last = self.follow_rest(&file, spot, rest).or(last);
+            let followed = self.follow_rest(&file, spot, rest);
+            if let (Some(id), Some(part)) = (followed, part) {
+                self.take_over(id, part);
+            }
+            last = followed.or(last);
         }
         last
-    }
-
-    /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed, or of `current`, or
-    /// was read as `known_of` says.
-    fn standing(
-        &self,
-        path: &Path,
-        file: &Sibling,
-        current: Option<&File>,
-        known_of: &[Spot],
-    ) -> Standing {
-        let of_this_log = |known: &&Followed| {
-            is_rotated_name(path, &known.name) || known.tail.identity() == file.identity
-        };
-        let followed: Vec<&Followed> = self.follow.files.values().filter(of_this_log).collect();
-        if followed.iter().any(|known| known.tail.identity() == file.identity) {
-            return Standing::Read;
-        }
-        let (Ok(head), true) = (file.head(), file.size > 0) else { return Standing::New };
-        let same = |bytes: &[u8]| {
-            let length = bytes.len().min(head.len());
-            length > 0 && bytes[..length] == head[..length]
-        };
-        // What was read of a file may be gone from it by now.
-        if head.is_empty() || followed.iter().any(|known| same(known.tail.head())) {
-            return Standing::Read;
-        }
-        let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };
-        let is_copy_of = |known: &File| match &plain {
-            Some(plain) => begins_like(plain, known).unwrap_or(false),
-            None => {
-                let mut bytes = [0; HEAD];
-                let count = known.read_at(&mut bytes, 0).unwrap_or(0);
-                same(&bytes[..count])
-            }
-        };
-        let mut originals = followed.iter().map(|known| &known.tail.file).chain(current);
-        if originals.any(is_copy_of) {
-            return Standing::Copy;
-        }
-        let known = known_of.iter().filter(|spot| spot.head.agrees(&head));
-        let Some(spot) = known.max_by_key(|spot| spot.offset) else { return Standing::New };
-        let is_longer = match &plain {
-            Some(plain) => file.size > spot.offset && spot.fits(plain).unwrap_or(false),
-            None => file.unpacked_size().is_ok_and(|size| size > spot.offset),
-        };
-        if is_longer { Standing::Rest(spot.clone()) } else { Standing::Read }
     }
 
     /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
@@ -421,12 +330,18 @@ impl Files {
             // By these bytes its copies are known.
             unpack.fill(&file, 0, HEAD as u64)?;
         }
-        let id = FileId::of(&file.metadata()?);
+        let mut id = FileId::of(&file.metadata()?);
+        // What is unpacked already lies in another file.
+        let mut others = self.follow.files.values();
+        let same = |known: &&Followed| known.tail.identity() == sibling.identity;
+        if let Some(known) = others.find(same).filter(|_| sibling.packed.is_some()) {
+            id = known.tail.id;
+        }
         let new = |jail: &usize| Reader { jail: *jail, from: 0, caught_up: !rest.old };
         if let Some(known) = self.follow.files.get_mut(&id) {
-            if known.copy_of.take().is_some() {
-                known.tail.move_to(rest.from)?;
+            if known.copy_of.take().is_some() || known.fresh {
                 known.readers = rest.jails.iter().map(new).collect();
+                known.begin_at(rest.from)?;
             }
             self.follow.wake(id);
             return Ok(id);
@@ -440,7 +355,7 @@ impl Files {
         }
         let start = readers.iter().map(|reader| reader.from).min().unwrap_or(rest.from);
         let end = self.codec_of(&readers).line_end();
-        let tail = Tail::new(file, end, start)?.unpacking(unpack, sibling.written);
+        let tail = Tail::new(file, end, start)?.unpacking(unpack, sibling);
         self.watch.file(tail.id, &tail.file);
         self.follow.add(Followed {
             tail,
@@ -479,19 +394,16 @@ impl Files {
         let (mut copy, mut is_copied) = (None, false);
         for (dir, own) in places(&name) {
             let (listing, found) =
-                self.search(&name, &dir, |listing| find_rest(listing, &own, &read, true));
+                self.search(&name, &dir, |listing| find_rest(listing, &own, &spot, true));
             is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
             copy = copy.or(found);
         }
-        let (mut last, mut rest_is_read) = (after, false);
+        let mut last = after;
         match copy {
             Some(file) => {
                 let rest =
                     Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
-                let followed = self.follow_rest(&file, Some(&read), rest);
-                // One that was compressed may turn out to hold less than was read.
-                rest_is_read = followed.is_some();
-                last = followed.or(last);
+                last = self.follow_rest(&file, Some(&spot), rest).or(last);
             }
             // It may have held more, of which nobody knows.
             None if unread > 0 && !is_copied => {
@@ -501,11 +413,8 @@ impl Files {
             }
             None => {}
         }
-        let floor = spot.written;
-        // The copy that is read on will tell how far.
-        if !rest_is_read {
-            self.follow.put_aside(&name, read);
-        }
+        let floor = read.written;
+        self.follow.put_aside(&name, read);
         last = self.missed(&name, &jails, last, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {
             followed.after = last;
@@ -524,24 +433,35 @@ impl Files {
         if !followed.fresh || !followed.tail.has_changed()? {
             return Ok(true);
         }
-        if followed.orphan && followed.tail.size() > 0 {
-            // It was empty when it was found: a copy may be being made in it.
-            let (name, file) = (followed.name.clone(), followed.tail.file.try_clone()?);
-            let mut others = self.follow.files.values().filter(|other| other.tail.id != id);
-            let original = others.find(|other| {
-                other.name == name && holds_no_more(&file, &other.tail).unwrap_or(false)
-            });
-            let original = original.map(|original| original.tail.id);
-            if let Some(followed) = self.follow.files.get_mut(&id) {
-                followed.copy_of = original;
-            }
-            return Ok(original.is_none());
-        }
-        let (name, after) = (followed.name.clone(), followed.after);
+        let (name, after, orphan) = (followed.name.clone(), followed.after, followed.orphan);
         let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
-        let last = self.missed(&name, &jails, after, floor);
-        if let Some(followed) = self.follow.files.get_mut(&id) {
-            followed.after = last;
+        // It was empty when it was found: a copy may be being made in it.
+        let standing = if followed.tail.size() > 0 { self.filled(id)? } else { Standing::New };
+        let codec = jails.first().map_or(Codec::AUTO, |jail| self.codecs[*jail]);
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(false) };
+        match standing {
+            Standing::New if orphan => {}
+            Standing::New => {
+                let last = self.missed(&name, &jails, after, floor);
+                if let Some(followed) = self.follow.files.get_mut(&id) {
+                    followed.after = last;
+                }
+            }
+            Standing::Rest(spot, part) => {
+                followed.begin_at(spot.offset)?;
+                if let Some(part) = part {
+                    self.take_over(id, part);
+                }
+            }
+            Standing::Read => {
+                let (file, size) = (&followed.tail.file, followed.tail.size());
+                let end = last_line_start(file, size, codec)?;
+                followed.begin_at(end)?;
+            }
+            Standing::Copy(original) => {
+                followed.copy_of = original;
+                return Ok(original.is_none());
+            }
         }
         Ok(true)
     }
@@ -553,10 +473,14 @@ impl Files {
     pub(crate) fn positions(&self) -> io::Result<FilePositions> {
         let mut positions = self.stored.clone();
         let spot = |file: &Followed| {
-            if file.copy_of.is_none() {
-                return Ok(file.tail.spot());
+            let original = file.copy_of.and_then(|original| self.follow.files.get(&original));
+            let Some(original) = original else { return Ok(file.tail.spot()) };
+            // What a copy holds is read in its original.
+            let read = original.tail.spot();
+            if read.fits(&file.tail.file)? {
+                let Identity { inode, born } = file.tail.identity();
+                return Ok(Spot { inode, born, ..read });
             }
-            // What a copy holds was read in its original.
             let codec = self.codec_of(&file.readers);
             let file = file.tail.file.try_clone()?;
             let end = last_line_start(&file, file.metadata()?.len(), codec)?;

@@ -11,7 +11,7 @@ use super::{
     frame::{Framer, Line, MAX_LINE},
     packed::Unpack,
     position::{ANCHOR, HEAD, Head, Mark, Spot, head_of, micros},
-    rotated::Identity,
+    rotated::{Identity, Sibling},
 };
 
 /// Bytes read at once.
@@ -57,8 +57,12 @@ pub(crate) struct Tail {
     last_line: Vec<u8>,
     /// What was not read was not written before this time, in microseconds since the Unix epoch.
     written: i64,
+    /// Nothing that it holds was written before this time, in the same unit.
+    began: i64,
     /// When it was made, in the same unit; 0 if that is not known.
     born: i64,
+    /// Of the file or, if that is unpacked, of the compressed one.
+    identity: Identity,
     /// What is left to unpack of it.
     unpack: Option<Unpack>,
     /// Its size when it was last asked for.
@@ -71,7 +75,9 @@ impl Tail {
     /// Reads `file` from `start`, which must be the start of a line.
     pub(crate) fn new(file: File, end: LineEnd, start: u64) -> io::Result<Tail> {
         let meta = file.metadata()?;
+        let identity = Identity::of(&file)?;
         let mut tail = Tail {
+            identity,
             id: FileId::of(&meta),
             offset: 0,
             head: Vec::new(),
@@ -80,7 +86,8 @@ impl Tail {
             framer: Framer::new(end, start),
             last_line: Vec::new(),
             written: written(&meta),
-            born: Identity::of(&file)?.born,
+            began: 0,
+            born: identity.born,
             unpack: None,
             size: meta.len(),
             looked: (0, 0, Vec::new()),
@@ -89,15 +96,26 @@ impl Tail {
         if tail.born != 0 {
             tail.written = tail.written.min(tail.born);
         }
+        tail.began = tail.written;
         tail.has_changed()?;
         tail.move_to(start)?;
         tail.size = meta.len();
         Ok(tail)
     }
 
-    /// The same for a compressed log that was last written to at `written`, in microseconds since the Unix epoch.
-    pub(crate) fn unpacking(self, unpack: Option<Unpack>, written: i64) -> Tail {
-        if unpack.is_some() { Tail { unpack, written, born: 0, ..self } } else { self }
+    /// The same for what is unpacked of a compressed log.
+    pub(crate) fn unpacking(self, unpack: Option<Unpack>, log: &Sibling) -> Tail {
+        if unpack.is_none() {
+            return self;
+        }
+        Tail {
+            unpack,
+            written: log.written,
+            began: log.written,
+            born: 0,
+            identity: log.identity,
+            ..self
+        }
     }
 
     /// Goes on at `start`, the start of a line.
@@ -124,7 +142,7 @@ impl Tail {
             head: Head::of(&self.head[..head]),
             offset,
             before: Mark::of(&self.line_anchor),
-            written: self.written,
+            written: if offset == 0 { self.began } else { self.written },
             born: self.born,
         }
     }
@@ -148,7 +166,7 @@ impl Tail {
 
     /// What the file is, whatever it is called.
     pub(crate) fn identity(&self) -> Identity {
-        Identity { inode: self.id.inode, born: self.born }
+        self.identity
     }
 
     /// The bytes it begins with, as far as they were read.
@@ -311,6 +329,7 @@ impl Tail {
             Err(Errno::NXIO | Errno::INVAL) => 0,
             Err(error) => return Err(error.into()),
         };
+        self.began = self.written;
         self.has_changed()?;
         self.move_to(start)
     }

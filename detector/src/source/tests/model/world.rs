@@ -2,18 +2,17 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
-use flate2::{Compression, write::GzEncoder};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::{
-    Action, Between, Log, Pack, Setting, Text,
+    Action, Between, Log, Setting, Text,
     parts::{Collector, Content, Fate, LineInfo, Tally, Writer},
 };
 use crate::{
@@ -38,23 +37,23 @@ const TARGETS: [&str; 2] = ["data/x", "data/y"];
 const REST: usize = 400;
 
 pub struct World {
-    setting: Setting,
-    dir: TempDir,
-    tailer: Option<Files>,
-    reports: Option<Receiver<Report>>,
-    collected: Arc<Mutex<Vec<String>>>,
-    saved: FilePositions,
-    lines: Vec<LineInfo>,
-    numbers: HashMap<String, usize>,
-    contents: Vec<Content>,
-    writers: Vec<Option<Writer>>,
-    tally: Tally,
+    pub(super) setting: Setting,
+    pub(super) dir: TempDir,
+    pub(super) tailer: Option<Files>,
+    pub(super) reports: Option<Receiver<Report>>,
+    pub(super) collected: Arc<Mutex<Vec<String>>>,
+    pub(super) saved: FilePositions,
+    pub(super) lines: Vec<LineInfo>,
+    pub(super) numbers: HashMap<String, usize>,
+    pub(super) contents: Vec<Content>,
+    pub(super) writers: Vec<Option<Writer>>,
+    pub(super) tally: Tally,
     /// What the link leads to.
-    target: usize,
+    pub(super) target: usize,
     /// The time that each log bore when `logrotate` began.
-    checked: [Option<SystemTime>; NAMES.len()],
+    pub(super) checked: [Option<SystemTime>; NAMES.len()],
     /// What is copied or compressed next is done in pieces, and this happens between them.
-    slowly: Option<Between>,
+    pub(super) slowly: Option<Between>,
 }
 
 impl World {
@@ -120,17 +119,7 @@ impl World {
         for log in 0..self.setting.logs {
             self.reopen(log);
         }
-        let mut steps = 0;
-        for _ in 0..3 {
-            self.step(true);
-            while self.tailer.as_ref().is_some_and(Files::has_more) {
-                self.step(false);
-                steps += 1;
-                if steps > REST {
-                    return Err("the tailer does not come to rest".into());
-                }
-            }
-        }
+        self.rest()?;
         self.compare()?;
         for line in &self.lines {
             let missed = line.fate == Fate::Read && line.read == 0;
@@ -151,16 +140,32 @@ impl World {
         Ok(self.tally)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Steps until there is nothing more to do.
+    pub(super) fn rest(&mut self) -> Result<(), String> {
+        let mut steps = 0;
+        for _ in 0..3 {
+            self.step(true);
+            while self.tailer.as_ref().is_some_and(Files::has_more) {
+                self.step(false);
+                steps += 1;
+                if steps > REST {
+                    return Err("the tailer does not come to rest".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Where a log lies: for the symlink, its target.
-    fn log_path(&self, log: Log) -> PathBuf {
+    pub(super) fn log_path(&self, log: Log) -> PathBuf {
         self.path(if NAMES[log] == "link" { TARGETS[self.target] } else { NAMES[log] })
     }
 
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         if self.tailer.is_some() {
             return;
         }
@@ -185,12 +190,12 @@ impl World {
         self.tally.starts += 1;
     }
 
-    fn step(&mut self, late: bool) {
+    pub(super) fn step(&mut self, late: bool) {
         let Some(tailer) = &mut self.tailer else { return };
         tailer.step(late).expect("nobody stops it");
     }
 
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         let Some(tailer) = &self.tailer else { return };
         let positions = tailer.positions().expect("all can be read");
         // As a store would: through text and back.
@@ -205,12 +210,12 @@ impl World {
         }
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.save();
         self.kill();
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         if self.tailer.is_none() {
             return;
         }
@@ -252,13 +257,13 @@ impl World {
     }
 
     /// Whether the tailer has this file open.
-    fn is_held(&self, path: &Path) -> bool {
+    pub(super) fn is_held(&self, path: &Path) -> bool {
         let Some(tailer) = &self.tailer else { return false };
         File::open(path).is_ok_and(|file| tailer.holds(&file))
     }
 
     /// A file's content is gone: what was only there and has not been read is lost.
-    fn vanish(&mut self, content: usize) {
+    pub(super) fn vanish(&mut self, content: usize) {
         self.collect().expect("compared after each action");
         self.contents[content].half.clear();
         for line in std::mem::take(&mut self.contents[content].lines) {
@@ -271,7 +276,7 @@ impl World {
     }
 
     /// Deletes a file, which may stay open.
-    fn delete(&mut self, content: usize) {
+    pub(super) fn delete(&mut self, content: usize) {
         let path = self.contents[content].path.clone();
         let held = self.is_held(&path);
         fs::remove_file(&path).expect("it is there");
@@ -281,11 +286,11 @@ impl World {
         }
     }
 
-    fn content_at(&self, path: &Path) -> Option<usize> {
+    pub(super) fn content_at(&self, path: &Path) -> Option<usize> {
         self.contents.iter().rposition(|content| content.path == path && !content.deleted)
     }
 
-    fn reopen(&mut self, log: Log) {
+    pub(super) fn reopen(&mut self, log: Log) {
         if self.writers[log].as_ref().is_some_and(|writer| writer.half) {
             self.write(log, Text::Lines(0));
         }
@@ -298,7 +303,7 @@ impl World {
         self.writers[log] = Some(Writer { file, content, half: false });
     }
 
-    fn create(&mut self, log: Log, path: PathBuf) -> usize {
+    pub(super) fn create(&mut self, log: Log, path: PathBuf) -> usize {
         File::create_new(&path).expect("it was not there");
         let (lines, half) = (Vec::new(), String::new());
         self.contents.push(Content {
@@ -313,7 +318,7 @@ impl World {
         self.contents.len() - 1
     }
 
-    fn write(&mut self, log: Log, text: Text) {
+    pub(super) fn write(&mut self, log: Log, text: Text) {
         if self.writers[log].is_none() {
             self.reopen(log);
         }
@@ -372,177 +377,6 @@ impl World {
         writer.is_some_and(|writer| tailer.holds(&writer.file))
     }
 
-    /// Moves the rotated files on: `.1` becomes `.2`; compresses the last one if that was put off.
-    fn shift(&mut self, log: Log, pack: Pack) {
-        let base = self.log_path(log);
-        let name = |number: usize, ending: &str| {
-            PathBuf::from(format!("{}.{number}{ending}", base.display()))
-        };
-        for number in (1..30).rev() {
-            for ending in ["", ".gz"] {
-                let from = name(number, ending);
-                if let Some(content) = self.content_at(&from) {
-                    let to = name(number + 1, ending);
-                    fs::rename(&from, &to).expect("renamed");
-                    self.contents[content].path = to;
-                }
-            }
-        }
-        if let (Pack::Later, Some(content)) = (pack, self.content_at(&name(2, ""))) {
-            self.pack(content, None);
-        }
-    }
-
-    /// Compresses a file, which keeps its time or gets another.
-    fn pack(&mut self, content: usize, time: Option<SystemTime>) {
-        let log = self.contents[content].log;
-        // logrotate is told to when the writer must have noticed.
-        if self.writers[log].as_ref().is_some_and(|writer| writer.content == content) {
-            self.reopen(log);
-        }
-        let path = self.contents[content].path.clone();
-        let packed = PathBuf::from(format!("{}.gz", path.display()));
-        let time = time.unwrap_or_else(|| modified(&path));
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(&fs::read(&path).expect("readable")).expect("written");
-        let bytes = gzip.finish().expect("written");
-        let mut file = File::create_new(&packed).expect("new");
-        let slowly = self.slowly.take();
-        for piece in bytes.chunks(if slowly.is_some() { bytes.len() / 2 + 1 } else { bytes.len() })
-        {
-            self.between(slowly, None);
-            file.write_all(piece).expect("written");
-        }
-        self.between(slowly, None);
-        file.set_modified(time).expect("changed");
-        self.between(slowly, None);
-        self.double(content, packed);
-        self.delete(content);
-        self.tally.packed += 1;
-    }
-
-    /// Does what happens between two pieces; `log` may be written to.
-    fn between(&mut self, what: Option<Between>, log: Option<Log>) {
-        match what {
-            None => {}
-            Some(Between::Step) => self.step(self.setting.polling),
-            Some(Between::Look) => self.step(true),
-            Some(Between::Write) => {
-                self.step(true);
-                if let Some(log) = log {
-                    self.write(log, Text::Lines(1));
-                }
-            }
-            Some(Between::Save) => {
-                self.step(true);
-                self.save();
-            }
-            Some(Between::Restart) => {
-                self.stop();
-                self.start();
-            }
-            Some(Between::Kill) => {
-                self.step(true);
-                self.kill();
-                self.start();
-            }
-        }
-    }
-
-    /// Another file has the same content now.
-    fn double(&mut self, content: usize, path: PathBuf) {
-        let number = self.contents.len();
-        let Content { log, lines, half, .. } = &self.contents[content];
-        let (log, lines, half) = (*log, lines.clone(), half.clone());
-        for line in &lines {
-            self.lines[*line].places.insert(number);
-        }
-        self.contents.push(Content {
-            path,
-            log,
-            lines,
-            half,
-            deleted: false,
-            unknown: false,
-            saved: false,
-        });
-    }
-
-    fn rename(&mut self, log: Log, pack: Pack, create: bool) {
-        let path = self.log_path(log);
-        let Some(content) = self.content_at(&path) else { return };
-        // A writer that misses two rotations misses its log.
-        if self.writers[log].as_ref().is_some_and(|writer| writer.content != content) {
-            self.reopen(log);
-        }
-        self.shift(log, pack);
-        let first = PathBuf::from(format!("{}.1", path.display()));
-        fs::rename(&path, &first).expect("renamed");
-        self.contents[content].path = first;
-        // Names that nobody has seen yet must not go before they are.
-        if create || NAMES[log] != "a.log" {
-            self.create(log, path);
-        }
-        let time = self.checked[log].take();
-        if matches!(pack, Pack::Now) {
-            self.pack(content, time);
-        }
-    }
-
-    fn check(&mut self, log: Log) {
-        let path = self.log_path(log);
-        self.checked[log] = self.content_at(&path).map(|_| modified(&path));
-    }
-
-    fn copy(&mut self, log: Log, pack: Pack) {
-        let path = self.log_path(log);
-        let Some(content) = self.content_at(&path) else { return };
-        self.shift(log, pack);
-        let first = PathBuf::from(format!("{}.1", path.display()));
-        let (mut from, mut to) = (File::open(&path), File::create_new(&first));
-        let (from, to) = (from.as_mut().expect("there"), to.as_mut().expect("new"));
-        let slowly = self.slowly.take();
-        let piece = from.metadata().map_or(0, |meta| meta.len()) / 2;
-        if slowly.is_some() {
-            self.between(slowly, Some(log));
-            io::copy(&mut from.take(piece), to).expect("copied");
-            self.between(slowly, Some(log));
-        }
-        io::copy(from, to).expect("copied");
-        self.double(content, first.clone());
-        // What `logrotate` compresses at once gets the time that the log bore when it began, not that of the copy.
-        let time = self.checked[log].take();
-        if let (Pack::Now, Some(copy)) = (pack, self.content_at(&first)) {
-            self.pack(copy, time);
-        }
-    }
-
-    fn truncate(&mut self, log: Log) {
-        self.checked[log] = None;
-        let path = self.log_path(log);
-        let Some(content) = self.content_at(&path) else { return };
-        File::options().write(true).open(&path).expect("opened").set_len(0).expect("truncated");
-        self.vanish(content);
-    }
-
-    fn regrow(&mut self, log: Log) {
-        let path = self.log_path(log);
-        let size = fs::metadata(&path).map_or(0, |meta| meta.len());
-        self.truncate(log);
-        while fs::metadata(&path).is_ok_and(|meta| meta.len() <= size) {
-            self.reopen(log);
-            self.write(log, if size > 10_000 { Text::Burst } else { Text::Lines(3) });
-        }
-    }
-
-    fn recreate(&mut self, log: Log) {
-        let path = self.log_path(log);
-        if let Some(content) = self.content_at(&path) {
-            self.delete(content);
-            self.create(log, path);
-        }
-    }
-
     fn relink(&mut self) {
         // What it led to for so short that nobody saw it may be found when it leads there again.
         for content in 0..self.contents.len() {
@@ -566,7 +400,7 @@ impl World {
     }
 
     /// Takes note of what was read.
-    fn collect(&mut self) -> Result<(), String> {
+    pub(super) fn collect(&mut self) -> Result<(), String> {
         for text in self.collected.lock().expect("one thread").drain(..) {
             let Some(number) = self.numbers.get(&text) else {
                 return Err(format!("`{}` was read and never written", short(&text)));
@@ -595,17 +429,14 @@ impl World {
             match report {
                 // Truncation that loses something is told.
                 Report::Fault { what, .. } if what.contains("truncated with") => {}
+                // Others on this machine have all of it: it is done without.
+                Report::Fault { source, .. } if source == "inotify" => {}
                 Report::Fault { source, what } => return Err(format!("{source}: {what}")),
                 _ => {}
             }
         }
         Ok(())
     }
-}
-
-/// When a file was last written to.
-fn modified(path: &Path) -> SystemTime {
-    fs::metadata(path).and_then(|meta| meta.modified()).expect("it is there")
 }
 
 fn short(line: &str) -> &str {
