@@ -34,9 +34,7 @@ pub(super) fn log(file: &Path, entries: &[&str]) {
 pub(super) fn log_fields(file: &Path, entries: &[(i64, Fields)]) {
     let mut feed = Vec::new();
     for (micros, fields) in entries {
-        feed.extend(
-            format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP=1\n").bytes(),
-        );
+        feed.extend(format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP=1\n").bytes());
         if fields.iter().all(|(name, _)| name != "_BOOT_ID") {
             feed.extend(format!("_BOOT_ID={BOOT}\n").bytes());
         }
