@@ -75,10 +75,10 @@ fn damaged_maps_are_mended_counted_and_told_while_the_daemon_runs() {
     site.jails(&site.jail("guard", "guard.log", "port = 2222\nbantime = 600"));
     site.settings("[Definition]\ncompare_every = 1s\ninitial_bans = 1024\nallow = 192.0.2.0/24\n");
     let echoes = [SERVER.v4, SERVER.v6]
-        .map(|server| Echo::listen(&net.server, SocketAddr::new(server, 2222)).address());
+        .map(|server| Echo::listen(&net.server, SocketAddr::new(server, 2222)));
     let daemon = site.start();
     let banned = [ATTACKER.v4, ATTACKER.v6, FRIEND.v4];
-    let to = |who: std::net::IpAddr| echoes[usize::from(who.is_ipv6())];
+    let to = |who: std::net::IpAddr| echoes[usize::from(who.is_ipv6())].address();
     for who in banned {
         site.json(&["ban", &unit(who), "--jail", "guard"]);
     }

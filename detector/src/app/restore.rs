@@ -1,6 +1,9 @@
 //! The start, as far as it concerns bans of an earlier daemon: those in the maps are taken over, those that ended
 //! meanwhile lifted, those that the kernel has lost put back. All before the first source is read.
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, mpsc},
+};
 
 use ipnet::IpNet;
 
@@ -12,6 +15,9 @@ use crate::{
     source::Positions,
     store::Loaded,
 };
+
+/// Bans that are put back before the next ones are told of.
+const AT_ONCE: usize = 256;
 
 impl Daemon {
     /// Brings maps, store and ban table together, and takes up what was counted; answers how far sources were read.
@@ -104,20 +110,37 @@ impl Daemon {
     fn put_back(&mut self, mut bans: Vec<Ban>) {
         let now = (self.clock)();
         bans.sort_by_key(|ban| (ban.since, ban.prefix));
-        for ban in bans {
-            if let Some(enforcer) = &mut self.enforcer
-                && let Err(error) = enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
-            {
-                tracing::error!(
-                    "[{}] {} is NOT banned again: {error}",
-                    ban.jail,
-                    shown(ban.prefix)
-                );
-                continue;
+        let (engine, enforcer) = (&mut self.engine, &mut self.enforcer);
+        let (tell, entered) = mpsc::channel();
+        // The maps take most of the time: a thread of their own halves it.
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut bans = bans.into_iter();
+                while bans.len() > 0 {
+                    let entered: Vec<_> = bans
+                        .by_ref()
+                        .take(AT_ONCE)
+                        .map(|ban| {
+                            let done = enforcer.as_mut().map_or(Ok(()), |enforcer| {
+                                enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
+                            });
+                            (ban, done)
+                        })
+                        .collect();
+                    // It is received to the end.
+                    let _ = tell.send(entered);
+                }
+            });
+            for (ban, done) in entered.into_iter().flatten() {
+                let shown = shown(ban.prefix);
+                if let Err(error) = done {
+                    tracing::error!("[{}] {shown} is NOT banned again: {error}", ban.jail);
+                    continue;
+                }
+                tracing::info!("[{}] Restore Ban {shown}", ban.jail);
+                engine.adopt(ban, now);
             }
-            tracing::info!("[{}] Restore Ban {}", ban.jail, shown(ban.prefix));
-            self.engine.adopt(ban, now);
-        }
+        });
     }
 }
 

@@ -173,6 +173,7 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             allow_sessions: configured.allow_sessions,
             max_bans: configured.max_bans,
             initial_bans: configured.initial_bans,
+            expected: [0; 2],
             events_per_second: configured.events_per_second,
             compare_every: configured.compare_every,
             kernel_log,

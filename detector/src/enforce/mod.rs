@@ -50,7 +50,7 @@ use self::{
     pins::PinDir,
     protect::AllowList,
     set::{Blueprint, Set},
-    tables::{Counters, Dropped, Hold, Load, TableError},
+    tables::{Counters, Dropped, Hold, Load, Sizes, TableError},
     upkeep::Upkeep,
 };
 pub use self::{
@@ -90,6 +90,8 @@ pub struct Options {
     pub max_bans: u32,
     /// Bans a family that new maps have room for.
     pub initial_bans: u32,
+    /// Bans that are about to be put into new maps, IPv4 and IPv6: there is room for these and half as many more.
+    pub expected: [u32; 2],
     /// Sampled drops a second and CPU.
     pub events_per_second: u32,
     /// Between two comparisons of the maps with the table of bans.
@@ -99,13 +101,23 @@ pub struct Options {
 }
 
 impl Options {
-    /// New maps shall hold these at once, and half as many more.
+    /// New maps shall hold these at once.
     pub fn make_room_for(&mut self, prefixes: impl Iterator<Item = IpNet>) {
-        let (v4, v6): (Vec<IpNet>, Vec<IpNet>) =
-            prefixes.partition(|prefix| prefix.addr().is_ipv4());
-        let roomy = v4.len().max(v6.len()).saturating_mul(3) / 2;
-        let roomy = u32::try_from(roomy).unwrap_or(u32::MAX);
-        self.initial_bans = self.initial_bans.max(roomy).min(self.max_bans);
+        self.expected = [0; 2];
+        for prefix in prefixes {
+            let count = &mut self.expected[usize::from(prefix.addr().is_ipv6())];
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Sizes of new maps.
+    fn sizes(&self) -> Sizes {
+        let [v4, v6] = self.expected.map(|bans| {
+            // Half as many more, or they would have to grow at once.
+            let roomy = bans.saturating_mul(3) / 2;
+            self.initial_bans.max(roomy).min(self.max_bans).max(bans)
+        });
+        Sizes::for_bans(v4, v6)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     protect::AllowList,
     salvage, sessions,
     set::{Blueprint, Set},
-    tables::{self, Hold, Sizes},
+    tables::{self, Hold},
     until,
     upkeep::Upkeep,
 };
@@ -122,9 +122,8 @@ fn first_set(
     options: &Options,
     notices: &mut Vec<Notice>,
 ) -> Result<Set, EnforceError> {
-    let room = options.initial_bans.min(options.max_bans);
     let Some(before) = before else {
-        return Set::make(plan, 1, pins.make_set(1)?, Sizes::for_bans(room, room), None);
+        return Set::make(plan, 1, pins.make_set(1)?, options.sizes(), None);
     };
     let folder = pins.set(before);
     let why = match Set::adopt(plan, before, folder.clone())? {
@@ -132,7 +131,7 @@ fn first_set(
             if !mended.is_none() {
                 notices.push(Notice::Repaired { what: mended.to_string() });
             }
-            let bans = set.tables.bans().count();
+            let bans = set.tables.prefixes().count();
             if bans > 0 {
                 notices.push(Notice::Adopted { bans });
             }
@@ -141,13 +140,10 @@ fn first_set(
         Err(why) => why,
     };
     let old = salvage::bans(plan.object, &folder);
-    let count = |v4: bool| old.iter().filter(|ban| ban.prefix.addr().is_ipv4() == v4).count();
-    // Room for half as many more than there are, or it would have to grow at once.
-    let roomy =
-        |bans: usize| room.max(u32::try_from(bans.saturating_mul(3) / 2).unwrap_or(u32::MAX));
+    let mut options = options.clone();
+    options.make_room_for(old.iter().map(|ban| ban.prefix));
     let number = before + 1;
-    let sizes = Sizes::for_bans(roomy(count(true)), roomy(count(false)));
-    let mut set = Set::make(plan, number, pins.make_set(number)?, sizes, None)?;
+    let mut set = Set::make(plan, number, pins.make_set(number)?, options.sizes(), None)?;
     for ban in &old {
         for hold in &ban.holds {
             set.tables

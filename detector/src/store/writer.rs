@@ -39,7 +39,8 @@ const PURGED: usize = 500;
 const LIFTED_KEPT: Duration = Duration::from_secs(86_400);
 /// How long a source that nobody reads any longer is remembered.
 const PLACE_KEPT: Duration = Duration::from_secs(90 * 86_400);
-/// How much the thread stands back: who detects and enforces goes first where processors are few.
+/// How much the thread stands back once the start no longer waits for it: who detects and enforces goes first where
+/// processors are few.
 const NICE: i32 = 10;
 /// The name of the number of the last copy of everything, among the notes.
 const ROUND: &str = "round";
@@ -111,8 +112,6 @@ impl Writer {
 
     /// Until the queue is closed and what was in it is written, or cannot be.
     pub fn run(mut self, loaded: oneshot::Sender<Loaded>) {
-        // Of this thread alone, as Linux has it (setpriority(2)); where it is refused nothing is lost.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         let mut loaded = Some(loaded);
         loop {
             if self.file.is_none() && !self.off && self.retry.0 <= monotonic() {
@@ -397,6 +396,8 @@ fn give(to: &mut Option<oneshot::Sender<Loaded>>, loaded: Loaded) {
     if let Some(to) = to.take() {
         // The daemon may have ended.
         let _ = to.send(loaded);
+        // Of this thread alone, as Linux has it (setpriority(2)); where it is refused nothing is lost.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     }
 }
 

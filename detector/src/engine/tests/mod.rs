@@ -346,6 +346,48 @@ fn what_the_kernel_refused_is_not_listed() {
 }
 
 #[test]
+fn bans_taken_over_of_whom_their_jail_ignores_by_now_are_lifted() {
+    let ignore = ["192.0.2.1/32", "198.51.100.0/24", "2001:db8::1/128"];
+    let mut ignore: Vec<Ignore> =
+        ignore.map(|net| Ignore::Net(net.parse().expect("a network"))).into();
+    ignore.push(Ignore::Name("home.example".into()));
+    let mut engine = engine(&[JailSettings { ignore, ..settings("sshd") }, settings("web")]);
+    for jail in ["sshd", "web"] {
+        for prefix in [
+            "192.0.2.1/32",
+            "192.0.2.2/32",
+            "192.0.2.3/32",
+            "192.0.2.4/32",
+            "198.51.100.7/32",
+            "2001:db8::/64",
+            "192.0.2.0/24",
+        ] {
+            engine.adopt(Ban {
+                prefix: prefix.parse().expect("a network"),
+                jail: JailName::new(jail),
+                scope: Arc::new(Scope::EveryPacket),
+                since: at(0),
+                until: Until::Forever,
+                failures: 0,
+                lines: Vec::new(),
+            });
+        }
+    }
+    let address = |text: &str| text.parse().expect("an address");
+    engine.handle(Event::OwnAddresses(vec![address("192.0.2.3")]), at(1));
+    let addresses = vec![address("192.0.2.4")];
+    engine.handle(Event::Resolved { name: "home.example".into(), addresses }, at(1));
+    // `ignoreself` is the other jail's too. A network that is wider than what is ignored stays.
+    assert_eq!(
+        told(&engine.lift_ignored()),
+        "unban 192.0.2.3/32 Ignored, unban 192.0.2.1/32 Ignored, unban 198.51.100.7/32 Ignored, \
+         unban 2001:db8::/64 Ignored, unban 192.0.2.4/32 Ignored, unban 192.0.2.3/32 Ignored"
+    );
+    assert_eq!(engine.bans().len(), 8);
+    assert_eq!(told(&engine.lift_ignored()), "");
+}
+
+#[test]
 fn what_is_counted_is_bounded_over_all_jails_together() {
     let limits = Limits { pending_failures: 32, evidence: 4096, ..Limits::default() };
     let mut engine = Engine::new(&[settings("many"), settings("few")], limits);
