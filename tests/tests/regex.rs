@@ -368,7 +368,7 @@ fn every_option_is_fail2bans() {
     let long = folder.path().join("long.log");
     let lines = (0..30).map(|nth| {
         let what =
-            ["bad 192.0.2.1", "worse 192.0.2.2 bad 192.0.2.2", "good", "spare 192.0.2.3 bad"];
+            ["bad 192.0.2.1", "worse 192.0.2.2 bad 192.0.2.2", "good", "spare bad 192.0.2.3"];
         format!("2026-11-20 10:00:{nth:02} host {}\n", what[nth % 4])
     });
     fs::write(&long, lines.collect::<String>()).expect("a file");
