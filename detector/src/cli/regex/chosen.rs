@@ -120,7 +120,11 @@ impl Chosen {
             What::Literal => row("  failregex line", &args.regex),
         }
         if !literal {
-            row("maxlines", &filter.max_lines.to_string());
+            // Of a file it tells only what was chosen.
+            let is_file = matches!(self.what, What::File(_));
+            if !is_file || filter.max_lines > 1 || args.maxlines.is_some() {
+                row("maxlines", &filter.max_lines.to_string());
+            }
             if args.datepattern.is_none() {
                 dates(&mut row);
             }
