@@ -116,7 +116,7 @@ pub fn filter(data: &[u8]) {
     let Some(jail) = one_jail(filter) else { return };
     let (mut matcher, _) = Matcher::new(&jail, TimeZone::UTC);
     let (mut tested, _) = Matcher::new(&jail, TimeZone::UTC);
-    let caught_up = data.len() % 2 == 0;
+    let caught_up = data.len().is_multiple_of(2);
     for (nth, line) in lines.take(LINES).enumerate() {
         let given = (nth % 3 == 0).then_some(NOW);
         let mut found = Vec::new();

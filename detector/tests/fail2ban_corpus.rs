@@ -340,7 +340,10 @@ fn differences() -> String {
             let of_kind = run.wrong.iter().filter(|wrong| wrong.found == found);
             let lines: BTreeSet<String> =
                 of_kind.map(|wrong| format!("{}:{:03}", wrong.file, wrong.line)).collect();
-            lines.into_iter().collect::<Vec<_>>().join(" ")
+            match lines.is_empty() {
+                true => "none".to_owned(),
+                false => lines.into_iter().collect::<Vec<_>>().join(" "),
+            }
         };
         out += &format!("{name}\n    missed: {}\n    found: {}\n", lines(false), lines(true));
     }

@@ -263,9 +263,12 @@ impl Past {
     fn advance(&mut self, replay: &mut Replay) -> io::Result<()> {
         self.line = self.following.take();
         let said = self.said.take();
+        let said = said.map(|said| self.at.map_or(said, |at| replay.in_order(said, at)));
         self.following = self.file.next_line()?;
-        let before = said.or(self.at);
-        self.said = self.following.as_ref().and_then(|line| replay.time_of(line, before));
+        self.said = self.following.as_ref().and_then(|line| replay.time_of(line));
+        if self.line.is_none() {
+            return Ok(());
+        }
         // A leap that the next line takes back is a mistake, or an attacker's: the clock would never come back.
         let taken_back = said.zip(self.said).is_some_and(|(said, next)| {
             self.at.is_none_or(|at| at.plus(DISORDER) < said) && next.plus(DISORDER) < said

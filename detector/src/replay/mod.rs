@@ -110,12 +110,15 @@ impl Replay {
         }
     }
 
-    /// The time written in a line, by the first of the jails that finds one; `before` is that of the line
-    /// before it in the same log.
-    pub fn time_of(&mut self, line: &str, before: Option<Timestamp>) -> Option<Timestamp> {
+    /// The time written in a line, by the first of the jails that finds one.
+    pub fn time_of(&mut self, line: &str) -> Option<Timestamp> {
         let present = self.present;
-        let at = self.matchers.iter_mut().find_map(|matcher| matcher.time_of(line, present))?;
-        Some(before.map_or(at, |before| in_order(at, before, &self.zone)))
+        self.matchers.iter_mut().find_map(|matcher| matcher.time_of(line, present))
+    }
+
+    /// The time that is written as `at` in a log that has come as far as `before`.
+    pub fn in_order(&self, at: Timestamp, before: Timestamp) -> Timestamp {
+        in_order(at, before, &self.zone)
     }
 
     /// Takes in a line written at `at`, or right behind the last one; `given` says that the journal

@@ -57,7 +57,7 @@ fn check(options: &'static str, lines: &[(i64, &str)], expect: &str) {
     let mut out = Vec::new();
     for (after, rest) in lines {
         let line = format!("{} {rest}", NOON + after);
-        let at = replay.time_of(&line, None);
+        let at = replay.time_of(&line);
         replay.line(&line, at, false, 0..1, &mut Known, &mut out);
     }
     replay.end(&mut Known, &mut out);

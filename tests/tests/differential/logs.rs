@@ -7,6 +7,9 @@ use jiff::{Timestamp, tz::TimeZone};
 const OPEN: usize = 12;
 /// A session ends after so many lines of the log, or nearly so: of a hundred that are open, fail2ban forgets the first.
 const LATE: usize = 40;
+/// So many lines on end are of attackers of one family. Where a process speaks of two clients (it does in some samples, and an
+/// accident can make it seem so) we go by the address named last, and fail2ban by that of IPv4.
+const OF_ONE_FAMILY: usize = 5_000;
 
 /// Random numbers that are the same for the same seed (xorshift64*).
 pub struct Random(pub u64);
@@ -27,14 +30,14 @@ impl Random {
         texts[self.below(texts.len())]
     }
 
-    /// The `n`th attacker, a few of whom send most: the rank falls off as Zipf has it.
-    fn attacker(&mut self) -> String {
+    /// An attacker with an address of IPv6, or of IPv4, a few of whom send most: the rank falls off as Zipf has it.
+    fn attacker(&mut self, six: bool) -> String {
         let part = (self.next() % (1 << 20)) as f64 / f64::from(1 << 20);
         let rank = (3000f64.powf(part)) as usize;
-        match rank % 4 {
-            0 => format!("2001:db8:{:x}::{:x}", rank % 7, rank),
-            1 => format!("2001:DB8:0:{:X}:0:0:0:{:x}", rank % 5, rank),
-            _ => format!("203.0.{}.{}", 113 + rank / 250, rank % 250),
+        match (six, rank % 2) {
+            (true, 0) => format!("2001:db8:{:x}::{:x}", rank % 7, rank),
+            (true, _) => format!("2001:DB8:0:{:X}:0:0:0:{:x}", rank % 5, rank),
+            (false, _) => format!("203.0.{}.{}", 113 + rank / 250, rank % 250),
         }
     }
 }
@@ -146,6 +149,7 @@ impl Log {
         // Lines of sessions that have begun, and when that was.
         let mut open: Vec<(usize, Vec<String>)> = Vec::new();
         let mut pid = 100_000;
+        let first = random.below(2);
         for written in 0..count {
             if open.len() < OPEN {
                 pid += 1;
@@ -154,7 +158,7 @@ impl Log {
                     true => &service.noise[random.below(service.noise.len())..][..1],
                     false => service.attacks[random.below(service.attacks.len())],
                 };
-                let address = random.attacker();
+                let address = random.attacker((first + written / OF_ONE_FAMILY) % 2 == 1);
                 let users = ["root", "admin", "bob", "it's", "ünï", "a b", "x from y", "%s"];
                 let user = random.one_of(&users);
                 let fill = |line: &&str| {

@@ -37,7 +37,7 @@ pub(super) struct RuleHits {
 pub(super) struct Shown {
     pub who: Option<String>,
     pub at: Option<Timestamp>,
-    /// Other regexes matched the line, too.
+    /// A regex before it matched the line, too.
     pub multiple: bool,
 }
 
@@ -139,8 +139,7 @@ impl Tally {
             self.ignores[nth] += 1;
         }
         let (mut failures, mut no_failure, mut pending) = (Vec::new(), false, false);
-        let multiple = seen.hits.len() > 1;
-        for hit in &seen.hits {
+        for (nth, hit) in seen.hits.iter().enumerate() {
             let shown = match &hit.outcome {
                 HitOutcome::NotAnAddress => {
                     self.not_an_address += 1;
@@ -171,7 +170,7 @@ impl Tally {
             let rule = &mut self.rules[hit.rule];
             rule.count += shown.len() as u64;
             let room = MOST_SHOWN.saturating_sub(rule.shown.len());
-            let shown = shown.into_iter().map(|who| Shown { who, at, multiple });
+            let shown = shown.into_iter().map(|who| Shown { who, at, multiple: nth > 0 });
             rule.shown.extend(shown.take(room));
         }
         let spared = seen.ignored_by.is_some() || no_failure;

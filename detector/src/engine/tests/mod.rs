@@ -351,6 +351,7 @@ fn bans_taken_over_of_whom_their_jail_ignores_by_now_are_lifted() {
     let mut ignore: Vec<Ignore> =
         ignore.map(|net| Ignore::Net(net.parse().expect("a network"))).into();
     ignore.push(Ignore::Name("home.example".into()));
+    let ignore = ignore.into_iter().map(|value| Located { value, place: None }).collect();
     let mut engine = engine(&[JailSettings { ignore, ..settings("sshd") }, settings("web")]);
     for jail in ["sshd", "web"] {
         for prefix in [
@@ -362,15 +363,18 @@ fn bans_taken_over_of_whom_their_jail_ignores_by_now_are_lifted() {
             "2001:db8::/64",
             "192.0.2.0/24",
         ] {
-            engine.adopt(Ban {
+            let ban = Ban {
                 prefix: prefix.parse().expect("a network"),
                 jail: JailName::new(jail),
                 scope: Arc::new(Scope::EveryPacket),
                 since: at(0),
                 until: Until::Forever,
                 failures: 0,
+                count: 1,
                 lines: Vec::new(),
-            });
+                origin: Origin::default(),
+            };
+            engine.adopt(ban, at(0));
         }
     }
     let address = |text: &str| text.parse().expect("an address");
