@@ -6,7 +6,7 @@ use std::{
 };
 
 use fail2xdp::{
-    config::{self, ReadFault, Tree},
+    config::{self, Formula, Known, Number, ReadFault, Tree},
     engine::{Matcher, Timestamp, review_jail},
 };
 
@@ -71,5 +71,24 @@ pub fn translation(data: &[u8]) {
         for line in log.lines().take(20) {
             matcher.line(line, Some(now), now, true, &mut found);
         }
+    }
+}
+
+/// A `bantime.formula`, for first and late bans.
+pub fn formula(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let formula = match Formula::new(&text) {
+        Ok(formula) => formula,
+        Err(error) => {
+            assert!((1..=text.chars().count() + 1).contains(&error.at), "{error}");
+            return;
+        }
+    };
+    for (time, count, factor) in [
+        (600, 1, Number::Int(1)),
+        (0, 40, Number::Float(0.5)),
+        (u32::MAX, u32::MAX, Number::Int(-3)),
+    ] {
+        let _ = formula.value(&mut Known { time, count, factor, random: &mut || 0.99 });
     }
 }

@@ -148,6 +148,7 @@ impl Daemon {
                 until,
                 failures: 0,
                 count: 1,
+                counted: true,
                 lines: Vec::new(),
             }));
             banned += carried.changed;

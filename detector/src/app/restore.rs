@@ -75,8 +75,8 @@ impl Daemon {
                 None => {
                     let past = self.engine.past(&jail, prefix, now);
                     let count = past.map_or(0, |past| past.bans).saturating_add(1);
-                    let (since, lines) = (now, Vec::new());
-                    Ban { prefix, jail, scope, since, until, failures: 0, count, lines }
+                    let (since, counted, lines) = (now, true, Vec::new());
+                    Ban { prefix, jail, scope, since, until, failures: 0, count, counted, lines }
                 }
             };
             if !is_stored && !is_over(&ban, now) {

@@ -85,7 +85,7 @@ impl Engine {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Option<(Timestamp, u32)> {
-        ban.count = 1;
+        (ban.count, ban.counted) = (1, true);
         let settings = self.jails[*self.index.get(&ban.jail)?].settings();
         let increment = settings.increment.as_ref()?;
         let past = if increment.over_all_jails {
@@ -94,6 +94,7 @@ impl Engine {
             self.history.of(&ban.jail, ban.prefix, now)
         }?;
         ban.count = past.bans.saturating_add(1);
+        ban.counted = ban.since > past.last;
         let BanTime::Seconds(plain @ 1..) = settings.ban_time else { return None };
         // Somebody chose another time by hand.
         if ban.until != jail::ban_end(settings.ban_time, ban.since) {
@@ -113,10 +114,10 @@ impl Engine {
         }
     }
 
-    /// Enters a ban in the history, unless that knows a later one: then its lines were read again.
+    /// Enters a ban in the history, unless that knows a later one.
     fn remember(&mut self, ban: &Ban, now: Timestamp) {
         let known = self.history.of(&ban.jail, ban.prefix, now);
-        if known.is_none_or(|known| ban.since > known.last) {
+        if ban.counted && known.is_none_or(|known| ban.since > known.last) {
             let past = Past { bans: ban.count, last: ban.since, until: ban.until };
             self.history.enter(&ban.jail, ban.prefix, past, now);
         }

@@ -183,6 +183,7 @@ impl Jail {
                 until: self.ban_until(record.last),
                 failures: record.failures,
                 count: 1,
+                counted: true,
                 lines: record.lines,
             }),
         };

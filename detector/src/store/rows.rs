@@ -254,6 +254,7 @@ impl Texts {
             until: until(row.get(3)?),
             failures: row.get(4)?,
             count: row.get::<_, Option<u32>>(7)?.unwrap_or(1),
+            counted: true,
             lines: lines_of(&lines),
         }))
     }

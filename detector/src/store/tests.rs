@@ -94,6 +94,7 @@ fn ban(nth: u32, since: i64, until: Until) -> Arc<Ban> {
         until,
         failures: 5,
         count: 1,
+        counted: true,
         lines: ["one", "two", "thrée", "four"].map(Into::into).to_vec(),
     })
 }

@@ -275,6 +275,7 @@ fn a_mass_expiry_is_taken_in_portions() {
             until: Until::At(at(60)),
             failures: 0,
             count: 1,
+            counted: true,
             lines: vec![],
         };
         engine.handle(Event::Ban(ban), at(1));
