@@ -9,9 +9,10 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use fail2xdp_tests::{Fail2ban, binary, fail2ban, now};
+use fail2xdp_tests::{Daemon, Fail2ban, Log, binary, fail2ban, now, until};
 use serde_json::Value;
 
 /// Reads the configuration of `folder/etc`, and then the log, with the clock half a second behind each line. Tells each
@@ -177,7 +178,7 @@ ignorecommand = case <F-USER> in backup) exit 0;; esac; test '<ip>' = 203.0.113.
 filter = recidive
 maxretry = 9
 findtime = 1d
-bantime = 2d
+bantime = 6h
 bantime.increment = true
 bantime.multipliers = 1 2
 
@@ -366,4 +367,145 @@ fn bans_that_grow_are_fail2bans() {
             assert!(bans >= 5, "`{jail}` makes too few bans");
         }
     }
+}
+
+/// What fail2ban's database says of bad addresses.
+const BAD: &str = r#"
+import json, sqlite3, sys
+rows = sqlite3.connect("file:%s?mode=ro" % sys.argv[1], uri=True).execute(
+    "SELECT jail, ip, timeofban, bantime, bancount FROM bips ORDER BY jail, ip")
+print(json.dumps([list(row) for row in rows]))
+"#;
+
+/// Long enough for whatever either of them does within a few seconds.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The jails of both daemons, `recidive` reading `bans`.
+fn live_jails(folder: &Path, bans: &Path) -> String {
+    let log = |name: &str| folder.join(name).display().to_string();
+    format!(
+        "[grow]\nenabled = true\nfilter = sshd\nmaxretry = 2\nbantime = 2\nbantime.increment = true\n\
+         logpath = {}\n[asked]\nenabled = true\nfilter = sshd\nmaxretry = 2\nlogpath = {}\n\
+         ignorecommand = test <ip> = 203.0.113.7\nignorecache = key=\"<ip>\", max-count=2, max-time=1m\n\
+         [failing]\nenabled = true\nfilter = sshd\nmaxretry = 2\nlogpath = {}\nignorecommand = /nowhere/at-all <ip>\n\
+         [recidive]\nenabled = true\nfilter = recidive\nmaxretry = 2\nfindtime = 1d\nbantime = 1w\nlogpath = {}\n",
+        log("grow.log"),
+        log("asked.log"),
+        log("asked.log"),
+        bans.display()
+    )
+}
+
+#[test]
+fn the_daemon_counts_beside_fail2bans_server_and_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| folder.path().join(name);
+    let (mut grow, mut asked) = (Log::open(path("grow.log")), Log::open(path("asked.log")));
+    Log::open(path("fail2ban.log"));
+    Fail2ban::configure(folder.path(), &live_jails(folder.path(), &path("fail2ban.log")));
+    // Nobody writes the log that our recidive would read.
+    Fail2ban::configure(&path("ours"), &live_jails(folder.path(), &path("nobody/fail2ban.log")));
+    let place = [("--config", "ours/etc"), ("--socket", "our.sock"), ("--state", "state")];
+    let flags: Vec<String> = place
+        .iter()
+        .flat_map(|(flag, name)| [(*flag).to_owned(), path(name).display().to_string()])
+        .collect();
+    let ours = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(&flags).args(words).stderr(Stdio::inherit());
+        command
+    };
+    let told = |words: &[&str]| -> Value {
+        let said = ours(&[words, &["--json"]].concat()).output().expect("we start").stdout;
+        serde_json::from_slice(&said).unwrap_or(Value::Null)
+    };
+    let start = || Daemon::start(ours(&["run", "--mode", "none"]));
+    let mut daemon = start();
+    let server = Fail2ban::start(folder.path(), ":/etc/localtime");
+    until(SOON, "fail2ban follows the logs", || {
+        (server.log().matches("Jail '").count() >= 8).then_some(())
+    });
+    let address = |last: u8| std::net::IpAddr::from([203, 0, 113, last]);
+    for _ in 0..2 {
+        asked.wrong_password(address(7));
+        asked.wrong_password(address(8));
+    }
+    // Both are told of the next failure only when both have lifted the ban that the last one led to.
+    for round in 1..=3u32 {
+        for _ in 0..2u32.saturating_sub(round - 1).max(1) {
+            grow.wrong_password(address(9));
+        }
+        let ban = until(SOON, "our ban", || {
+            let bans = told(&["bans"]);
+            bans.as_array()?.iter().find(|ban| ban["jail"] == "grow").cloned()
+        });
+        let lasts = ban["until"].as_i64().expect("an end") - ban["since"].as_i64().expect("one");
+        assert_eq!((&ban["count"], lasts), (&round.into(), 1 << round), "{ban}");
+        if round == 2 {
+            let questions = told(&["status"])["questions"].clone();
+            // Four failures of two addresses: an answer is not kept where no cache is.
+            assert!((2..=4).contains(&questions["failed"].as_u64().unwrap_or(0)), "{questions}");
+            assert_eq!(questions["waiting"], 0);
+            assert!(daemon.terminate().success());
+            daemon = start();
+        }
+        until(SOON, "fail2ban lifts its ban", || {
+            let unbans = server.log().matches("[grow] Unban 203.0.113.9").count();
+            (unbans == round as usize).then_some(())
+        });
+        until(SOON, "we lift ours", || {
+            let bans = told(&["bans"]);
+            bans.as_array()?.iter().all(|ban| ban["jail"] != "grow").then_some(())
+        });
+    }
+    let theirs = until(SOON, "fail2ban has banned whom it should", || {
+        let jails: BTreeSet<String> = server.bans().into_iter().map(|ban| ban.0).collect();
+        (jails.len() == 4).then(|| server.bans())
+    });
+    // What ours tell of their present, and fail2ban of its past.
+    let database = path("db.sqlite3").display().to_string();
+    let output = fail2ban(BAD).arg(&database).output().expect("python3 starts");
+    let bad: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let of_jail = |jail: &str| -> Vec<Value> {
+        let rows = bad.as_array().expect("a list").iter();
+        rows.filter(|row| row[0] == jail).cloned().collect()
+    };
+    assert_eq!(of_jail("grow")[0][4], 3, "{bad}");
+    assert_eq!(of_jail("grow")[0][3], 8, "{bad}");
+    let bans = told(&["bans"]);
+    let ours_now: BTreeSet<(String, String, i64, u64)> = bans
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|ban| {
+            let text = |name: &str| ban[name].as_str().expect("a text").to_owned();
+            let failures = ban["failures"].as_u64().expect("a number");
+            (text("jail"), text("prefix"), ban["since"].as_i64().expect("a time"), failures)
+        })
+        .collect();
+    let theirs_now: BTreeSet<(String, String, i64, u64)> = theirs
+        .into_iter()
+        .filter(|ban| ban.0 != "grow")
+        .map(|(jail, address, at, failures)| (jail, address.to_string(), at, failures))
+        .collect();
+    // When each has seen the second ban may be another second.
+    let timeless = |bans: &BTreeSet<(String, String, i64, u64)>| -> Vec<(String, String, u64)> {
+        bans.iter().map(|(jail, who, _, failures)| (jail.clone(), who.clone(), *failures)).collect()
+    };
+    assert_eq!(timeless(&ours_now), timeless(&theirs_now));
+    for (ours, theirs) in ours_now.iter().zip(&theirs_now) {
+        let seen_apart = if ours.0 == "recidive" { 5 } else { 0 };
+        assert!((ours.2 - theirs.2).abs() <= seen_apart, "{ours:?} and {theirs:?}");
+    }
+    assert_eq!(told(&["status", "recidive"])["hears_bans"], true);
+    // Who is pardoned is nobody's old friend.
+    assert!(ours(&["unban", "203.0.113.9"]).output().expect("we start").status.success());
+    grow.wrong_password(address(9));
+    grow.wrong_password(address(9));
+    let ban = until(SOON, "our ban", || {
+        let bans = told(&["bans"]);
+        bans.as_array()?.iter().find(|ban| ban["jail"] == "grow").cloned()
+    });
+    assert_eq!(ban["count"], 1, "{ban}");
+    drop(server);
 }
