@@ -45,7 +45,7 @@ class Now(ObserverThread):
         super().banFound(ticket, jail, btime)
         end = ticket.getEndOfBanTime(jail.actions.getBanTime())
         tell("ban", jail.name, str(ticket.getID()), ticket.getTime(), ticket.getAttempt(),
-            ticket.getBanCount(), end)
+            ticket.getBanCount(), end, ticket.getMatches())
 
 unban = Actions._Actions__unBan
 def told_unban(self, ticket, *args, **kwargs):
@@ -248,6 +248,14 @@ fn end(value: &Value) -> i64 {
     }
 }
 
+/// The matched lines of a ban, where the jail does not grow: fail2ban keeps those of known offenders twice.
+fn lines(jail: &str, lines: &Value) -> String {
+    match jail {
+        "plain" => format!(" {lines}"),
+        _ => String::new(),
+    }
+}
+
 /// What fail2ban tells: bans, and what is over.
 fn theirs(folder: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut command = fail2ban(DRIVER);
@@ -261,7 +269,8 @@ fn theirs(folder: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
         if told[0] == "ban" {
             let (time, failures) = (told[3].as_f64().expect("a time") as i64, &told[4]);
             let (count, end) = (&told[5], end(&told[6]));
-            bans.insert(format!("{jail} {address} {time} {failures} #{count} {end}"));
+            let lines = lines(jail, &told[7]);
+            bans.insert(format!("{jail} {address} {time} {failures} #{count} {end}{lines}"));
         } else {
             over.insert(format!("{jail} {address} {}", end(&told[3])));
         }
@@ -288,7 +297,8 @@ fn ours(folder: &Path) -> (BTreeSet<String>, BTreeSet<String>, i64) {
         match event["event"].as_str() {
             Some("ban") => {
                 let (failures, count) = (&event["failures"], &event["bans"]);
-                bans.insert(format!("{jail} {address} {time} {failures} #{count} {end}"));
+                let lines = lines(jail, &event["lines"]);
+                bans.insert(format!("{jail} {address} {time} {failures} #{count} {end}{lines}"));
             }
             Some("unban") => {
                 over.insert(format!("{jail} {address} {end}"));
@@ -441,6 +451,11 @@ fn the_daemon_counts_beside_fail2bans_server_and_after_a_restart() {
         });
         let lasts = ban["until"].as_i64().expect("an end") - ban["since"].as_i64().expect("one");
         assert_eq!((&ban["count"], lasts), (&round.into(), 1 << round), "{ban}");
+        if round == 1 {
+            // What recidive has heard in this second is not stored yet.
+            daemon.kill();
+            daemon = start();
+        }
         if round == 2 {
             let questions = told(&["status"])["questions"].clone();
             // Four failures of two addresses: an answer is not kept where no cache is.

@@ -1,6 +1,6 @@
 //! The start, as far as it concerns bans of an earlier daemon: those in the maps are taken over, those that ended
 //! meanwhile lifted, those that the kernel has lost put back. All before the first source is read.
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
@@ -13,7 +13,30 @@ use crate::{
     store::Loaded,
 };
 
+/// How long before a crash a ban may have been heard of by a jail whose counts were not stored any more.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+/// The last bans that an earlier daemon made.
+pub(super) fn last_moments(bans: &[Ban]) -> Vec<Ban> {
+    let Some(newest) = bans.iter().map(|ban| ban.since).max() else { return Vec::new() };
+    let recent = |ban: &&Ban| ban.since >= newest.minus(LAST_MOMENTS);
+    let mut recent: Vec<Ban> = bans.iter().filter(recent).cloned().collect();
+    recent.sort_by_key(|ban| (ban.since, ban.prefix));
+    recent
+}
+
 impl Daemon {
+    /// Jails that listen to the others may not have counted their last bans.
+    pub(super) fn remind(&mut self, bans: &[Ban]) {
+        let now = (self.clock)();
+        for ban in bans {
+            for effect in self.engine.remind(ban, now) {
+                // What the kernel refuses is told by whoever carries it out.
+                let _ = self.carry_out(effect);
+            }
+        }
+    }
+
     /// Brings maps, store and ban table together, and takes up what was counted; answers how far sources were read.
     pub(super) fn take_up(&mut self, adopted: Vec<Adopted>, loaded: Loaded) -> Positions {
         let now = (self.clock)();

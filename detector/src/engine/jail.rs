@@ -121,6 +121,11 @@ impl Jail {
         !self.counter.knows(&self.key_of(who.clone()))
     }
 
+    /// The newest failure of this one that is counted.
+    pub(super) fn last_failure(&self, who: &FailureId) -> Option<Timestamp> {
+        self.counter.last_failure(&self.key_of(who.clone()))
+    }
+
     /// Forgets some that failed last long ago; how many.
     pub(super) fn forget_oldest(&mut self, evidence: &mut Evidence) -> usize {
         self.counter.forget_oldest(evidence)

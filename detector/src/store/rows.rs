@@ -40,7 +40,11 @@ pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> ru
         text_of(&ban.lines, matches),
         round
     ])?;
-    past(sql, &ban.jail, ban.prefix, &Past { bans: ban.count, last: ban.since, until: ban.until })
+    if ban.counted {
+        let found = Past { bans: ban.count, last: ban.since, until: ban.until };
+        past(sql, &ban.jail, ban.prefix, &found)?;
+    }
+    Ok(())
 }
 
 /// Enters what is remembered of an address, unless something later is.

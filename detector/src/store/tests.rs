@@ -170,6 +170,8 @@ fn a_ban_counts_once_in_the_history_however_often_it_is_written() {
         let ban = ban(1, 1_800_000_000 + since, until(1_800_000_600));
         bench.write(Write::Ban(Arc::new(Ban { count, ..(*ban).clone() })));
     }
+    let other = (*ban(1, 1_800_000_300, until(1_800_000_600))).clone();
+    bench.write(Write::Ban(Arc::new(Ban { count: 3, counted: false, ..other })));
     assert!(bench.settled());
     assert_eq!(number(&path, "SELECT bans FROM history"), 2);
     assert_eq!(number(&path, "SELECT last / 1000000 FROM history"), 1_800_000_200);
