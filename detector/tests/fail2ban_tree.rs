@@ -11,8 +11,7 @@ use fail2xdp::{
     engine::Matcher,
 };
 
-/// Jails of that tree that this version refuses: one opens ports instead of closing them, the other leaves it to a
-/// command to decide whom to spare.
+/// Jails of that tree that this version refuses: it opens ports instead of closing them.
 const REFUSED: [&str; 1] = ["pass2allow-ftp"];
 
 /// Debian's tree: unpacked aside, or installed.

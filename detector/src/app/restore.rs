@@ -8,7 +8,7 @@ use super::{Daemon, act::shown, keep};
 use crate::{
     config::JailName,
     enforce::Adopted,
-    engine::{Ban, Event, Past, Timestamp, Until},
+    engine::{Ban, Event, Past, Timestamp},
     source::Positions,
     store::Loaded,
 };
@@ -49,7 +49,7 @@ impl Daemon {
         self.recall(loaded.history, now);
         let missing = self.adopt(adopted, loaded.bans, now);
         let (over, live): (Vec<Ban>, Vec<Ban>) =
-            missing.into_iter().partition(|ban| is_over(ban, now));
+            missing.into_iter().partition(|ban| ban.is_over(now));
         for ban in over {
             self.engine.adopt(ban, now);
         }
@@ -72,7 +72,7 @@ impl Daemon {
         let now = (self.clock)();
         self.recall(loaded.history, now);
         let unknown = |ban: &Ban| self.engine.bans().of(ban.prefix, &ban.jail).is_none();
-        let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !is_over(ban, now));
+        let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !ban.is_over(now));
         let live = live.collect();
         self.put_back(live);
     }
@@ -102,7 +102,7 @@ impl Daemon {
                     Ban { prefix, jail, scope, since, until, failures: 0, count, counted, lines }
                 }
             };
-            if !is_stored && !is_over(&ban, now) {
+            if !is_stored && !ban.is_over(now) {
                 self.keeper.ban(&Arc::new(ban.clone()));
             }
             self.engine.adopt(ban, now);
@@ -129,8 +129,4 @@ impl Daemon {
             self.engine.adopt(ban, now);
         }
     }
-}
-
-fn is_over(ban: &Ban, now: Timestamp) -> bool {
-    matches!(ban.until, Until::At(end) if end <= now)
 }

@@ -2,13 +2,10 @@
 use ipnet::IpNet;
 
 use super::{
-    Ban, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy, Timestamp, Until,
-    bans, increment, jail,
+    Ban, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy, Timestamp, bans,
+    increment, jail,
 };
 use crate::config::{BanTime, JailName};
-
-/// A failure of one who was banned often counts for no more than one banned so many times.
-const MOST_DOUBLINGS: u32 = 20;
 
 impl Engine {
     /// A failure of one who was banned before counts for more: for 2, 3, 5, 9 … by the number of bans. Not one that is
@@ -30,7 +27,7 @@ impl Engine {
         let Some(past) = past.filter(|past| failed_at > past.last) else {
             return jail::Outcome::Below;
         };
-        let counts_for = (1 << (past.bans.min(MOST_DOUBLINGS) - 1)) + 1;
+        let counts_for = (1 << (past.bans.clamp(1, increment::MOST_DOUBLINGS) - 1)) + 1;
         let counts_for = max_retry.min(counts_for);
         if counts_for <= 1 {
             return jail::Outcome::Below;
@@ -43,7 +40,7 @@ impl Engine {
     }
 
     pub(super) fn ban(&mut self, mut ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {
-        if is_over(&ban, now) {
+        if ban.is_over(now) {
             let who = FailureId::Network(ban.prefix);
             effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
             return;
@@ -51,7 +48,7 @@ impl Engine {
         // A ban that holds only moves its end, by the plain time: it is none more.
         let is_new = self.bans.of(ban.prefix, &ban.jail).is_none();
         let grown = if is_new { self.grow(&mut ban, now, effects) } else { None };
-        if grown.is_some() && is_over(&ban, now) {
+        if grown.is_some() && ban.is_over(now) {
             let who = FailureId::Network(ban.prefix);
             effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
             return;
@@ -205,8 +202,4 @@ impl Engine {
     pub fn refused(&mut self, ban: &Ban) {
         self.bans.take(ban.prefix, &ban.jail);
     }
-}
-
-fn is_over(ban: &Ban, now: Timestamp) -> bool {
-    matches!(ban.until, Until::At(end) if end <= now)
 }

@@ -127,6 +127,11 @@ pub struct Ban {
 }
 
 impl Ban {
+    /// Its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        matches!(self.until, Until::At(end) if end <= now)
+    }
+
     /// The addresses behind a prefix, as far as its lines name them, each once.
     pub fn addresses(&self) -> Vec<IpAddr> {
         if self.prefix.prefix_len() == self.prefix.max_prefix_len() {
