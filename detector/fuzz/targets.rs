@@ -6,7 +6,7 @@ use std::{
 };
 
 use fail2xdp::{
-    config::{self, JailSettings, ReadFault, Tree},
+    config::{self, Formula, JailSettings, Known, Number, ReadFault, Tree},
     engine::{HitOutcome, MAX_EVIDENCE, MAX_LINES, Matcher, Timestamp, review_jail},
 };
 use jiff::tz::TimeZone;
@@ -136,5 +136,24 @@ pub fn filter(data: &[u8]) {
             assert!(finding.lines.iter().all(|line| line.len() <= MAX_EVIDENCE));
             assert!(finding.fields.iter().all(|(_, text)| text.len() <= MAX_EVIDENCE));
         }
+    }
+}
+
+/// A `bantime.formula`, for first and late bans.
+pub fn formula(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let formula = match Formula::new(&text) {
+        Ok(formula) => formula,
+        Err(error) => {
+            assert!((1..=text.chars().count() + 1).contains(&error.at), "{error}");
+            return;
+        }
+    };
+    for (time, count, factor) in [
+        (600, 1, Number::Int(1)),
+        (0, 40, Number::Float(0.5)),
+        (u32::MAX, u32::MAX, Number::Int(-3)),
+    ] {
+        let _ = formula.value(&mut Known { time, count, factor, random: &mut || 0.99 });
     }
 }

@@ -81,7 +81,8 @@ async fn run(question: &Question, deadline: Duration) -> Result<bool, CommandFau
         Some(1) => Ok(false),
         _ => {
             let said = String::from_utf8_lossy(&said);
-            let said = said.lines().next().unwrap_or("").to_owned();
+            // Whoever is in the log may have chosen it.
+            let said = said.lines().next().unwrap_or("").escape_debug().to_string();
             Err(CommandFault::Ended { status, said })
         }
     }

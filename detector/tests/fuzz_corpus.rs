@@ -46,3 +46,8 @@ fn the_corpus_of_dates_ends() {
 fn the_corpus_of_filters_ends() {
     assert!(run("filter", targets::filter) >= 6);
 }
+
+#[test]
+fn the_formulas_corpus_ends() {
+    assert!(run("formula", targets::formula) >= 15);
+}

@@ -68,7 +68,7 @@ fn files_are_read_together_in_the_order_of_their_times() {
         events[4],
         json!({
             "event": "ban", "jail": "guard", "address": "192.0.2.1", "time": base - 180, "until": base - 80,
-            "failures": 3, "rule": 1, "regex": "^ <F-USER>\\S+</F-USER> failed from <ADDR>$",
+            "failures": 3, "count": 1, "rule": 1, "regex": "^ <F-USER>\\S+</F-USER> failed from <ADDR>$",
             "lines": [failed(0, "192.0.2.1").trim(), failed(10, "192.0.2.1").trim(), failed(20, "192.0.2.1").trim()],
         })
     );

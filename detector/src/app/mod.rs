@@ -267,10 +267,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         commands: Arc::new(Semaphore::new(COMMANDS)),
         by_hand: Arc::new(Scope::EveryPacket),
     };
+    let last_bans = restore::last_moments(&loaded.bans);
     let positions = daemon.take_up(adopted, loaded);
     daemon.surroundings();
     daemon.resolve_ignored().await;
     daemon.lift_ignored();
+    daemon.remind(&last_bans);
     daemon.start_readers(positions);
     daemon.first_look().await;
     // Before anybody hears that we are ready: from then on an order to stop is carried out in order.

@@ -152,6 +152,7 @@ impl Daemon {
                 until,
                 failures: 0,
                 count: 1,
+                counted: true,
                 lines: Vec::new(),
                 origin: Origin::default(),
             }));

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -11,15 +12,37 @@ use super::{Daemon, act::shown, keep};
 use crate::{
     config::JailName,
     enforce::Adopted,
-    engine::{Ban, Event, Origin, Past, Timestamp, Until},
+    engine::{Ban, Event, Origin, Past, Timestamp},
     source::Positions,
     store::Loaded,
 };
 
 /// Bans that are put back before the next ones are told of.
 const AT_ONCE: usize = 256;
+/// How long before a crash a ban may have been heard of by a jail whose counts were not stored any more.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+/// The last bans that an earlier daemon made.
+pub(super) fn last_moments(bans: &[Ban]) -> Vec<Ban> {
+    let Some(newest) = bans.iter().map(|ban| ban.since).max() else { return Vec::new() };
+    let recent = |ban: &&Ban| ban.since >= newest.minus(LAST_MOMENTS);
+    let mut recent: Vec<Ban> = bans.iter().filter(recent).cloned().collect();
+    recent.sort_by_key(|ban| (ban.since, ban.prefix));
+    recent
+}
 
 impl Daemon {
+    /// Jails that listen to the others may not have counted their last bans.
+    pub(super) fn remind(&mut self, bans: &[Ban]) {
+        let now = (self.clock)();
+        for ban in bans {
+            for effect in self.engine.remind(ban, now) {
+                // What the kernel refuses is told by whoever carries it out.
+                let _ = self.carry_out(effect);
+            }
+        }
+    }
+
     /// Brings maps, store and ban table together, and takes up what was counted; answers how far sources were read.
     pub(super) fn take_up(&mut self, adopted: Vec<Adopted>, loaded: Loaded) -> Positions {
         let now = (self.clock)();
@@ -32,7 +55,7 @@ impl Daemon {
         self.recall(loaded.history, now);
         let missing = self.adopt(adopted, loaded.bans, now);
         let (over, live): (Vec<Ban>, Vec<Ban>) =
-            missing.into_iter().partition(|ban| is_over(ban, now));
+            missing.into_iter().partition(|ban| ban.is_over(now));
         for ban in over {
             self.engine.adopt(ban, now);
         }
@@ -55,7 +78,7 @@ impl Daemon {
         let now = (self.clock)();
         self.recall(loaded.history, now);
         let unknown = |ban: &Ban| self.engine.bans().of(ban.prefix, &ban.jail).is_none();
-        let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !is_over(ban, now));
+        let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !ban.is_over(now));
         let live = live.collect();
         self.put_back(live);
     }
@@ -93,12 +116,23 @@ impl Daemon {
                 None => {
                     let past = self.engine.past(&jail, prefix, now);
                     let count = past.map_or(0, |past| past.bans).saturating_add(1);
-                    let (scope, since) = (Arc::new(scope), now);
+                    let (scope, since, counted) = (Arc::new(scope), now, true);
                     let (lines, origin) = (Vec::new(), Origin::default());
-                    Ban { prefix, jail, scope, since, until, failures: 0, count, lines, origin }
+                    Ban {
+                        prefix,
+                        jail,
+                        scope,
+                        since,
+                        until,
+                        failures: 0,
+                        count,
+                        counted,
+                        lines,
+                        origin,
+                    }
                 }
             };
-            if !is_stored && !is_over(&ban, now) {
+            if !is_stored && !ban.is_over(now) {
                 self.keeper.ban(&Arc::new(ban.clone()));
             }
             self.engine.adopt(ban, now);
@@ -142,8 +176,4 @@ impl Daemon {
             }
         });
     }
-}
-
-fn is_over(ban: &Ban, now: Timestamp) -> bool {
-    matches!(ban.until, Until::At(end) if end <= now)
 }

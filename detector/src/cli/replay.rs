@@ -440,7 +440,7 @@ fn as_json(happening: &Happening, jail: &JailSettings) -> Value {
             "time": seconds(at),
             "until": until,
             "failures": ban.failures,
-            "bans": ban.count,
+            "count": ban.count,
             "lines": ban.lines,
             "rule": rule + 1,
             "regex": regex(rule),

@@ -2,13 +2,10 @@
 use ipnet::IpNet;
 
 use super::{
-    Ban, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy, Timestamp, Until,
-    bans, increment, jail,
+    Ban, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy, Timestamp, bans,
+    increment, jail,
 };
 use crate::config::{BanTime, JailName};
-
-/// A failure of one who was banned often counts for no more than one banned so many times.
-const MOST_DOUBLINGS: u32 = 20;
 
 impl Engine {
     /// A failure of one who was banned before counts for more: for 2, 3, 5, 9 … by the number of bans. Not one that is
@@ -30,7 +27,7 @@ impl Engine {
         let Some(past) = past.filter(|past| failed_at > past.last) else {
             return jail::Outcome::Below;
         };
-        let counts_for = (1 << (past.bans.min(MOST_DOUBLINGS) - 1)) + 1;
+        let counts_for = (1 << (past.bans.clamp(1, increment::MOST_DOUBLINGS) - 1)) + 1;
         let counts_for = max_retry.min(counts_for);
         if counts_for <= 1 {
             return jail::Outcome::Below;
@@ -43,7 +40,7 @@ impl Engine {
     }
 
     pub(super) fn ban(&mut self, mut ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {
-        if is_over(&ban, now) {
+        if ban.is_over(now) {
             let who = FailureId::Network(ban.prefix);
             effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
             return;
@@ -51,7 +48,7 @@ impl Engine {
         // A ban that holds only moves its end, by the plain time: it is none more.
         let is_new = self.bans.of(ban.prefix, &ban.jail).is_none();
         let grown = if is_new { self.grow(&mut ban, now, effects) } else { None };
-        if grown.is_some() && is_over(&ban, now) {
+        if grown.is_some() && ban.is_over(now) {
             let who = FailureId::Network(ban.prefix);
             effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
             return;
@@ -85,7 +82,7 @@ impl Engine {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Option<(Timestamp, u32)> {
-        ban.count = 1;
+        (ban.count, ban.counted) = (1, true);
         let settings = self.jails[*self.index.get(&ban.jail)?].settings();
         let increment = settings.increment.as_ref()?;
         let past = if increment.over_all_jails {
@@ -94,6 +91,7 @@ impl Engine {
             self.history.of(&ban.jail, ban.prefix, now)
         }?;
         ban.count = past.bans.saturating_add(1);
+        ban.counted = ban.since > past.last;
         let BanTime::Seconds(plain @ 1..) = settings.ban_time else { return None };
         // Somebody chose another time by hand.
         if ban.until != jail::ban_end(settings.ban_time, ban.since) {
@@ -113,10 +111,10 @@ impl Engine {
         }
     }
 
-    /// Enters a ban in the history, unless that knows a later one: then its lines were read again.
+    /// Enters a ban in the history, unless that knows a later one.
     fn remember(&mut self, ban: &Ban, now: Timestamp) {
         let known = self.history.of(&ban.jail, ban.prefix, now);
-        if known.is_none_or(|known| ban.since > known.last) {
+        if ban.counted && known.is_none_or(|known| ban.since > known.last) {
             let past = Past { bans: ban.count, last: ban.since, until: ban.until };
             self.history.enter(&ban.jail, ban.prefix, past, now);
         }
@@ -204,8 +202,4 @@ impl Engine {
     pub fn refused(&mut self, ban: &Ban) {
         self.bans.take(ban.prefix, &ban.jail);
     }
-}
-
-fn is_over(ban: &Ban, now: Timestamp) -> bool {
-    matches!(ban.until, Until::At(end) if end <= now)
 }

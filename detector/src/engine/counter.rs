@@ -236,6 +236,15 @@ impl Counter {
         }
     }
 
+    /// The newest failure of a key.
+    pub fn last_failure(&self, key: &Key) -> Option<Timestamp> {
+        let record = match v4_of(key) {
+            Some(address) => self.v4.get(&address),
+            None => self.others.get(key),
+        };
+        record.map(|record| record.last)
+    }
+
     fn retain(&mut self, evidence: &mut Evidence, mut keep: impl FnMut(&Record) -> bool) {
         let mut keep = |record: &mut Record| {
             let keep = keep(record);

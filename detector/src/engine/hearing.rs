@@ -97,6 +97,26 @@ impl Engine {
         }
     }
 
+    /// Tells the jails that listen of a ban made in the last moments before a crash, where they have not counted it: the
+    /// lines that led to it are read again, and make no ban any more.
+    pub fn remind(&mut self, ban: &Ban, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.index.contains_key(&ban.jail) {
+            return effects;
+        }
+        for at in 0..self.jails.len() {
+            let jail = &mut self.jails[at];
+            let Some(finding) = jail.hear(ban, ban.since) else { continue };
+            let prefix = jail.prefix_of(&finding.who);
+            let past = prefix.and_then(|it| self.history.of(&finding.jail, it, now));
+            let last = jail.last_failure(&finding.who).max(past.map(|past| past.last));
+            if last.is_none_or(|last| last.seconds() < ban.since.seconds()) {
+                self.found(finding, now, &mut effects);
+            }
+        }
+        effects
+    }
+
     /// A line of our own log that tells a listening jail what it has heard already.
     pub(super) fn is_echo(&self, finding: &Finding) -> bool {
         let heard = |jail: &str| self.index.contains_key(&JailName::new(jail));

@@ -9,7 +9,7 @@ use crate::config::JailName;
 
 /// Addresses looked at in one turn for what is forgotten by now, and how often.
 const SWEPT_AT_ONCE: usize = 8192;
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// A past is remembered for so many times the length of its last ban, and `dbpurgeage` more, as fail2ban has it.
 const TIMES_ITS_LENGTH: u64 = 3;
 
@@ -269,7 +269,7 @@ mod tests {
         history.sweep(at(end + 1));
         assert_eq!(history.len(), 1, "what does not end stays");
         assert!(history.forget(&other, net(1)) && !history.forget(&other, net(1)));
-        history.sweep(at(end + 100));
+        history.sweep(at(end + 1000));
         assert_eq!((history.len(), history.next_sweep()), (0, None));
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 use super::{Timestamp, Until};
 use crate::config::{FormulaFault, Increment, Known, Number};
 
-/// The default formula doubles no oftener.
-const MOST_DOUBLINGS: u32 = 20;
+/// Nothing doubles oftener: not the default formula, nor what a known offender's failure counts for.
+pub(super) const MOST_DOUBLINGS: u32 = 20;
 
 /// Random numbers: the same for the same seed (xorshift64*).
 pub(super) struct Random(u64);

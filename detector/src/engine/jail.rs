@@ -145,6 +145,11 @@ impl Jail {
         !self.counter.knows(&self.key_of(who.clone()))
     }
 
+    /// The newest failure of this one that is counted.
+    pub(super) fn last_failure(&self, who: &FailureId) -> Option<Timestamp> {
+        self.counter.last_failure(&self.key_of(who.clone()))
+    }
+
     /// Forgets some that failed last long ago; how many.
     pub(super) fn forget_oldest(&mut self, evidence: &mut Evidence) -> usize {
         self.counter.forget_oldest(evidence)
@@ -220,6 +225,7 @@ impl Jail {
                 until: self.ban_until(record.last),
                 failures: record.failures,
                 count: 1,
+                counted: true,
                 lines: record.lines,
                 origin: Origin { rule: rule.cloned().or(record.origin.rule), ..record.origin },
             }),

@@ -143,10 +143,20 @@ pub struct Ban {
     /// How often its address was banned, this ban included, as fail2ban counts: by its jail, by all jails with
     /// `bantime.overalljails`, and always 1 without `bantime.increment`.
     pub count: u32,
+    /// It is held against its address. Not one that is no newer than the last that is: its lines were read again, or with
+    /// `bantime.overalljails` another jail has banned in the same second, which fail2ban takes for the same.
+    pub counted: bool,
     /// The last matched lines.
     pub lines: Vec<Box<str>>,
     /// What they were found by, and of whom.
     pub origin: Origin,
+}
+
+impl Ban {
+    /// Its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        matches!(self.until, Until::At(end) if end <= now)
+    }
 }
 
 /// What is known of an address, or of a text, below the threshold.

@@ -44,7 +44,11 @@ pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> ru
         rule,
         addresses_of(&ban.origin)
     ])?;
-    past(sql, &ban.jail, ban.prefix, &Past { bans: ban.count, last: ban.since, until: ban.until })
+    if ban.counted {
+        let found = Past { bans: ban.count, last: ban.since, until: ban.until };
+        past(sql, &ban.jail, ban.prefix, &found)?;
+    }
+    Ok(())
 }
 
 /// Enters what is remembered of an address, unless something later is.
@@ -287,6 +291,7 @@ impl Texts {
             until: until(row.get(3)?),
             failures: row.get(4)?,
             count: row.get::<_, Option<u32>>(9)?.unwrap_or(1),
+            counted: true,
             lines: lines_of(&lines),
             origin: Origin {
                 rule: rule.and_then(|rule| self.rules.get(&rule).cloned()),

@@ -94,6 +94,7 @@ fn ban(nth: u32, since: i64, until: Until) -> Arc<Ban> {
         until,
         failures: 5,
         count: 1,
+        counted: true,
         lines: ["one", "two", "thrée", "four"].map(Into::into).to_vec(),
         origin: Origin {
             rule: Some(Arc::new(FailRegex { nth: 2, text: "^a <HOST>".into(), place: None })),
@@ -179,6 +180,8 @@ fn a_ban_counts_once_in_the_history_however_often_it_is_written() {
         let ban = ban(1, 1_800_000_000 + since, until(1_800_000_600));
         bench.write(Write::Ban(Arc::new(Ban { count, ..(*ban).clone() })));
     }
+    let other = (*ban(1, 1_800_000_300, until(1_800_000_600))).clone();
+    bench.write(Write::Ban(Arc::new(Ban { count: 3, counted: false, ..other })));
     assert!(bench.settled());
     assert_eq!(number(&path, "SELECT bans FROM history"), 2);
     assert_eq!(number(&path, "SELECT last / 1000000 FROM history"), 1_800_000_200);

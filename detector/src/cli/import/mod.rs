@@ -219,6 +219,7 @@ impl<'a> Taken<'a> {
                 until,
                 failures: 0,
                 count: 1,
+                counted: true,
                 origin: Origin::default(),
                 lines: Vec::new(),
             });
@@ -245,6 +246,7 @@ impl<'a> Taken<'a> {
                 .map_or(Until::Forever, |end| Until::At(Timestamp::from_seconds(end))),
             failures: banned.failures,
             count: banned.count,
+            counted: true,
             origin: Origin::default(),
             lines: banned.lines.clone(),
         })

@@ -147,6 +147,7 @@ fn a_ban_by_hand_grows_unless_it_has_a_time_of_its_own() {
             until: ban_end(BanTime::Seconds(seconds), at(since)),
             failures: 0,
             count: 1,
+            counted: true,
             lines: vec![],
             origin: Origin::default(),
         })
@@ -172,4 +173,17 @@ fn what_is_stored_is_recalled() {
     assert_eq!(engine.pasts(None, 10).0[0].2.bans, 5);
     engine.recall(&jail, one, past, at(700));
     assert_eq!(engine.pasts(None, 10).0[0].2.bans, 5, "what is known is younger");
+}
+
+#[test]
+fn bans_of_the_same_second_are_one_where_all_jails_count() {
+    let mut engine =
+        engine(&[growing("other"), with("all", |increment| increment.over_all_jails = true)]);
+    fails(&mut engine, "other", 3, 100);
+    let same = fails(&mut engine, "all", 3, 100);
+    assert_eq!(same, "found 3, ban 192.0.2.1/32 until 220, ban 2 grew from 60");
+    assert_eq!(
+        engine.past(&JailName::new("all"), "192.0.2.1/32".parse().expect("one"), at(100)),
+        None
+    );
 }

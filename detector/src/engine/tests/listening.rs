@@ -102,6 +102,17 @@ fn our_own_log_says_what_was_heard_already() {
     assert!(said.starts_with("found 2, ban"), "{said}");
 }
 
+#[test]
+fn a_ban_of_the_last_moments_is_told_again_where_it_was_not_counted() {
+    let mut engine = engine(&[once("a"), recidive("/var/log/fail2ban.log")]);
+    engine.handle(failure("a", "192.0.2.1", 100), at(100));
+    let ban = engine.bans().iter().next().expect("a ban").clone();
+    assert_eq!(told(&engine.remind(&ban, at(105))), "", "it is counted");
+    let lost = Ban { prefix: "192.0.2.2/32".parse().expect("one"), ..ban };
+    assert_eq!(told(&engine.remind(&lost, at(105))), "found 1");
+    assert_eq!(told(&engine.remind(&lost, at(105))), "");
+}
+
 fn asking(command: &str) -> JailSettings {
     JailSettings { ignore_command: Some(command.into()), ..once("sshd") }
 }

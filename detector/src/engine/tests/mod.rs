@@ -293,6 +293,7 @@ fn a_mass_expiry_is_taken_in_portions() {
             until: Until::At(at(60)),
             failures: 0,
             count: 1,
+            counted: true,
             lines: vec![],
             origin: Origin::default(),
         };
@@ -371,6 +372,7 @@ fn bans_taken_over_of_whom_their_jail_ignores_by_now_are_lifted() {
                 until: Until::Forever,
                 failures: 0,
                 count: 1,
+                counted: true,
                 lines: Vec::new(),
                 origin: Origin::default(),
             };
