@@ -8,7 +8,7 @@ use fail2xdp::{
         SourceSettings, Tree,
     },
     config_tree::ShippedTree,
-    engine::{Ban, Effect, Engine, Event, Limits, Timestamp, Until},
+    engine::{Ban, Effect, Engine, Event, Limits, Origin, Timestamp, Until},
 };
 use ipnet::IpNet;
 
@@ -35,6 +35,7 @@ fn heard(listener: JailSettings, jail: &str, prefix: &str) -> String {
             count: 1,
             counted: true,
             lines: Vec::new(),
+            origin: Origin::default(),
         }),
         NOW,
     );

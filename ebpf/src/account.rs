@@ -8,10 +8,13 @@ use aya_ebpf::{
     },
     programs::XdpContext,
 };
-use fail2xdp_common::report::{Event, counter};
+use fail2xdp_common::{
+    config::Config,
+    report::{Event, counter},
+};
 
 use crate::{
-    maps::{BAN_STATS, CONFIG, COUNTERS, EVENT_WINDOW, EVENTS},
+    maps::{BAN_STATS, COUNTERS, EVENT_WINDOW, EVENTS},
     packet::Packet,
     scope::{scope_row_v4, scope_row_v6},
     tries::Hit,
@@ -76,7 +79,15 @@ pub struct Sample {
 
 /// Reports a drop while this second's budget lasts.
 #[inline(always)]
-pub fn report(packet: &impl Packet, sample: Sample) {
+pub fn report(packet: &impl Packet, config: &Config, sample: Sample) {
+    let Some(window) = EVENT_WINDOW.get_ptr_mut(0) else { return };
+    // SAFETY: the window is this CPU's own, and nothing else runs on it meanwhile.
+    let window = unsafe { &mut *window };
+    // A flood ends here: the call would cost it more than all of this.
+    if window.second == sample.now && window.emitted >= config.events_per_second {
+        window.suppressed += 1;
+        return;
+    }
     let Sample { source, hit, observed, now, l3, family } = sample;
     let who = hit.id as u64
         | (hit.jail as u64) << 32
@@ -91,19 +102,13 @@ pub fn report(packet: &impl Packet, sample: Sample) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn report_drop(ctx: *mut xdp_md, first: u64, second: u64, who: u64, what: u64) -> u32 {
-    let (Some(config), Some(window)) = (CONFIG.get(0), EVENT_WINDOW.get_ptr_mut(0)) else {
-        return 0;
-    };
+    let Some(window) = EVENT_WINDOW.get_ptr_mut(0) else { return 0 };
     let now = what as u32;
-    // SAFETY: the window is this CPU's own, and nothing else runs on it meanwhile.
+    // SAFETY: as above.
     let window = unsafe { &mut *window };
     if window.second != now {
         window.second = now;
         window.emitted = 0;
-    }
-    if window.emitted >= config.events_per_second {
-        window.suppressed += 1;
-        return 0;
     }
     window.emitted += 1;
     let (l3, family) = ((who >> 48) as u32 & 0x3f, (who >> 56) as u8);

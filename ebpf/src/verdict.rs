@@ -153,7 +153,7 @@ fn judge_v4(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome>
     banned.count(observed, now);
     if config.events_per_second != 0 {
         let source = [source as u64, 0];
-        report(packet, Sample { source, hit: banned.hit, observed, now, l3, family: 4 });
+        report(packet, config, Sample { source, hit: banned.hit, observed, now, l3, family: 4 });
     }
     Some(counter::DROPPED + observed)
 }
@@ -268,7 +268,7 @@ fn judge_v6(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome>
     let observed = banned.observed(config);
     banned.count(observed, now);
     if config.events_per_second != 0 {
-        report(packet, Sample { source, hit: banned.hit, observed, now, l3, family: 6 });
+        report(packet, config, Sample { source, hit: banned.hit, observed, now, l3, family: 6 });
     }
     Some(counter::DROPPED + observed)
 }

@@ -129,6 +129,12 @@ impl Daemon {
                 "Times that the maps differed from the bans, and were mended.",
             )
             .one(self.repairs as f64);
+        let suppressed = self.enforcer.as_ref().and_then(|it| it.suppressed_samples());
+        if let Some(suppressed) = suppressed {
+            metrics
+                .counter("drop_samples_suppressed_total", "Sampled drops that were not told.")
+                .one(suppressed as f64);
+        }
         metrics.gauge("observe", "1: nothing is dropped at all.").one(f64::from(status.observe));
     }
 

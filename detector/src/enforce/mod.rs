@@ -253,6 +253,11 @@ impl Enforcer {
         self.traffic(prefix)
     }
 
+    /// Sampled drops that were not told: over the budget, or the buffer was full.
+    pub fn suppressed_samples(&self) -> Option<u64> {
+        self.set.tables.maps().suppressed_events().ok()
+    }
+
     /// Each map's name, how many entries are in it where that is known, and for how many it has room.
     pub fn map_fills(&self) -> Vec<(&'static str, Option<u32>, u32)> {
         self.set.tables.fills()

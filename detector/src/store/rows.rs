@@ -20,11 +20,20 @@ pub(super) const FORGOTTEN: &str = "until < ?1 AND 3 * until - 2 * last < ?1";
 /// A text that is no address begins with this in `counts.who`.
 const TEXT: char = '=';
 
+/// Numbers of failregexes, as far as they were asked for in one transaction.
+pub(super) type RuleNumbers = HashMap<Arc<FailRegex>, i64>;
+
 /// Enters a ban, or moves its end; in the history it stands with the end that it was given.
-pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> rusqlite::Result<()> {
+pub(super) fn ban(
+    sql: &Connection,
+    ban: &Ban,
+    matches: usize,
+    round: i64,
+    rules: &mut RuleNumbers,
+) -> rusqlite::Result<()> {
     let (jail, prefix) = (ban.jail.as_str(), ban.prefix.to_string());
     let (since, until) = (ban.since.micros(), end(ban.until));
-    let rule = ban.origin.rule.as_deref().map(|rule| number_of(sql, rule)).transpose()?;
+    let rule = ban.origin.rule.as_ref().map(|rule| number_of(sql, rule, rules)).transpose()?;
     sql.prepare_cached(
         "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round, rule, addresses)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -91,7 +100,20 @@ pub(super) fn pardoned(
 }
 
 /// The number of a failregex, given now if it has none.
-fn number_of(sql: &Connection, rule: &FailRegex) -> rusqlite::Result<i64> {
+fn number_of(
+    sql: &Connection,
+    rule: &Arc<FailRegex>,
+    known: &mut RuleNumbers,
+) -> rusqlite::Result<i64> {
+    if let Some(number) = known.get(rule) {
+        return Ok(*number);
+    }
+    let number = stored_number_of(sql, rule)?;
+    known.insert(rule.clone(), number);
+    Ok(number)
+}
+
+fn stored_number_of(sql: &Connection, rule: &FailRegex) -> rusqlite::Result<i64> {
     let file = rule.place.as_ref().map_or(String::new(), |place| place.file.display().to_string());
     let line = rule.place.as_ref().map_or(0, |place| place.line);
     let key = params![rule.nth as i64, line, file, rule.text];

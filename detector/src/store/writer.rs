@@ -413,10 +413,11 @@ fn transaction(
     matches: usize,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
+    let mut rules = rows::RuleNumbers::new();
     let all = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in steps {
         match step {
-            Step::Ban(ban, round) => rows::ban(&all, ban, matches, *round)?,
+            Step::Ban(ban, round) => rows::ban(&all, ban, matches, *round, &mut rules)?,
             Step::Lifted(ban, by_hand) => rows::lifted(&all, ban, *by_hand)?,
             Step::Pardoned(jail, prefix) => rows::pardoned(&all, jail, *prefix)?,
             Step::Past(jail, prefix, past) => rows::past(&all, jail, *prefix, past)?,

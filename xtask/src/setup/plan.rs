@@ -100,6 +100,12 @@ pub const NEEDS: &[Need] = &[
     need("zstd", Purpose::Test, Proof::Program("zstd")),
     need("logrotate", Purpose::Test, Proof::Program("logrotate")),
     need("perl", Purpose::Test, Proof::Program("perl")),
+    // Reads our metrics as Prometheus does.
+    need(
+        "python3-prometheus-client",
+        Purpose::Test,
+        Proof::File(&["/usr/lib/python3/dist-packages/prometheus_client/parser.py"]),
+    ),
 ];
 
 /// A package whose files are laid aside, never installed: no service, nothing in `/etc`.

@@ -343,6 +343,18 @@ impl Maps {
         })
     }
 
+    /// Events that no CPU sent, since the maps were made.
+    ///
+    /// # Errors
+    /// [`TableError::Call`] or [`TableError::Processors`].
+    pub fn suppressed_events(&self) -> Result<u64, TableError> {
+        let processors =
+            aya::util::nr_cpus().map_err(|(_, error)| TableError::Processors(error))?;
+        let windows: Vec<EventWindow> = sys::lookup_per_cpu(&self.window, &0, processors)
+            .map_err(|source| self.window.fault("read", source))?;
+        Ok(windows.iter().map(|window| window.suppressed).sum())
+    }
+
     /// Every map's name, and for how many entries it has room.
     pub fn capacities(&self) -> impl Iterator<Item = (&'static str, u32)> {
         self.handles().into_iter().map(|handle| (handle.name, handle.entries))
