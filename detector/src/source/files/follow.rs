@@ -157,10 +157,17 @@ impl Follow {
             return false;
         };
         let idle = holds_no_more(&copy.tail.file, &original.tail).unwrap_or(false);
-        if let Some(copy) = self.files.get_mut(&id).filter(|_| idle) {
-            copy.at_end = true;
+        if idle {
+            self.wait(id);
         }
         idle
+    }
+
+    /// Nothing need be read of a file for now.
+    pub(crate) fn wait(&mut self, id: FileId) {
+        if let Some(followed) = self.files.get_mut(&id) {
+            followed.at_end = true;
+        }
     }
 
     /// The file that is or was called as `path` but for an ending, and whose content `file` begins like: of that it may

@@ -37,6 +37,7 @@ use self::{
     follow::{Follow, Followed, Reader, begins_like},
     position::ANCHOR,
     restore::Seen,
+    standing::Standing,
     tail::{BLOCK, Read},
 };
 use super::{
@@ -376,11 +377,20 @@ impl Files {
         self.outbox.send(Report::CaughtUp { source: followed.name.display().to_string() })
     }
 
-    /// Whether a file is to be read from its start after all, having looked like a copy; answers `false` if it cannot
-    /// be read.
+    /// Whether a file is to be read after all, having looked like a copy: what it was a copy of is another by now.
     fn is_own_log(&mut self, id: FileId) -> bool {
         let Some(followed) = self.follow.files.get_mut(&id) else { return false };
-        followed.copy_of.take().is_none() || self.judge_beginning(id, None).is_ok()
+        if followed.copy_of.take().is_none() {
+            return true;
+        }
+        match self.place(id) {
+            Ok(Standing::New) => self.judge_beginning(id, None).is_ok(),
+            Ok(Standing::Copy(Some(_))) => {
+                self.follow.wait(id);
+                false
+            }
+            standing => standing.is_ok(),
+        }
     }
 
     /// What the copies of a file hold was read in it: of them only what is added will be read. Those of what it holds

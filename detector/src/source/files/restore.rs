@@ -433,37 +433,43 @@ impl Files {
         if !followed.fresh || !followed.tail.has_changed()? {
             return Ok(true);
         }
-        let (name, after, orphan) = (followed.name.clone(), followed.after, followed.orphan);
-        let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
         // It was empty when it was found: a copy may be being made in it.
-        let standing = if followed.tail.size() > 0 { self.filled(id)? } else { Standing::New };
-        let codec = jails.first().map_or(Codec::AUTO, |jail| self.codecs[*jail]);
-        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(false) };
-        match standing {
-            Standing::New if orphan => {}
-            Standing::New => {
-                let last = self.missed(&name, &jails, after, floor);
-                if let Some(followed) = self.follow.files.get_mut(&id) {
-                    followed.after = last;
-                }
-            }
-            Standing::Rest(spot, part) => {
-                followed.begin_at(spot.offset)?;
-                if let Some(part) = part {
-                    self.take_over(id, part);
-                }
-            }
-            Standing::Read => {
-                let (file, size) = (&followed.tail.file, followed.tail.size());
-                let end = last_line_start(file, size, codec)?;
-                followed.begin_at(end)?;
-            }
-            Standing::Copy(original) => {
-                followed.copy_of = original;
-                return Ok(original.is_none());
+        let standing = if followed.tail.size() > 0 { self.place(id)? } else { Standing::New };
+        let Some(followed) = self.follow.files.get(&id) else { return Ok(false) };
+        if standing == Standing::New && !followed.orphan {
+            let (name, after) = (followed.name.clone(), followed.after);
+            let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
+            let last = self.missed(&name, &jails, after, floor);
+            if let Some(followed) = self.follow.files.get_mut(&id) {
+                followed.after = last;
             }
         }
-        Ok(true)
+        Ok(!matches!(standing, Standing::Copy(Some(_))))
+    }
+
+    /// Finds out what a file is to us of which nothing was read yet, and where to begin in it.
+    pub(super) fn place(&mut self, id: FileId) -> io::Result<Standing> {
+        let standing = self.filled(id)?;
+        let Some(followed) = self.follow.files.get(&id) else { return Ok(standing) };
+        let codec = self.codec_of(&followed.readers);
+        let size = followed.tail.file.metadata()?.len();
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(standing) };
+        let from = match &standing {
+            Standing::New => 0,
+            Standing::Rest(spot, _) => spot.offset,
+            Standing::Read => last_line_start(&followed.tail.file, size, codec)?,
+            Standing::Copy(original) => {
+                followed.copy_of = *original;
+                0
+            }
+        };
+        if from > followed.tail.offset() {
+            followed.begin_at(from)?;
+        }
+        if let Standing::Rest(_, Some(part)) = standing {
+            self.take_over(id, part);
+        }
+        Ok(standing)
     }
 
     /// How far everything was read, in a form that can be stored.

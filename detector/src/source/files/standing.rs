@@ -196,8 +196,8 @@ impl Files {
     pub(super) fn filled(&self, id: FileId) -> io::Result<Standing> {
         let Some(followed) = self.follow.files.get(&id) else { return Ok(Standing::New) };
         let Followed { name, tail, orphan, .. } = followed;
-        let head = head_of(&tail.file)?;
-        let content = Content { head, plain: Some(&tail.file), size: &|| tail.size() };
+        let (head, size) = (head_of(&tail.file)?, tail.file.metadata()?.len());
+        let content = Content { head, plain: Some(&tail.file), size: &|| size };
         // The log itself is nobody's copy.
         if !orphan && self.is_log(name) {
             return Ok(Standing::New);

@@ -438,6 +438,18 @@ fn what_once_failed_holds() {
             ],
         ),
         (
+            "two copies of a log that was written anew before it was read",
+            &[
+                Stop,
+                Write(b, one),
+                Copy(b, Pack::Later),
+                Copy(b, Pack::No),
+                Start,
+                Regrow(b),
+                Step(1),
+            ],
+        ),
+        (
             "a compressed log beside a copy of half of its first line",
             &[
                 Slowly(Between::Save),
