@@ -173,7 +173,7 @@ impl Jail<'_, '_> {
     /// Tells slips in the filter's files, and parameters that it does not know.
     fn look_into(&mut self, files: &FilterFiles) {
         let definition = files.definition();
-        for (option, error) in definition.faulty() {
+        for (option, error) in files.first().faulty().into_iter().chain(definition.faulty()) {
             if !OPTIONS.contains(&option.as_str()) {
                 let what = format!(
                     "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",

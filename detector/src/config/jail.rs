@@ -343,7 +343,7 @@ impl Jail<'_, '_> {
         let context = Context {
             layers,
             section: self.name.as_str(),
-            over: &[],
+            over: None,
             built_in,
             known: Some(&known),
         };
