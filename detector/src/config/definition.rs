@@ -3,6 +3,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use super::{
     expand::{Context, ExpandError, ExpandFault, Lookup},
+    filter::OPTIONS as FILTER_OPTIONS,
     layers::{DEFAULT, KNOWN, Layers},
     options::MOST_LOOKED_AT,
     ordered::Options,
@@ -153,7 +154,8 @@ impl Definition<'_> {
                 true => self.known_init(name),
                 false => Ok(None),
             };
-            let Err(error) = self.get(name).and_then(|_| known()) else { continue };
+            let all = self.get(name).and_then(|_| self.defined(name)).and_then(|_| known());
+            let Err(error) = all else { continue };
             // What costs much is not tried again and again.
             let costly = matches!(error.kind, ExpandFault::TooLong | ExpandFault::TooMuch);
             faulty.push((name.clone(), error));
@@ -195,11 +197,20 @@ impl Definition<'_> {
             // Expanded in the jail already: a percent sign in it is one.
             (Some(param), _) => Ok(Some(param.clone())),
             (None, Some(_)) => self.init(option),
-            (None, None) => {
-                let param = self.params.lower.get(option);
-                self.expand(param.or_else(|| self.layers.own(DEFINITION, option)))
-            }
+            (None, None) => self.defined(option),
         }
+    }
+
+    /// An option of `[Definition]` itself.
+    fn defined(&self, option: &str) -> Lookup {
+        let own = self.layers.own(DEFINITION, option);
+        // In a filter's first reading parameters reach only what the server is told.
+        if matches!(self.kind, Kind::FilterFirst) && !FILTER_OPTIONS.contains(&option) {
+            return own
+                .map(|raw| Context::of_file(self.layers, DEFINITION).expand(raw))
+                .transpose();
+        }
+        self.expand(self.params.lower.get(option).or(own))
     }
 
     /// An option of `[Init]`, which knows its own section before anything else and parameters last.

@@ -12,7 +12,7 @@ pub(super) struct Call {
     pub(super) params: Options,
 }
 
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ParamError {
     #[error("`{call}` has no `]` at its end")]
     NotClosed { call: String },
