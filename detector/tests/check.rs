@@ -497,7 +497,30 @@ fn what_guides_for_other_distributions_say_runs() {
             "apache-auth tcp:80,443",
             "postfix tcp:25,465",
             "vsftpd tcp",
-            "arch-sshd tcp:0-65535"
+            "arch-sshd tcp"
         ]
     );
+}
+
+#[test]
+fn a_jail_of_which_fail2ban_dies_is_named_with_file_and_line() {
+    let (mut dying, mut beside) = (0, 0);
+    for tree in trees::all() {
+        let Some(jail) = tree.remark("dies").or_else(|| tree.remark("alone")) else { continue };
+        let (code, shown) = check(tree.root(), &[]);
+        let problems = shown["problems"].as_array().expect("a list");
+        let concerns = |problem: &&Value| problem["jail"] == jail && problem["severity"] == "error";
+        let problem = problems.iter().find(concerns);
+        let problem = problem.unwrap_or_else(|| panic!("{}: {problems:#?}", tree.name));
+        assert_eq!(code, 1, "{}", tree.name);
+        let what = problem["what"].as_str().expect("words");
+        assert!(what.ends_with("the jail does not run"), "{}: {problem}", tree.name);
+        let file = problem["file"].as_str().expect("a file");
+        let line = problem["line"].as_u64().expect("a line");
+        let text = fs::read_to_string(file).expect("that file");
+        assert!((1..=text.lines().count() as u64).contains(&line), "{}: {problem}", tree.name);
+        dying += 1;
+        beside += shown["jails"].as_u64().expect("a number");
+    }
+    assert!(dying >= 10 && beside >= 5, "{dying} {beside}");
 }

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What an action may define, in the order in which it reaches the server.
-const OPTIONS: [&str; 13] = [
+pub(in super::super) const OPTIONS: [&str; 13] = [
     "actionstart",
     "actionstart_on_demand",
     "actionstop",
