@@ -8,6 +8,9 @@
 //! - **`kinder`, `refused JAIL`** as [`DIFFERENCES`] explains for each tree.
 //! - Files that a glob of `logpath` names come sorted from us, in the directory's order from fail2ban.
 //! - `%(fail2ban_version)s` is our own version.
+//! - A filter's parameter whose name is part of the word `datepattern` (`p`, `date`, `pattern`) is a command to
+//!   fail2ban's server, which refuses it and does not start.
+//! - Within `name[…]`, blanks may stand around `=` and before a comma.
 mod trees;
 use std::{collections::BTreeSet, fs, path::Path};
 

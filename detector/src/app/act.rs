@@ -157,9 +157,9 @@ impl Daemon {
                 false
             }
             Effect::Resolve { name } => {
-                let answers = self.events.0.clone();
+                let (answers, allow_ipv6) = (self.events.0.clone(), self.settings.allow_ipv6);
                 tokio::spawn(async move {
-                    let addresses = resolve(&name).await;
+                    let addresses = resolve(&name, allow_ipv6).await;
                     // The daemon may have ended meanwhile.
                     let _ = answers.send(Event::Resolved { name, addresses });
                 });

@@ -16,6 +16,7 @@ mod measure;
 mod requests;
 mod restore;
 mod silence;
+mod skip;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -40,7 +41,7 @@ use self::{
 };
 use crate::{
     clock::{self, Clock},
-    config::{self, Problem, Scope, Settings, Tree},
+    config::{self, AllowIpv6, Problem, Scope, Settings, Tree},
     control::{self, Asked, events::Events, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
     engine::{Engine, Event, Limits, Matcher},
@@ -203,7 +204,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             ),
         }
     }
-    let settings = options.loaded.settings;
+    let configured = skip::without_logs(options.loaded);
+    let settings = configured.settings;
     let (tell, mut links) = mpsc::channel(64);
     // Also without the kernel side: own addresses change, and a wall clock that steps moves every end.
     let _watch = enforce::watch(tell)
@@ -242,7 +244,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         enforcer,
         readers: None,
         settings,
-        problems: options.loaded.problems,
+        problems: configured.problems,
         alarms: Vec::new(),
         repairs: 0,
         silence: Silence::new(clock()),
@@ -412,7 +414,8 @@ impl Daemon {
     async fn resolve_ignored(&mut self) {
         let mut lookups = tokio::task::JoinSet::new();
         for name in self.engine.names_to_resolve() {
-            lookups.spawn(async move { (resolve(&name).await, name) });
+            let allow_ipv6 = self.settings.allow_ipv6;
+            lookups.spawn(async move { (resolve(&name, allow_ipv6).await, name) });
         }
         let all = async {
             while let Some(answer) = lookups.join_next().await {
@@ -581,13 +584,41 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-async fn resolve(name: &str) -> Vec<IpAddr> {
+/// The addresses of a name, those of IPv6 only where they are wanted.
+async fn resolve(name: &str, allow_ipv6: AllowIpv6) -> Vec<IpAddr> {
     match tokio::net::lookup_host((name, 0)).await {
         Ok(addresses) => {
+            let ipv6 = wants_ipv6(allow_ipv6);
+            let addresses = addresses.map(|address| address.ip().to_canonical());
             let unique: HashSet<IpAddr> =
-                addresses.map(|address| address.ip().to_canonical()).collect();
+                addresses.filter(|address| ipv6 || address.is_ipv4()).collect();
             unique.into_iter().collect()
         }
         Err(_) => Vec::new(),
+    }
+}
+
+/// Whether `allowipv6` wants it, or leaves it to this machine and it has it, as fail2ban finds out.
+fn wants_ipv6(allow: AllowIpv6) -> bool {
+    match allow {
+        AllowIpv6::Yes => true,
+        AllowIpv6::No => false,
+        AllowIpv6::Auto => std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+            .is_ok_and(|disabled| disabled.trim() == "0"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_have_the_families_that_are_wanted() {
+        let of = async |name, allow| -> Vec<bool> {
+            resolve(name, allow).await.iter().map(IpAddr::is_ipv6).collect()
+        };
+        assert_eq!(of("::1", AllowIpv6::Yes).await, [true]);
+        assert!(of("::1", AllowIpv6::No).await.is_empty());
+        assert_eq!(of("127.0.0.1", AllowIpv6::No).await, [false]);
     }
 }

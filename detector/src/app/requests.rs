@@ -6,6 +6,7 @@ use super::{
     act::shown,
     answers,
     listing::{Answer, List, Listing},
+    skip,
 };
 use crate::{
     config::{self, JailName, JailSettings, Problem, Severity},
@@ -194,7 +195,8 @@ impl Daemon {
     /// goes on as it was.
     pub(super) async fn reload(&mut self) -> Result<wire::Reloaded, Refusal> {
         let tree = self.tree.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(tree.as_ref()))
+        let load = move || config::load(tree.as_ref()).map(skip::without_logs);
+        let loaded = tokio::task::spawn_blocking(load)
             .await
             .map_err(|error| Refusal::Failed(format!("reading the configuration failed: {error}")))?
             .map_err(|problems| {

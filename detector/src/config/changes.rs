@@ -1,9 +1,10 @@
 //! What differs between two configurations, in an operator's words.
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use super::{
     BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore, IgnoreCache, Increment,
-    JailSettings, JournalSettings, Located, LogPath, Settings, SourceSettings, StoreSettings,
+    JailSettings, JournalSettings, Located, LogPath, LogSettings, Settings, SourceSettings,
+    StoreSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -13,7 +14,8 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 4] = ["mode", "allow_sessions", "initial_bans", "metrics"];
+const AT_START: [&str; 6] =
+    ["mode", "allow_sessions", "initial_bans", "metrics", "logtarget", "syslogsocket"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -153,8 +155,13 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         counting,
         default_ban_time,
         log_level,
+        log,
+        allow_ipv6,
+        skip_without_logs,
         fail2ban_tree: _,
     } = settings;
+    let LogSettings { target, syslog_socket } = log;
+    let socket = |socket: &Located<PathBuf>| socket.value.display().to_string();
     let CountingSettings { max_pending, max_evidence, max_history } = counting;
     let StoreSettings { purge_age, max_matches } = store;
     let EnforceSettings {
@@ -185,6 +192,10 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("compare_every", vec![seconds(*compare_every)]),
         ("bantime of [DEFAULT]", vec![ban_time_of(*default_ban_time)]),
         ("loglevel", vec![log_level.clone()]),
+        ("logtarget", target.iter().map(|target| format!("{:?}", target.value)).collect()),
+        ("syslogsocket", syslog_socket.iter().map(socket).collect()),
+        ("allowipv6", vec![format!("{allow_ipv6:?}").to_lowercase()]),
+        ("skip_if_nologs", skip_without_logs.iter().map(ToString::to_string).collect()),
         ("max_pending", vec![max_pending.to_string()]),
         ("max_evidence", vec![max_evidence.to_string()]),
         ("max_history", vec![max_history.to_string()]),

@@ -2,7 +2,8 @@
 use std::{cell::RefCell, collections::HashMap};
 
 use super::{
-    expand::{Context, ExpandError, Lookup},
+    expand::{Context, ExpandError, ExpandFault, Lookup},
+    filter::OPTIONS as FILTER_OPTIONS,
     layers::{DEFAULT, KNOWN, Layers},
     options::MOST_LOOKED_AT,
     ordered::Options,
@@ -60,11 +61,12 @@ impl Definition<'_> {
     /// `%(name)s` and `<tag>` in it replaced.
     pub(super) fn get(&self, option: &str) -> Lookup {
         let Some(text) = self.without_tags(option)? else { return Ok(None) };
-        let is_action = matches!(self.kind, Kind::Action);
-        let lookup = |tag: &str| match !is_action && self.has_variant(tag) {
-            true => Ok(None),
-            false => self.tag(tag),
-        };
+        // What has a variant for one address family is left alone, in a filter as well.
+        let is_kept = |tag: &str| !matches!(self.kind, Kind::Action) && self.has_variant(tag);
+        if is_kept(option) {
+            return Ok(Some(text));
+        }
+        let lookup = |tag: &str| if is_kept(tag) { Ok(None) } else { self.tag(tag) };
         tags::substitute(option, text, &lookup).map(Some)
     }
 
@@ -82,6 +84,9 @@ impl Definition<'_> {
         let names = definition.into_iter().chain(init).flat_map(Options::names);
         for option in names.chain(self.params.written.names()).take(MOST_LOOKED_AT) {
             let Ok(Some(text)) = self.without_tags(option) else { continue };
+            if self.has_variant(option) {
+                continue;
+            }
             let lookup = |tag: &str| match self.written(tag)? {
                 Some(text) => Ok(Some(text)),
                 None if self.has_variant(tag) => Ok(None),
@@ -101,9 +106,11 @@ impl Definition<'_> {
     /// has a variant for one address family.
     pub(super) fn for_run_time(&self, option: &str) -> Lookup {
         let Some(text) = self.without_tags(option)? else { return Ok(None) };
-        let lookup = |tag: &str| {
-            if RUN_TIME.contains(&tag) || self.has_variant(tag) { Ok(None) } else { self.tag(tag) }
-        };
+        let is_kept = |tag: &str| RUN_TIME.contains(&tag) || self.has_variant(tag);
+        if is_kept(option) {
+            return Ok(Some(text));
+        }
+        let lookup = |tag: &str| if is_kept(tag) { Ok(None) } else { self.tag(tag) };
         tags::substitute(option, text, &lookup).map(Some)
     }
 
@@ -114,8 +121,10 @@ impl Definition<'_> {
         }
         let variant =
             |name: &String| name.strip_prefix(option).is_some_and(|rest| rest.starts_with('?'));
-        let init = self.layers.section(INIT).map(|section| &section.options);
-        self.params.written.names().chain(init.into_iter().flat_map(Options::names)).any(variant)
+        let of = |section| self.layers.section(section).map(|section| &section.options);
+        let definition = of(DEFINITION).filter(|_| matches!(self.kind, Kind::FilterFirst));
+        let files = definition.into_iter().chain(of(INIT)).flat_map(Options::names);
+        self.params.written.names().chain(files).any(variant)
     }
 
     /// Names of `[Init]`, in the order written.
@@ -134,14 +143,33 @@ impl Definition<'_> {
         self.layers.section(DEFINITION).is_some()
     }
 
-    /// Options of `[Definition]` and `[Init]` that cannot be expanded, though perhaps nobody asks for them.
+    /// Options and parameters that cannot be expanded, though perhaps nobody asks for them.
     pub(super) fn faulty(&self) -> Vec<(String, ExpandError)> {
         let mut faulty = Vec::new();
         let definition = self.layers.section(DEFINITION).map(|section| &section.options);
-        for (name, raw) in definition.into_iter().flatten().take(MOST_LOOKED_AT) {
-            faulty.extend(self.expand(Some(raw)).err().map(|error| (name.clone(), error)));
+        let init = self.layers.section(INIT).map(|section| &section.options);
+        let files = definition.into_iter().chain(init).flat_map(Options::names);
+        for name in files.chain(self.params.written.names()).take(MOST_LOOKED_AT) {
+            let known = || match self.params.written.contains(name) {
+                true => self.known_init(name),
+                false => Ok(None),
+            };
+            let all = self.get(name).and_then(|_| self.defined(name)).and_then(|_| known());
+            let Err(error) = all else { continue };
+            // What costs much is not tried again and again.
+            let costly = matches!(error.kind, ExpandFault::TooLong | ExpandFault::TooMuch);
+            faulty.push((name.clone(), error));
+            if costly {
+                break;
+            }
         }
         faulty
+    }
+
+    /// What `[Init]` says of an option for which there is a parameter.
+    fn known_init(&self, option: &str) -> Lookup {
+        let Some(text) = self.init(option)? else { return Ok(None) };
+        tags::substitute(&format!("known/{option}"), text, &|tag| self.tag(tag)).map(Some)
     }
 
     /// The same with its tags untouched.
@@ -169,11 +197,20 @@ impl Definition<'_> {
             // Expanded in the jail already: a percent sign in it is one.
             (Some(param), _) => Ok(Some(param.clone())),
             (None, Some(_)) => self.init(option),
-            (None, None) => {
-                let param = self.params.lower.get(option);
-                self.expand(param.or_else(|| self.layers.own(DEFINITION, option)))
-            }
+            (None, None) => self.defined(option),
         }
+    }
+
+    /// An option of `[Definition]` itself.
+    fn defined(&self, option: &str) -> Lookup {
+        let own = self.layers.own(DEFINITION, option);
+        // In a filter's first reading parameters reach only what the server is told.
+        if matches!(self.kind, Kind::FilterFirst) && !FILTER_OPTIONS.contains(&option) {
+            return own
+                .map(|raw| Context::of_file(self.layers, DEFINITION).expand(raw))
+                .transpose();
+        }
+        self.expand(self.params.lower.get(option).or(own))
     }
 
     /// An option of `[Init]`, which knows its own section before anything else and parameters last.
@@ -185,20 +222,17 @@ impl Definition<'_> {
 
     fn expand(&self, raw: Option<&Text>) -> Lookup {
         let Some(raw) = raw else { return Ok(None) };
-        let init = self.layers.section(INIT).filter(|_| matches!(self.kind, Kind::Filter(_)));
-        let all;
-        let over: &[_] = match init {
-            Some(init) => {
-                // A parameter in capitals comes after `[Init]`, unlike any other.
-                all = [&self.params.written, &init.options, &self.params.lower];
-                &all
-            }
-            None => &[&self.params.lower],
+        let (layers, section, params) = (self.layers, DEFINITION, self.params);
+        let has_init = matches!(self.kind, Kind::Filter(_)) && layers.section(INIT).is_some();
+        let over = |name: &str| match has_init.then(|| params.written.get(name)) {
+            Some(Some(param)) => Ok(Some(param.clone())),
+            // A parameter in capitals comes after `[Init]`, unlike any other.
+            Some(None) => Ok(self.init(name)?.or_else(|| params.lower.get(name).cloned())),
+            None => Ok(params.lower.get(name).cloned()),
         };
-        let (layers, section) = (self.layers, DEFINITION);
         let known = |option: &str| self.init(option);
-        let known: Option<&dyn Fn(&str) -> Lookup> = init.is_some().then_some(&known);
-        Context { layers, section, over, built_in: None, known }.expand(raw).map(Some)
+        let known: Option<&dyn Fn(&str) -> Lookup> = has_init.then_some(&known);
+        Context { layers, section, over: Some(&over), built_in: None, known }.expand(raw).map(Some)
     }
 
     fn tag(&self, tag: &str) -> Lookup {
@@ -233,9 +267,8 @@ impl Definition<'_> {
                 None => Context::of_file(self.layers, DEFINITION).get(option),
             };
         }
-        if section.eq_ignore_ascii_case(DEFAULT) {
-            return self.expand(self.layers.own(DEFAULT, option));
-        }
+        let is_default = section.eq_ignore_ascii_case(DEFAULT);
+        let section = if is_default { DEFAULT } else { section };
         // A helper section's option is read in that section, which inherits from `[DEFAULT]`.
         match self.layers.section(section) {
             Some(_) => Context::of_file(self.layers, section).get(option),

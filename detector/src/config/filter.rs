@@ -94,15 +94,14 @@ impl FilterFiles {
 
     /// An option of the filter, final.
     pub(super) fn get(&self, option: &str) -> Lookup {
-        // What the first reading cannot expand is a fault.
-        self.first().get(option)?;
         self.definition().get(option)
     }
 
-    /// What the jail calls `known/…`: the filter's own options as first read.
+    /// What the jail calls `known/…`: the filter's own options as first read. What that reading cannot expand, of which
+    /// fail2ban would die, is as it is used.
     pub(super) fn known(&self, option: &str) -> Lookup {
         match self.first() {
-            first if first.has(option) => first.get(option),
+            first if first.has(option) => first.get(option).or_else(|_| self.get(option)),
             _ => Ok(None),
         }
     }
@@ -173,7 +172,7 @@ impl Jail<'_, '_> {
     /// Tells slips in the filter's files, and parameters that it does not know.
     fn look_into(&mut self, files: &FilterFiles) {
         let definition = files.definition();
-        for (option, error) in definition.faulty() {
+        for (option, error) in files.first().faulty().into_iter().chain(definition.faulty()) {
             if !OPTIONS.contains(&option.as_str()) {
                 let what = format!(
                     "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",

@@ -7,7 +7,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    BanTime, Ignore, JailName, JailSettings, Located, Place, Problem, Severity, Tree,
+    BanTime, Ignore, JailName, JailSettings, Located, Place, Problem, Severity, SourceSettings,
+    Tree,
     expand::{Context, ExpandError},
     filter::FilterFiles,
     layers::{DEFAULT, Fault, FaultKind, Layers, Section},
@@ -81,6 +82,16 @@ impl<'a> Reader<'a> {
         let names: Vec<JailName> =
             self.names().into_iter().filter(|name| self.sound(name).is_ok()).collect();
         names.iter().filter_map(|name| self.jail(name)?.read().ok()?).collect()
+    }
+
+    /// Those of the jails that read files, and do not run while there are none.
+    pub(super) fn skipped_without_logs(&mut self, jails: &[JailSettings]) -> Vec<JailName> {
+        let files = jails.iter().filter(|it| matches!(it.source, SourceSettings::Files { .. }));
+        let mut skips = |jail: &&JailSettings| {
+            let text = self.jail(&jail.name)?.text("skip_if_nologs", None).ok().flatten();
+            text.map(|text| is_true(text.as_str()))
+        };
+        files.filter(|jail| skips(jail) == Some(true)).map(|jail| jail.name.clone()).collect()
     }
 
     /// The names of all jails, enabled or not, in file order.
@@ -347,7 +358,7 @@ impl Jail<'_, '_> {
         let context = Context {
             layers,
             section: self.name.as_str(),
-            over: &[],
+            over: None,
             built_in,
             known: Some(&known),
         };

@@ -28,6 +28,7 @@ mod ini;
 mod jail;
 mod journal;
 mod layers;
+mod log;
 mod options;
 mod ordered;
 mod params;
@@ -141,6 +142,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
     let mut reader = jail::Reader::new(tree, &jails, fail2ban_tree, &mut problems);
     let default_ban_time = reader.default_ban_time();
     let read = reader.all();
+    let skip_without_logs = reader.skipped_without_logs(&read);
     let notes = reader.finish();
 
     if read.is_empty() && problems.iter().all(|problem| problem.severity == Severity::Warning) {
@@ -158,6 +160,9 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         enforce,
         default_ban_time,
         log_level: server.log_level,
+        log: server.log,
+        allow_ipv6: server.allow_ipv6,
+        skip_without_logs,
         store: server.store,
         counting: server.counting,
         metrics: server.metrics,

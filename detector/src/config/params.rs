@@ -12,7 +12,7 @@ pub(super) struct Call {
     pub(super) params: Options,
 }
 
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ParamError {
     #[error("`{call}` has no `]` at its end")]
     NotClosed { call: String },
@@ -147,7 +147,7 @@ fn next_separator(rest: &str) -> Option<usize> {
 /// before them, anything else is a word.
 pub(super) fn split(text: &Text) -> Vec<Text> {
     static CALL: LazyLock<Regex> = LazyLock::new(|| {
-        let param = r#"[\w.-]+=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*"#;
+        let param = r#"[\w.-]+(?:\?\w+=\w+)?\s*=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*"#;
         let call = format!(r"(?s)([^\[\s]+(?:\s*\[\s*(?:{param})*\])?|\S+)\s*(?:\s|$)");
         Regex::new(&call).expect("a pattern that is always the same")
     });

@@ -2,8 +2,9 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    AttachMode, CountingSettings, EnforceSettings, Located, Problem, Severity, StoreSettings,
-    WidestBan, expand::Context, ignore, layers::Layers, options, ports, seconds, text::Text,
+    AllowIpv6, AttachMode, CountingSettings, EnforceSettings, Located, LogFormat, LogSettings,
+    LogTarget, Problem, Severity, StoreSettings, WidestBan, expand::Context, ignore,
+    layers::Layers, log, options, ports, seconds, text::Text,
 };
 
 const SECTION: &str = "Definition";
@@ -34,6 +35,9 @@ const OPTIONS: &[&str] = &[
     "events_per_second",
     "compare_every",
     "loglevel",
+    "logtarget",
+    "syslogsocket",
+    "allowipv6",
     "dbpurgeage",
     "dbmaxmatches",
     "max_pending",
@@ -67,6 +71,8 @@ const MOST_EVIDENCE: u32 = 1 << 16;
 pub(super) struct Server {
     pub(super) enforce: EnforceSettings,
     pub(super) log_level: String,
+    pub(super) log: LogSettings,
+    pub(super) allow_ipv6: AllowIpv6,
     pub(super) store: StoreSettings,
     pub(super) counting: CountingSettings,
     pub(super) metrics: Option<SocketAddr>,
@@ -100,6 +106,8 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
     };
     let (log_level, metrics) = (reader.log_level(), reader.metrics());
+    let log = LogSettings { target: reader.log_target(), syslog_socket: reader.syslog_socket() };
+    let allow_ipv6 = reader.allow_ipv6();
     let purge_age =
         |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
     let (own_age, max_matches) = (purge_age(&mut reader), reader.max_matches());
@@ -107,12 +115,17 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
     let mut other =
         Reader { context: Context::of_file(fail2ban, SECTION), problems: reader.problems };
     let log_level = log_level.or_else(|| other.log_level());
+    let log = LogSettings {
+        target: log.target.or_else(|| other.log_target()),
+        syslog_socket: log.syslog_socket.or_else(|| other.syslog_socket()),
+    };
+    let allow_ipv6 = allow_ipv6.or_else(|| other.allow_ipv6()).unwrap_or(AllowIpv6::Auto);
     let store = StoreSettings {
         purge_age: own_age.or_else(|| purge_age(&mut other)).unwrap_or_else(|| time(PURGE_AGE)),
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
-    Server { enforce, log_level, store, counting, metrics }
+    Server { enforce, log_level, log, allow_ipv6, store, counting, metrics }
 }
 
 struct Reader<'a, 'p> {
@@ -324,6 +337,49 @@ impl Reader<'_, '_> {
             self.problem(Severity::Warning, &text.located(), what, remedy);
         }
         Some(address)
+    }
+
+    fn log_target(&mut self) -> Option<Located<(LogTarget, LogFormat)>> {
+        let text = self.text("logtarget")?;
+        let Located { value: written, place } = text.located();
+        match log::target(&text) {
+            Ok(value) => Some(Located { value, place }),
+            Err(error) => {
+                let what = format!("`logtarget = {written}`: {error}; its default is used");
+                self.problem(Severity::Error, &text.located(), what, error.remedy());
+                None
+            }
+        }
+    }
+
+    fn syslog_socket(&mut self) -> Option<Located<PathBuf>> {
+        let text = self.text("syslogsocket")?;
+        let Located { value: written, place } = text.located();
+        match written.trim() {
+            word if word.eq_ignore_ascii_case("auto") => None,
+            path if path.starts_with('/') => Some(Located { value: path.into(), place }),
+            other => {
+                let what = format!("`syslogsocket = {other}` is no path; the system's is used");
+                let remedy = "write `auto`, or a socket's whole path such as `/dev/log`";
+                self.problem(Severity::Error, &text.located(), what, remedy);
+                None
+            }
+        }
+    }
+
+    fn allow_ipv6(&mut self) -> Option<AllowIpv6> {
+        let text = self.text("allowipv6")?;
+        match text.as_str().trim().to_ascii_lowercase().as_str() {
+            "auto" => Some(AllowIpv6::Auto),
+            "yes" | "1" | "on" | "true" => Some(AllowIpv6::Yes),
+            "no" | "0" | "off" | "false" => Some(AllowIpv6::No),
+            other => {
+                let what = format!("`allowipv6 = {other}` is none; `auto` is used");
+                let remedy = "write `auto`, `yes` or `no`";
+                self.problem(Severity::Error, &text.located(), what, remedy);
+                None
+            }
+        }
     }
 
     fn log_level(&mut self) -> Option<String> {

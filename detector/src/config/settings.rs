@@ -351,6 +351,57 @@ pub struct StoreSettings {
     pub max_matches: u32,
 }
 
+/// Where log lines go (`logtarget`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Standard output, read by something that adds the time itself.
+    SysOut,
+    /// syslog(3).
+    Syslog {
+        /// In lower case, as in `daemon`.
+        facility: String,
+    },
+    /// The systemd journal.
+    Journal,
+    /// A file, by its whole path.
+    File(PathBuf),
+}
+
+/// How log lines look, as far as `logtarget` says; `None` leaves it to the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFormat {
+    /// `datetime`: they begin with the time.
+    pub time: Option<bool>,
+    /// `padding`: names and levels are filled up to one width.
+    pub padding: Option<bool>,
+    /// `format`, in the words of Python's `logging`.
+    pub format: Option<String>,
+}
+
+/// The log, as `fail2xdp.conf` or `fail2ban.conf` wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `logtarget`; `None` where nobody says.
+    pub target: Option<Located<(LogTarget, LogFormat)>>,
+    /// `syslogsocket`; `None` is the system's.
+    pub syslog_socket: Option<Located<PathBuf>>,
+}
+
+/// Whether names are looked up as IPv6 addresses, too (`allowipv6`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowIpv6 {
+    /// Where this machine has IPv6.
+    Auto,
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+}
+
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -368,6 +419,12 @@ pub struct Settings {
     pub default_ban_time: BanTime,
     /// `loglevel` of `fail2xdp.conf` or `fail2ban.conf`: `INFO`, `DEBUG` …
     pub log_level: String,
+    /// `logtarget` and `syslogsocket` of either file.
+    pub log: LogSettings,
+    /// `allowipv6` of either file.
+    pub allow_ipv6: AllowIpv6,
+    /// Jails that do not run while none of their logs exists (`skip_if_nologs`).
+    pub skip_without_logs: Vec<JailName>,
     /// A fail2ban tree: one without `fail2xdp.conf`.
     pub fail2ban_tree: bool,
 }

@@ -292,7 +292,10 @@ impl Maker {
                 9 => format!("  {name}"),
                 _ => (*name).to_owned(),
             };
-            let sign = self.one(&[" = ", " = ", " = ", "=", ": ", " : ", " =\n    "]);
+            let sign = match kind {
+                Kind::Server => " = ",
+                _ => self.one(&[" = ", " = ", " = ", "=", ": ", " : ", " =\n    "]),
+            };
             let end =
                 self.one(&["\n", "\n", "\n", "\n", " ; said\n", "  \n", "\n\n", "\n# more\n"]);
             text += &format!("{name}{sign}{value}{end}");
@@ -324,7 +327,7 @@ impl Maker {
     /// Words, names and tags, over one line or several.
     fn text(&mut self, kind: Kind, rank: usize) -> String {
         let mut text = String::new();
-        for nth in 0..self.rng.random_range(0..5) {
+        for nth in 0..self.rng.random_range(0..4) {
             if nth > 0 {
                 text +=
                     self.one(&["", "", " ", " ", "\n    ", "\n\n    ", "\n    # between\n    "]);

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What an action may define, in the order in which it reaches the server.
-const OPTIONS: [&str; 13] = [
+pub(in super::super) const OPTIONS: [&str; 13] = [
     "actionstart",
     "actionstart_on_demand",
     "actionstop",
@@ -45,10 +45,10 @@ pub(super) fn commands(writer: &mut Writer<'_, '_, '_>) -> Result<(), Skipped> {
         })?;
         actions.push(match call.name.strip_suffix(".py") {
             Some(stem) => Action::Python(python(writer, stem, &call)),
-            None => Action::Shell(
+            None => Action::Shell(Box::new(
                 ActionFiles::read(writer.jail.tree(), &writer.jail.name, call)
                     .map_err(|error| Skipped(error.as_fail2ban()))?,
-            ),
+            )),
         });
     }
     for action in actions {
@@ -63,7 +63,7 @@ pub(super) fn commands(writer: &mut Writer<'_, '_, '_>) -> Result<(), Skipped> {
 
 enum Action {
     Python(Command),
-    Shell(ActionFiles),
+    Shell(Box<ActionFiles>),
 }
 
 /// An action that is a Python file gets its parameters as JSON.
