@@ -59,8 +59,9 @@ pub fn count_by_id(id: u32, observed: u32, now: u32) {
     let Some(stat) = BAN_STATS.get_ptr_mut(id) else { return };
     // SAFETY: as above; `last_seen` may be stored by several CPUs at once, each with the same second.
     unsafe {
-        // `would_drop` stands behind `packets`; a branch would be followed both ways to the end.
-        let count = (&raw mut (*stat).packets).add(observed as usize & 1);
+        // `would_drop` stands behind `packets`; a branch would be followed both ways to the end. The compiler knows
+        // that it is 0 or 1 and would leave the mask out, which the verifier of Linux 6.1 wants to see.
+        let count = (&raw mut (*stat).packets).add(core::hint::black_box(observed) as usize & 1);
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1);
         (*stat).last_seen = now;
     }
