@@ -6,6 +6,8 @@
 //! socket; the kernel goes on.
 mod act;
 mod answers;
+mod commands;
+mod compat;
 mod keep;
 mod listing;
 mod requests;
@@ -25,6 +27,8 @@ use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
 use self::{
+    commands::ByHand,
+    compat::Compat,
     keep::Keeper,
     listing::Listing,
     requests::Next,
@@ -33,9 +37,9 @@ use self::{
 use crate::{
     clock::{self, Clock},
     config::{self, Problem, Scope, Settings, Tree},
-    control::{self, Asked, wire},
+    control::{self, Asked, command::Reload, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
-    engine::{Engine, Event, Limits, Matcher},
+    engine::{Effect, Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
 };
 
@@ -73,6 +77,29 @@ pub struct Options {
     pub detach_on_exit: bool,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
+    /// Where log lines go.
+    pub log: Box<dyn Logging>,
+}
+
+/// Where log lines go, as far as it can be changed while the daemon runs.
+pub trait Logging: Send {
+    /// Which lines are written from now on: one of fail2ban's levels, or its number.
+    ///
+    /// # Errors
+    /// When there is no such level; nothing is changed.
+    fn set_level(&mut self, level: &str) -> Result<(), String>;
+
+    /// `STDERR`, or a file.
+    fn target(&self) -> &str;
+
+    /// Writes elsewhere from now on.
+    ///
+    /// # Errors
+    /// When nothing can be written there; nothing is changed.
+    fn set_target(&mut self, target: &str) -> Result<(), String>;
+
+    /// Writes what waits. A file is opened anew; answers whether it is one.
+    fn flush(&mut self) -> bool;
 }
 
 /// What came of an event.
@@ -115,6 +142,9 @@ pub(crate) struct Daemon {
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     by_hand: Arc<Scope>,
+    /// What commands have changed beside the settings.
+    told: ByHand,
+    log: Box<dyn Logging>,
 }
 
 /// Runs the daemon until it is told to stop; `ready` hears what it protects as soon as it does.
@@ -124,6 +154,7 @@ pub(crate) struct Daemon {
 pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow::Result<Ended> {
     let clock: Clock = clock::now;
     let (ask, mut asked) = mpsc::channel::<Asked>(REQUESTS);
+    let ask_compat = ask.clone();
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     let mut serving = None;
     match control::bind(&options.socket).await {
@@ -143,6 +174,10 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         Err(error) => return Err(error.into()),
     }
     let settings = options.loaded.settings;
+    let compat = match &settings.compat_socket {
+        Some(path) => Compat::open(path, ask_compat).await,
+        None => None,
+    };
     let (tell, mut links) = mpsc::channel(64);
     // Also without the kernel side: own addresses change, and a wall clock that steps moves every end.
     let _watch = enforce::watch(tell)
@@ -177,6 +212,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         reports: mpsc::channel(REPORTS),
         events: mpsc::unbounded_channel(),
         by_hand: Arc::new(Scope::EveryPacket),
+        told: ByHand::default(),
+        log: options.log,
     };
     let positions = daemon.take_up(adopted, loaded);
     daemon.surroundings();
@@ -208,7 +245,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             },
             _ = interrupt.recv() => break daemon.detach_on_exit,
             _ = terminate.recv() => break daemon.detach_on_exit,
-            _ = hangup.recv() => match daemon.reload().await {
+            _ = hangup.recv() => match daemon.reload(&Reload::default()).await {
                 Ok(_) => tracing::info!("configuration reloaded"),
                 Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
             },
@@ -220,6 +257,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     // Who asked for the end shall have the answer before the process is gone.
     drop(close);
     drop(asked);
+    if let Some(compat) = compat {
+        compat.close().await;
+    }
     if let Some(serving) = serving {
         let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     }
@@ -308,9 +348,17 @@ impl Daemon {
         }
     }
 
+    /// Looks up names of `ignoreip` that are not known yet; nobody waits for it.
+    fn look_up_ignored(&mut self) {
+        for name in self.engine.names_to_resolve() {
+            // A look-up cannot be refused.
+            let _ = self.carry_out(Effect::Resolve { name });
+        }
+    }
+
     fn start_readers(&mut self, from: Positions) {
         let mut jails = Vec::new();
-        for jail in &self.settings.jails {
+        for jail in self.settings.jails.iter().filter(|jail| !self.told.is_idle(&jail.name)) {
             let (matcher, faults) = Matcher::new(jail, TimeZone::system());
             for problem in faults.iter().map(|fault| fault.problem(&jail.name)) {
                 tracing::error!("{problem}");

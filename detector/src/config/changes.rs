@@ -13,7 +13,7 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 4] = ["mode", "allow_sessions", "initial_bans", "loglevel"];
+const AT_START: [&str; 5] = ["mode", "allow_sessions", "initial_bans", "loglevel", "compat-socket"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -146,6 +146,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         counting,
         default_ban_time,
         log_level,
+        compat_socket,
         fail2ban_tree: _,
     } = settings;
     let CountingSettings { max_pending, max_evidence } = counting;
@@ -175,6 +176,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("max_evidence", vec![max_evidence.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
+        ("compat-socket", compat_socket.iter().map(|path| path.display().to_string()).collect()),
     ]
 }
 

@@ -14,6 +14,7 @@
 //! Everything is bounded: the length of a file and of an expanded value, the depth of includes, the number of
 //! substitutions.
 mod action;
+mod by_hand;
 mod changes;
 mod definition;
 mod doubts;
@@ -45,12 +46,14 @@ use std::{
     sync::Arc,
 };
 
+pub use by_hand::{bare_jail, ignore_cache, ignored, increment, journal_matches, shell_words};
 pub use changes::changes;
 pub use doubts::doubts;
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
+pub use source::encoding;
 pub use span::{SpanError, seconds};
 pub use stream::{Command, Value, stream};
 
@@ -155,6 +158,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         default_ban_time,
         log_level: server.log_level,
         store: server.store,
+        compat_socket: server.compat_socket,
         counting: server.counting,
         fail2ban_tree,
     };

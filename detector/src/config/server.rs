@@ -1,5 +1,5 @@
 //! `fail2xdp.conf`: what is ours alone; and the few options of `fail2ban.conf` that we honour.
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     AttachMode, CountingSettings, EnforceSettings, Located, Problem, Severity, StoreSettings,
@@ -7,6 +7,9 @@ use super::{
 };
 
 const SECTION: &str = "Definition";
+
+/// Where fail2ban listens, unless `socket` says otherwise.
+const FAIL2BAN_SOCKET: &str = "/run/fail2ban/fail2ban.sock";
 
 /// Default and bound of `max_bans`, each family.
 const MAX_BANS: u32 = 4_194_304;
@@ -34,6 +37,7 @@ const OPTIONS: &[&str] = &[
     "dbmaxmatches",
     "max_pending",
     "max_evidence",
+    "compat-socket",
 ];
 
 /// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
@@ -57,6 +61,7 @@ pub(super) struct Server {
     pub(super) log_level: String,
     pub(super) store: StoreSettings,
     pub(super) counting: CountingSettings,
+    pub(super) compat_socket: Option<PathBuf>,
 }
 
 /// Reads `fail2xdp.conf`, and what it leaves open from `fail2ban.conf`.
@@ -79,6 +84,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
     };
+    let compat = reader.boolean("compat-socket", false);
     let log_level = reader.log_level();
     let (purge_age, max_matches) = (reader.purge_age(), reader.max_matches());
     // What our own file leaves open is asked of fail2ban's.
@@ -89,8 +95,12 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         purge_age: purge_age.or_else(|| other.purge_age()).unwrap_or(PURGE_AGE),
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
+    let compat_socket = compat.then(|| {
+        let socket = other.text("socket");
+        PathBuf::from(socket.as_ref().map_or(FAIL2BAN_SOCKET, |socket| socket.as_str().trim()))
+    });
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
-    Server { enforce, log_level, store, counting }
+    Server { enforce, log_level, store, counting, compat_socket }
 }
 
 struct Reader<'a, 'p> {

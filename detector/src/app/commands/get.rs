@@ -1,0 +1,158 @@
+//! `get JAIL OPTION`.
+use super::{Daemon, Fault, texts};
+use crate::{
+    config::{
+        BanTime, FilterSettings, Ignore, JailName, JailSettings, Located, SourceSettings, UseDns,
+        Value,
+    },
+    control::command::{Listed, Single},
+    engine::{date_in_words, expand_tags},
+    source::FileState,
+};
+
+impl Daemon {
+    pub(super) async fn get_single(
+        &mut self,
+        jail: &JailName,
+        option: &Single,
+    ) -> Result<Value, Fault> {
+        match option {
+            Single::IgnoreCommand => {
+                let command = self.spoken().await.option(jail, "ignorecommand");
+                return Ok(command.cloned().unwrap_or(false.into()));
+            }
+            Single::IgnoreCache => return Ok(self.spoken().await.ignore_cache(jail)),
+            Single::BanTimeExtra(name) => {
+                return Ok(self.spoken().await.ban_time_extra(jail, name));
+            }
+            _ => {}
+        }
+        let jail = self.jail_settings(jail.as_str())?;
+        let filter = &jail.filter;
+        Ok(match option {
+            Single::IgnoreSelf => jail.ignore_self.into(),
+            Single::LogEncoding => encoding(jail).into(),
+            Single::PrefRegex => {
+                let regex = filter.prefregex.as_ref();
+                regex.map_or_else(String::new, |regex| expanded(regex, filter)).into()
+            }
+            Single::UseDns => match filter.use_dns {
+                UseDns::No => "no",
+                UseDns::Yes => "yes",
+                UseDns::Warn => "warn",
+                UseDns::Raw => "raw",
+            }
+            .into(),
+            Single::FindTime => seconds(jail.find_time.as_secs_f64()),
+            Single::DatePattern => date_pattern(jail),
+            Single::LogTimeZone => {
+                let zone = filter.time_zone.as_ref();
+                zone.map_or(Value::Nothing, |zone| zone.value.as_str().into())
+            }
+            Single::MaxMatches => i64::from(jail.max_matches).into(),
+            Single::MaxRetry => i64::from(jail.max_retry).into(),
+            Single::MaxLines => i64::from(filter.max_lines).into(),
+            Single::BanTime => match jail.ban_time {
+                BanTime::Permanent => (-1).into(),
+                BanTime::Seconds(seconds) => i64::from(seconds).into(),
+            },
+            Single::IgnoreCommand | Single::IgnoreCache | Single::BanTimeExtra(_) => Value::Nothing,
+        })
+    }
+
+    pub(super) fn get_listed(&self, name: &JailName, option: Listed) -> Result<Value, Fault> {
+        let jail = self.jail_settings(name.as_str())?;
+        let regexes = |regexes: &[Located<String>]| {
+            texts(regexes.iter().map(|regex| expanded(regex, &jail.filter)))
+        };
+        Ok(match option {
+            Listed::IgnoreIp => {
+                // Single addresses come last, as in fail2ban.
+                let (single, others): (Vec<_>, Vec<_>) = jail.ignore.iter().partition(|ignore| {
+                    matches!(ignore, Ignore::Net(net) if net.prefix_len() == net.max_prefix_len())
+                });
+                texts(others.into_iter().chain(single).map(ignored))
+            }
+            Listed::LogPath => self.log_paths(name),
+            Listed::JournalMatch => self.journal_matches(name),
+            Listed::FailRegex => regexes(&jail.filter.failregex),
+            Listed::IgnoreRegex => regexes(&jail.filter.ignoreregex),
+        })
+    }
+
+    /// The log files that a jail reads: what a jail waits for is none yet.
+    pub(super) fn log_paths(&self, name: &JailName) -> Value {
+        let mut sources = self.readers.iter().flat_map(|readers| readers.sources());
+        if let Some(source) = sources.find(|source| source.jail == *name) {
+            let files = source.files.into_iter();
+            let read = files.filter(|(_, state)| *state != FileState::Waiting);
+            return texts(read.map(|(path, _)| path.display().to_string()));
+        }
+        // Nobody reads for it now.
+        let jail = self.settings.jails.iter().find(|jail| jail.name == *name);
+        match jail.map(|jail| &jail.source) {
+            Some(SourceSettings::Files { paths, .. } | SourceSettings::Auto { paths, .. }) => {
+                texts(paths.iter().map(|path| path.pattern.as_str()))
+            }
+            _ => texts::<Value>([]),
+        }
+    }
+
+    /// The groups of `journalmatch` of a jail that reads the journal.
+    pub(super) fn journal_matches(&self, name: &JailName) -> Value {
+        let jail = self.settings.jails.iter().find(|jail| jail.name == *name);
+        match jail.map(|jail| &jail.source) {
+            Some(SourceSettings::Journal(journal) | SourceSettings::Auto { journal, .. }) => {
+                let groups = journal.matches.iter();
+                Value::List(groups.map(|terms| texts(terms.iter().map(String::as_str))).collect())
+            }
+            _ => texts::<Value>([]),
+        }
+    }
+}
+
+/// Whole seconds without a point.
+pub(super) fn seconds(seconds: f64) -> Value {
+    Value::Number(if seconds.fract() == 0.0 {
+        format!("{seconds:.0}")
+    } else {
+        format!("{seconds:?}")
+    })
+}
+
+fn expanded(regex: &Located<String>, filter: &FilterSettings) -> String {
+    expand_tags(&regex.value, filter.use_dns)
+}
+
+fn ignored(ignore: &Ignore) -> String {
+    match ignore {
+        Ignore::Net(net) => crate::app::act::shown(*net),
+        Ignore::Name(name) => name.clone(),
+    }
+}
+
+fn encoding(jail: &JailSettings) -> &str {
+    match &jail.source {
+        SourceSettings::Files { encoding, .. } | SourceSettings::Auto { encoding, .. }
+            if encoding != "auto" =>
+        {
+            encoding
+        }
+        _ => "UTF-8",
+    }
+}
+
+fn date_pattern(jail: &JailSettings) -> Value {
+    match (&jail.source, jail.filter.date_patterns.as_slice()) {
+        (SourceSettings::Journal(_), _) => Value::Nothing,
+        (_, [pattern] | [pattern, _]) if !is_default(&pattern.value) => {
+            Value::Tuple(vec![pattern.value.as_str().into(), date_in_words(&pattern.value).into()])
+        }
+        _ => Value::Tuple(vec![Value::Nothing, "Default Detectors".into()]),
+    }
+}
+
+/// Whether the entry stands for many templates.
+fn is_default(pattern: &str) -> bool {
+    matches!(pattern.to_ascii_uppercase().as_str(), "{^LN-BEG}" | "{DEFAULT}")
+}
