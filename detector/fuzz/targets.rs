@@ -6,7 +6,8 @@ use std::{
 };
 
 use fail2xdp::{
-    config::{self, ReadFault, Tree},
+    config::{self, ReadFault, Tree, Value},
+    control::{MAX_MESSAGE, command::Command, message, read_pickle},
     engine::{Matcher, Timestamp, review_jail},
 };
 
@@ -71,5 +72,19 @@ pub fn translation(data: &[u8]) {
         for line in log.lines().take(20) {
             matcher.line(line, Some(now), now, true, &mut found);
         }
+    }
+}
+
+/// A message of fail2ban's protocol: what is read is written and read again as the same.
+pub fn pickle(data: &[u8]) {
+    let Ok(value) = read_pickle(data) else { return };
+    let _ = value.to_string();
+    let written = message(&value);
+    // What was named again and again is written out.
+    if written.len() <= MAX_MESSAGE {
+        assert_eq!(read_pickle(&written), Ok(value.clone()));
+    }
+    if let Value::List(words) | Value::Tuple(words) = &value {
+        let _ = Command::read(words).map(|command| command.is_for_group());
     }
 }

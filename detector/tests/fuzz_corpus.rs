@@ -36,3 +36,8 @@ fn the_readers_corpus_ends() {
 fn the_translations_corpus_ends() {
     assert!(run("translation", targets::translation) >= 20);
 }
+
+#[test]
+fn the_pickles_corpus_ends() {
+    assert!(run("pickle", targets::pickle) >= 10);
+}

@@ -12,7 +12,7 @@ pub mod wire;
 
 pub use compat::{bind as bind_compat, serve as serve_compat};
 use ipnet::IpNet;
-pub use pickle::{PickleError, message, read as read_pickle};
+pub use pickle::{MAX_MESSAGE, PickleError, message, read as read_pickle};
 pub use server::{BindError, bind, serve};
 use tokio::sync::oneshot;
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::PathBuf};
 use super::{Daemon, Fault, get, set, texts};
 use crate::{
     config::{self, JailName, Scope, Value},
-    control::command::{Class, Single},
+    control::command::Class,
 };
 
 /// The commands that fail2ban's client makes of the configuration, as far as settings do not hold them.
@@ -65,7 +65,7 @@ impl Spoken {
                         action.properties = properties.iter().filter_map(property).collect();
                     }
                 }
-                ("set", option @ ("ignorecommand" | "ignorecache")) => {
+                ("set", option @ ("ignorecommand" | "ignorecache" | "logencoding")) => {
                     if let Some(value) = command.get(3) {
                         spoken.options.insert((jail, option.to_owned()), value.clone());
                     }
@@ -86,17 +86,16 @@ impl Spoken {
     }
 
     pub fn put(&mut self, jail: &JailName, option: &str, value: &str) {
-        let key = (jail.clone(), option.to_owned());
         if value.is_empty() {
-            self.options.remove(&key);
+            self.options.remove(&(jail.clone(), option.to_owned()));
         } else {
-            self.options.insert(key, value.into());
+            self.set(jail, option, value);
         }
     }
 
-    pub fn forget(&mut self, jail: &JailName, option: &Single) {
-        let option = if *option == Single::IgnoreCache { "ignorecache" } else { "ignorecommand" };
-        self.options.insert((jail.clone(), option.to_owned()), "".into());
+    /// The same for what may be empty.
+    pub fn set(&mut self, jail: &JailName, option: &str, value: &str) {
+        self.options.insert((jail.clone(), option.to_owned()), value.into());
     }
 
     /// `['<ip>', 100, 300]`: the key, the most entries, and how long they last.

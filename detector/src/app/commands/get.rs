@@ -25,13 +25,19 @@ impl Daemon {
             Single::BanTimeExtra(name) => {
                 return Ok(self.spoken().await.ban_time_extra(jail, name));
             }
+            Single::LogEncoding => {
+                let written = self.spoken().await.option(jail, "logencoding");
+                let named = written.filter(
+                    |name| matches!(name, Value::Text(name) if !name.is_empty() && name != "auto"),
+                );
+                return Ok(named.cloned().unwrap_or_else(|| "UTF-8".into()));
+            }
             _ => {}
         }
         let jail = self.jail_settings(jail.as_str())?;
         let filter = &jail.filter;
         Ok(match option {
             Single::IgnoreSelf => jail.ignore_self.into(),
-            Single::LogEncoding => encoding(jail).into(),
             Single::PrefRegex => {
                 let regex = filter.prefregex.as_ref();
                 regex.map_or_else(String::new, |regex| expanded(regex, filter)).into()
@@ -56,7 +62,10 @@ impl Daemon {
                 BanTime::Permanent => (-1).into(),
                 BanTime::Seconds(seconds) => i64::from(seconds).into(),
             },
-            Single::IgnoreCommand | Single::IgnoreCache | Single::BanTimeExtra(_) => Value::Nothing,
+            Single::IgnoreCommand
+            | Single::IgnoreCache
+            | Single::BanTimeExtra(_)
+            | Single::LogEncoding => Value::Nothing,
         })
     }
 
@@ -131,20 +140,13 @@ fn ignored(ignore: &Ignore) -> String {
     }
 }
 
-fn encoding(jail: &JailSettings) -> &str {
-    match &jail.source {
-        SourceSettings::Files { encoding, .. } | SourceSettings::Auto { encoding, .. }
-            if encoding != "auto" =>
-        {
-            encoding
-        }
-        _ => "UTF-8",
-    }
-}
-
 fn date_pattern(jail: &JailSettings) -> Value {
     match (&jail.source, jail.filter.date_patterns.as_slice()) {
         (SourceSettings::Journal(_), _) => Value::Nothing,
+        // What fail2ban makes of it.
+        (_, [pattern]) if pattern.value == "{NONE}" => {
+            Value::Tuple(vec!["{UNB}^".into(), "^".into()])
+        }
         (_, [pattern] | [pattern, _]) if !is_default(&pattern.value) => {
             Value::Tuple(vec![pattern.value.as_str().into(), date_in_words(&pattern.value).into()])
         }

@@ -165,7 +165,11 @@ fn timed(ban: &Ban, zone: &TimeZone) -> String {
         Err(_) => NEVER.to_owned(),
     };
     let (length, end) = match ban.until {
-        Until::At(end) => (end.seconds() - ban.since.seconds(), time(end)),
+        // A ban ends with a whole second, which may be a little later than this.
+        Until::At(end) => {
+            let length = (end.micros() - ban.since.micros()).div_euclid(1_000_000);
+            (length, time(Timestamp::from_seconds(ban.since.seconds() + length)))
+        }
         Until::Forever => (-1, NEVER.to_owned()),
     };
     format!("{} \t{} + {length} = {end}", shown(ban.prefix), time(ban.since))

@@ -84,19 +84,28 @@ impl Daemon {
             | Single::MaxMatches
             | Single::MaxRetry
             | Single::BanTime => Anew::Counting,
-            Single::IgnoreCommand | Single::IgnoreCache if value.trim().is_empty() => {
-                self.spoken().await.forget(jail, option);
+            // A cache of the command's answers, which would spare nobody by itself.
+            Single::IgnoreCache => {
+                self.spoken().await.put(jail, "ignorecache", value);
                 return self.get_single(jail, option).await;
             }
-            Single::IgnoreCommand | Single::IgnoreCache => {
+            Single::IgnoreCommand if value.trim().is_empty() => {
+                self.spoken().await.set(jail, "ignorecommand", value);
+                return self.get_single(jail, option).await;
+            }
+            Single::IgnoreCommand => {
                 return Err(Fault::plain(
-                    "fail2xdp of this version runs no command for `ignorecommand`: nobody would be spared by it",
+                    "fail2xdp of this version runs no `ignorecommand`: nobody would be spared by it",
                 ));
             }
             Single::BanTimeExtra(name) => return self.set_ban_time_extra(jail, name, value).await,
             _ => Anew::Reading,
         };
         self.change(jail, counting, |jail| put(jail, option, value)).await?;
+        if *option == Single::LogEncoding {
+            // Shown as it was written, which is one of many names for it.
+            self.spoken().await.put(jail, "logencoding", value);
+        }
         self.get_single(jail, option).await
     }
 
@@ -381,6 +390,9 @@ fn whole(jail: &JailSettings) -> Result<(), Fault> {
         )
     };
     match faults.iter().find(concerns) {
+        Some(FilterError::Zone { zone, .. }) => {
+            Err(Fault::value(format!("Unknown or unsupported time zone: '{zone}'")))
+        }
         Some(fault) => Err(Fault::value(fault.to_string())),
         None => Ok(()),
     }
