@@ -26,7 +26,7 @@ const CLOSE: &[u8] = b"<F2B_CLOSE_COMMAND>";
 /// Connections at once; more wait until one is closed.
 const CONNECTIONS: usize = 256;
 /// A client that sends nothing whole for so long is gone.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(10);
 /// What is read and thrown away behind a message that cannot be read: so long, and so many bytes.
 const DRAIN: Duration = Duration::from_secs(2);
 const MOST_DRAINED: usize = 64 << 20;
