@@ -48,7 +48,7 @@ pub fn reader(data: &[u8]) {
         }
     }
     if let Ok((commands, _)) = config::stream(&tree, &|pattern| vec![pattern.into()]) {
-        for command in commands.into_iter().map(config::Value::List) {
+        for command in commands.into_iter().map(Value::List) {
             let _ = (command.to_string(), command.pretty());
         }
     }

@@ -329,7 +329,7 @@ fn put(jail: &mut JailSettings, option: &Single, value: &str) -> Result<(), Faul
             if value.starts_with('-') || value == "0" {
                 return Err(Fault::value("maxlines must be integer greater than zero"));
             }
-            jail.filter.max_lines = number(1, crate::engine::MAX_LINES as u32);
+            jail.filter.max_lines = number(1, crate::engine::MAX_LINES);
         }
         Single::FindTime => {
             let seconds =
