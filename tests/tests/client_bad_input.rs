@@ -175,11 +175,15 @@ fn two_hundred_clients_slow_nothing() {
     bench.daemon.wait_for_line("following", SOON);
     let quiet = (1..=5).map(|nth| bench.detects(&mut log, &format!("192.0.2.{nth}")));
     let quiet = quiet.max().expect("five");
-    // Half of them hang in the middle of a command, half ask as fast as they are answered.
+    // Half of them hang in the middle of a command, on either socket; half ask as fast as they are answered.
     let hanging: Vec<UnixStream> = (0..100)
-        .map(|_| {
-            let mut stream = bench.connect("sock");
-            stream.write_all(&STATUS[..10]).expect("it listens");
+        .map(|nth| {
+            let (socket, half): (_, &[u8]) = match nth % 2 {
+                0 => ("sock", &STATUS[..10]),
+                _ => ("control", b"POST /v1/command HTTP/1.1\r\ncontent-length: 50\r\n\r\n{"),
+            };
+            let mut stream = bench.connect(socket);
+            stream.write_all(half).expect("it listens");
             stream
         })
         .collect();

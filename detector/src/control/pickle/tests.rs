@@ -66,6 +66,25 @@ fn depth_and_size_are_bounded() {
     assert_eq!(read(&bomb), Err(PickleError::Large));
 }
 
+proptest::proptest! {
+    /// Opcodes that build, count and name, in any order, with any bytes between them.
+    #[test]
+    fn any_bytes_end_without_harm(
+        bytes in proptest::collection::vec(
+            proptest::prelude::prop_oneof![
+                proptest::sample::select(b"]}()etsuadl012qhrjpgNKMJX\x85\x86\x87\x88\x8a\x8c\x94\x90".to_vec()),
+                proptest::prelude::any::<u8>(),
+                0u8..4,
+            ],
+            0..200,
+        )
+    ) {
+        if let Ok(value) = read(&[bytes, vec![b'.']].concat()) {
+            proptest::prop_assert_eq!(read(&message(&value)), Ok(value));
+        }
+    }
+}
+
 #[test]
 fn half_a_message_is_none() {
     let whole = message(&Value::List(vec!["status".into(), 600.into(), Value::Tuple(vec![])]));
