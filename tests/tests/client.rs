@@ -17,8 +17,8 @@ use tempfile::TempDir;
 /// for the directory of the logs. What begins with `*` is asked again until both agree: fail2ban bans on another thread.
 const SCRIPT: &str = include_str!("client/script.txt");
 
-/// Where we differ, and why.
-const DIFFERENCES: [(&str, &str); 25] = [
+/// Where we differ, and why; one that ends with a blank stands for all that begin so.
+const DIFFERENCES: [(&str, &str); 23] = [
     ("version", "each says its own"),
     ("get logtarget", "ours begins on standard error"),
     ("flushlogs", "ours begins on standard error"),
@@ -44,9 +44,7 @@ const DIFFERENCES: [(&str, &str); 25] = [
         "set two banip 999.1.1.1",
         "what is no address is banned by fail2ban as text, which stops nobody",
     ),
-    ("set one action none actionban true", "the kernel bans, no commands are run"),
-    ("set one action none timeout 30", "the kernel bans, no commands are run"),
-    ("set one action none custom 1", "the kernel bans, no commands are run"),
+    ("set one action none ", "the kernel bans, no commands are run"),
     ("set one addaction more", "the kernel bans, no commands are run"),
     ("set one delaction none", "the kernel bans, no commands are run"),
     ("get one action none nosuch", "Python's own error names a class of fail2ban's"),
@@ -171,6 +169,11 @@ fn without_place(text: &str) -> String {
     shown
 }
 
+/// Whether an entry of [`DIFFERENCES`] means this line.
+fn is(entry: &str, line: &str) -> bool {
+    line == entry || (entry.ends_with(' ') && line.starts_with(entry))
+}
+
 fn comparable(told: &Told) -> Told {
     Told { status: told.status, out: without_place(&told.out), err: without_place(&told.err) }
 }
@@ -199,7 +202,7 @@ fn every_command_form_answers_as_fail2ban() {
                 Some(both_told()).filter(|(theirs, ours)| theirs == ours)
             });
         }
-        let listed = DIFFERENCES.iter().any(|(command, _)| *command == plain);
+        let listed = DIFFERENCES.iter().any(|(command, _)| is(command, plain));
         if fail2ban == fail2xdp {
             continue;
         }
@@ -211,7 +214,8 @@ fn every_command_form_answers_as_fail2ban() {
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
     for (command, why) in DIFFERENCES {
-        assert!(differ.contains(&command), "`{command}` ({why}) is listed and does not differ");
+        let differs = differ.iter().any(|line| is(command, line));
+        assert!(differs, "`{command}` ({why}) is listed and does not differ");
     }
 }
 
@@ -227,6 +231,9 @@ fn our_own_client_prints_what_debians_prints() {
     let mut compared = 0;
     for line in SCRIPT.lines().filter(|line| !line.is_empty()) {
         let line = line.trim_start_matches('*');
+        if line == "stop" {
+            break;
+        }
         let changes =
             ["set one", "set two", "add three", "start three", "stop", "unban ", "restart"];
         // What fails changes nothing, so both may try; what works is asked for once.

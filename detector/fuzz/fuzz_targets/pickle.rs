@@ -1,6 +1,6 @@
+//! Any bytes as a message of fail2ban's protocol.
 #![no_main]
 #[path = "../targets.rs"]
 mod targets;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| targets::pickle(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::pickle(data));

@@ -1,9 +1,11 @@
 //! `get JAIL OPTION`.
+use std::path::Path;
+
 use super::{Daemon, Fault, texts};
 use crate::{
     config::{
-        BanTime, FilterSettings, Ignore, JailName, JailSettings, Located, SourceSettings, UseDns,
-        Value,
+        BanTime, FilterSettings, Ignore, JailName, JailSettings, Located, LogPath, SourceSettings,
+        UseDns, Value,
     },
     control::command::{Listed, Single},
     engine::{date_in_words, expand_tags},
@@ -89,22 +91,40 @@ impl Daemon {
         })
     }
 
-    /// The log files that a jail reads: what a jail waits for is none yet.
+    /// The log files that a jail reads, in the order in which it names them: what it waits for is none yet.
     pub(super) fn log_paths(&self, name: &JailName) -> Value {
-        let mut sources = self.readers.iter().flat_map(|readers| readers.sources());
-        if let Some(source) = sources.find(|source| source.jail == *name) {
-            let files = source.files.into_iter();
-            let read = files.filter(|(_, state)| *state != FileState::Waiting);
-            return texts(read.map(|(path, _)| path.display().to_string()));
-        }
-        // Nobody reads for it now.
         let jail = self.settings.jails.iter().find(|jail| jail.name == *name);
-        match jail.map(|jail| &jail.source) {
-            Some(SourceSettings::Files { paths, .. } | SourceSettings::Auto { paths, .. }) => {
-                texts(paths.iter().map(|path| path.pattern.as_str()))
-            }
-            _ => texts::<Value>([]),
+        let (paths, auto) = match jail.map(|jail| &jail.source) {
+            Some(SourceSettings::Files { paths, .. }) => (paths, false),
+            Some(SourceSettings::Auto { paths, .. }) => (paths, true),
+            _ => return texts::<Value>([]),
+        };
+        let mut sources = self.readers.iter().flat_map(|readers| readers.sources());
+        let known = sources.find(|source| source.jail == *name).map_or(Vec::new(), |it| it.files);
+        // It has chosen the journal, or nothing yet.
+        if auto && known.is_empty() {
+            return texts::<Value>([]);
         }
+        let mut read: Vec<String> = Vec::new();
+        for LogPath { pattern, .. } in paths {
+            let is_it = |path: &Path| {
+                path == Path::new(pattern)
+                    || glob::Pattern::new(pattern).is_ok_and(|it| it.matches_path(path))
+            };
+            let mut found = false;
+            for (path, state) in known.iter().filter(|(path, _)| is_it(path)) {
+                found = true;
+                let path = path.display().to_string();
+                if *state != FileState::Waiting && !read.contains(&path) {
+                    read.push(path);
+                }
+            }
+            // Readers that have just begun, or an idle jail's, have not told yet.
+            if !found && Path::new(pattern).exists() {
+                read.push(pattern.clone());
+            }
+        }
+        texts(read)
     }
 
     /// The groups of `journalmatch` of a jail that reads the journal.

@@ -14,7 +14,7 @@ impl Daemon {
         match option {
             Server::LogLevel => self.settings.log_level.as_str().into(),
             Server::LogTarget => self.log.target().into(),
-            Server::SyslogSocket => "auto".into(),
+            Server::SyslogSocket => self.told.syslog_socket.as_deref().unwrap_or("auto").into(),
             Server::AllowIpv6 => Value::Nothing,
             Server::Thread => Value::Map(vec![("stacksize".to_owned(), 0.into())]),
             Server::DbFile => match self.keeper.status() {
@@ -43,10 +43,8 @@ impl Daemon {
                     Fault::plain("Failed to change log target")
                 })?;
             }
-            Server::SyslogSocket if text == "auto" => {}
-            Server::SyslogSocket => {
-                return Err(Fault::plain("Failed to change syslog socket"));
-            }
+            // It matters to a log that goes to syslog.
+            Server::SyslogSocket => self.told.syslog_socket = Some(text),
             Server::AllowIpv6 => {
                 if !matches!(text.to_lowercase().as_str(), "auto" | "1" | "on" | "true" | "yes") {
                     return Err(Fault::value("fail2xdp always counts and bans IPv6 too"));
