@@ -6,6 +6,7 @@ pub mod client;
 pub mod command;
 mod compat;
 mod door;
+mod limited;
 mod pickle;
 mod server;
 pub mod wire;

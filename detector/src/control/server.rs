@@ -23,6 +23,7 @@ use super::{
     AT_ONCE, Asked, Refusal, Request,
     command::{Class, Fault},
     door::{Door, Peer, prefix},
+    limited::Limited,
     wire,
 };
 use crate::config::Value;
@@ -93,9 +94,9 @@ fn group_id(name: &str) -> Option<u32> {
     })
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Peer {
-        Peer::of(stream.io())
+impl Connected<IncomingStream<'_, Limited>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Peer {
+        Peer::of(&stream.io().stream)
     }
 }
 
@@ -151,7 +152,7 @@ pub async fn serve(
         .route("/v1/command", post(command))
         .layer(DefaultBodyLimit::max(BODY))
         .with_state(Door::new(owner));
-    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
+    axum::serve(Limited::new(listener), routes.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(async {
             let _ = closed.await;
         })
