@@ -81,7 +81,7 @@ impl Daemon {
                 Ok(jail) => return Done::List(Question::Status { jail, flavor }),
                 Err(fault) => Err(fault),
             },
-            Command::Banned(ids) => return Done::List(Question::Banned(ids)),
+            Command::Banned(ids) => return Done::List(Question::Banned(question::ids(&ids))),
             Command::Unban(ids) => return Done::Changed(Ok(self.unban(&ids, None).0)),
             Command::UnbanAll => {
                 let lifted = self.event(Event::UnbanAll { jail: None }).changed;
@@ -138,7 +138,10 @@ impl Daemon {
             Err(fault) => return Err(fault).into(),
         };
         match what {
-            Get::Banned(ids) => return Done::List(Question::JailBanned { jail, ids }),
+            Get::Banned(ids) => {
+                let ids = question::ids(&ids);
+                return Done::List(Question::JailBanned { jail, ids });
+            }
             Get::BanIp { with_time } => return Done::List(Question::BanIp { jail, with_time }),
             Get::Single(option) => self.get_single(&jail, &option).await,
             Get::Listed(option) => self.get_listed(&jail, option),

@@ -17,13 +17,13 @@ use crate::{
 /// What is asked.
 pub(in crate::app) enum Question {
     /// Everybody, by jail; or the jails that ban each of these.
-    Banned(Vec<String>),
+    Banned(Vec<Id>),
     /// A jail's, or whether each of these is among them.
     JailBanned {
         /// The jail.
         jail: JailName,
         /// Whom to look for.
-        ids: Vec<String>,
+        ids: Vec<Id>,
     },
     /// A jail's, in the order of their ends.
     BanIp {
@@ -60,10 +60,21 @@ impl Question {
     }
 }
 
+/// Somebody to look for; `None` is no address, and nobody's ban.
+pub(in crate::app) type Id = Option<IpNet>;
+
+/// Reads whom to look for.
+pub(super) fn ids(texts: &[String]) -> Vec<Id> {
+    let id = |text: &String| -> Id {
+        let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or_else(|_| address()).ok()
+    };
+    texts.iter().map(id).collect()
+}
+
 /// Whether it is the ban of this address, or of the prefix that holds it.
-fn covers(ban: &Ban, id: &str) -> bool {
-    let address = id.parse::<IpNet>().or_else(|_| id.parse::<std::net::IpAddr>().map(IpNet::from));
-    address.is_ok_and(|address| ban.prefix.contains(&address))
+fn covers(ban: &Ban, id: &Id) -> bool {
+    id.is_some_and(|id| ban.prefix.contains(&id))
 }
 
 fn names(bans: &[Listed]) -> Value {
@@ -86,7 +97,7 @@ impl Daemon {
                                 .collect(),
                         );
                     }
-                    let jails_of = |id: &String| {
+                    let jails_of = |id: &Id| {
                         let ban = |name: &str| {
                             let mut bans = bans.iter();
                             bans.any(|listed| {
@@ -101,7 +112,7 @@ impl Daemon {
             Question::JailBanned { jail, ids } => {
                 self.jail_named(jail.as_str())?;
                 Box::new(move |bans| {
-                    let is = |id: &String| {
+                    let is = |id: &Id| {
                         Value::from(i64::from(bans.iter().any(|listed| covers(&listed.ban, id))))
                     };
                     match ids.as_slice() {

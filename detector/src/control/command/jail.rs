@@ -1,5 +1,5 @@
 //! `get JAIL …` and `set JAIL …`.
-use super::{Fault, Words, integer, word};
+use super::{Fault, Words, asked, integer, word};
 use crate::config::Value;
 
 /// Options of a jail that hold one value.
@@ -127,7 +127,7 @@ impl Get {
             return Ok(Get::Listed(option));
         }
         Ok(match name.as_str() {
-            "banned" => Get::Banned(words.texts(1)),
+            "banned" => Get::Banned(asked(words)?),
             "banip" => {
                 Get::BanIp { with_time: words.text(1).is_ok_and(|word| word == "--with-time") }
             }

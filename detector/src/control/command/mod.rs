@@ -198,7 +198,7 @@ impl Command {
             "server-status" => Command::ServerStatus,
             "echo" => Command::Echo(words.0[1..].to_vec()),
             "status" => status(words)?,
-            "banned" => Command::Banned(words.texts(1)),
+            "banned" => Command::Banned(asked(words)?),
             "unban" if words.0.len() > 1 => match words.texts(1) {
                 ids if ids == ["--all"] => Command::UnbanAll,
                 ids => Command::Unban(ids),
@@ -253,6 +253,18 @@ impl Command {
             | Command::SetServer(..) => false,
         }
     }
+}
+
+/// Addresses that can be looked for at once: each is compared with each ban.
+const MOST_ASKED: usize = 1024;
+
+/// The addresses to look for, behind the first word.
+fn asked(words: Words<'_>) -> Result<Vec<String>, Fault> {
+    let ids = words.texts(1);
+    if ids.len() > MOST_ASKED {
+        return Err(Fault::value(format!("more than {MOST_ASKED} addresses at once")));
+    }
+    Ok(ids)
 }
 
 fn status(words: Words<'_>) -> Result<Command, Fault> {
