@@ -1,7 +1,7 @@
 //! What the writer tells the program.
 
 /// Version of everything in this crate that lies in a map. A daemon adopts maps of its own alone.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Flag: every packet passes unjudged.
 pub const OFF: u32 = 1;
@@ -35,7 +35,7 @@ pub mod net_kind {
 
 /// The one entry of `CONFIG`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Secret odd numbers: a place is the top bits of a product with them, so that nobody can choose
     /// addresses that share a line. A secret merely added or xored in would not do that.
@@ -69,9 +69,15 @@ pub struct Config {
     pub nets_shift_v6: u32,
     /// [`LAYOUT`]; 0 while the maps are being prepared.
     pub layout: u32,
+    /// One bit a jail: what it bans is counted, and not dropped. In here, where the program needs no look-up for it:
+    /// the verifier would follow each of them, for every slot of every prefix.
+    pub observed: [u64; OBSERVED_WORDS],
 }
 
-const _: () = assert!(size_of::<Config>() == 80);
+/// Words of 64 jails.
+pub const OBSERVED_WORDS: usize = 1024;
+
+const _: () = assert!(size_of::<Config>() == 80 + 8 * OBSERVED_WORDS);
 
 // SAFETY: `repr(C)`, integers alone, no padding (the size is the sum of the fields).
 #[cfg(feature = "user")]

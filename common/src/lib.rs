@@ -140,8 +140,8 @@ pub mod capacity {
     pub const NAMES: usize = 131_072;
     /// Bytes of the ring buffer of events.
     pub const EVENTS: usize = 262_144;
-    /// Rows of `COUNTERS`.
-    pub const COUNTERS: usize = 8;
+    /// Rows of `COUNTERS`: the outcomes, and two for each interface that is told apart.
+    pub const COUNTERS: usize = 8 + 2 * super::report::counter::INTERFACES as usize;
 }
 
 /// Rows of `SCOPES`.

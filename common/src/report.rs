@@ -4,9 +4,9 @@
 pub mod counter {
     /// Judged and passed, or passed unjudged while off.
     pub const PASSED: u32 = 0;
-    /// Dropped.
+    /// Dropped: counted in the rows of the interfaces, this one stays 0.
     pub const DROPPED: u32 = 1;
-    /// Passed, though banned: the program only observes.
+    /// Passed, though banned: the program or the jail only observes. Counted as [`DROPPED`].
     pub const WOULD_DROP: u32 = 2;
     /// Passed, though banned: on the allow list.
     pub const SPARED: u32 = 3;
@@ -14,6 +14,16 @@ pub mod counter {
     pub const NOT_IP: u32 = 4;
     /// Passed: too short to show a source.
     pub const UNREADABLE: u32 = 5;
+    /// Where the rows of the interfaces begin: two for each remainder of an index, dropped and would-drop.
+    pub const BY_INTERFACE: u32 = 8;
+    /// So many remainders of an interface's index are told apart; a power of two.
+    pub const INTERFACES: u32 = 64;
+
+    /// The row of what was dropped of an interface's packets, or with `observed` 1 would have been.
+    #[inline(always)]
+    pub const fn of_interface(index: u32, observed: u32) -> u32 {
+        BY_INTERFACE + (index & (INTERFACES - 1)) * 2 + (observed & 1)
+    }
 }
 
 /// A row of `COUNTERS` on one CPU.
@@ -26,14 +36,14 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// What a ban dropped while no line counted it.
+/// What a ban dropped, as far as no line counted it or its count was moved here.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BanStat {
-    /// Packets.
+    /// Packets dropped.
     pub packets: u64,
-    /// Bytes, Ethernet header included; not of packets that a line counted.
-    pub bytes: u64,
+    /// Packets that passed because the program or the jail only observes.
+    pub would_drop: u64,
     /// Unix seconds of the last of them, 0 for none.
     pub last_seen: u32,
     /// Goes up whenever the id is given to another ban.
@@ -71,7 +81,9 @@ pub struct Event {
     /// Which jail.
     pub jail: u16,
     /// 4 or 6.
-    pub family: u16,
+    pub family: u8,
+    /// 1: it passed, because the program or the jail only observes.
+    pub observed: u8,
 }
 
 /// What `sample_clock` writes over the packet, read at one moment.
@@ -89,6 +101,11 @@ pub struct ClockSample {
 const _: () = {
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<BanStat>() == 24);
+    // The program counts on it.
+    assert!(counter::WOULD_DROP == counter::DROPPED + 1);
+    assert!(
+        core::mem::offset_of!(BanStat, would_drop) == core::mem::offset_of!(BanStat, packets) + 8
+    );
     assert!(size_of::<EventWindow>() == 16);
     assert!(size_of::<Event>() == 40);
     assert!(size_of::<ClockSample>() == 24);

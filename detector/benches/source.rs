@@ -75,9 +75,12 @@ fn start(log: &Path) -> (Readers, Receiver<Report>) {
         max_matches: 1,
         ignore: Vec::new(),
         ignore_self: false,
+        ignore_command: None,
+        ignore_cache: None,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,
+        observe: false,
     };
     let (to, reports) = channel(4096);
     (Readers::start(vec![(settings, LastByte)], Positions::default(), to, clock::now), reports)

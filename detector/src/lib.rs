@@ -18,6 +18,8 @@ pub mod replay; // past logs through the same engine, in their own time
 
 pub mod control; // the socket: requests in, answers out
 
+mod command; // an operator's command, run with a deadline
+
 mod app; // wiring: the only file that knows every room
 
 pub mod cli; // one file a command

@@ -199,7 +199,7 @@ fn an_address_that_comes_is_allowed_and_one_that_goes_is_not() {
         enforce::watch(to).unwrap();
         ban(&mut enforcer, "11.0.0.0/24");
         let mut follow = |enforcer: &mut Enforcer, allowed: bool| {
-            while enforcer.allowed_by(prefix("11.0.0.1")).is_some() != allowed {
+            while enforcer.spares(prefix("11.0.0.1")).is_some() != allowed {
                 let change: LinkChange = news.blocking_recv().expect("the watch goes on");
                 enforcer.link_changed(change);
             }

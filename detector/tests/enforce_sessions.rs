@@ -138,7 +138,7 @@ fn the_remote_ends_of_logged_in_sessions_are_allowed_and_nobody_else() {
         let _guessing = guess(&peer, folder, "10.0.0.6");
         let (mut enforcer, _) = start(&Options { allow_sessions: true, ..options(&["near"]) });
         let allowed =
-            |enforcer: &Enforcer, address: &str| enforcer.allowed_by(prefix(address)).is_some();
+            |enforcer: &Enforcer, address: &str| enforcer.spares(prefix(address)).is_some();
         assert!(allowed(&enforcer, "10.0.0.3"), "root's session");
         assert!(allowed(&enforcer, "10.0.0.4"), "a user's session");
         assert!(

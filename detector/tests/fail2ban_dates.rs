@@ -14,7 +14,7 @@ mod peer;
 
 use peer::{NOON, zone};
 
-/// Reads `[patterns, lines]`, one a line; answers with `[rest of the line, time read, time counted]` for each line. A line that fail2ban
+/// Reads `[patterns, lines, zone]`, one a line; answers with `[rest of the line, time read, time counted]` for each line. A line that fail2ban
 /// fails to process answers with its error.
 const JUDGE: &str = r#"
 from fail2ban.server.datedetector import DateDetector
@@ -25,13 +25,15 @@ def spied(self, *args, **kwargs):
     return read[0]
 DateDetector.getTime = spied
 for request in sys.stdin:
-    patterns, lines = json.loads(request)
+    patterns, lines, zone = json.loads(request)
     judge = Filter(None)
     judge.inOperation, judge.active, judge.returnRawHost = True, True, True
     answers = []
     try:
         if patterns:
             judge.setDatePattern("\n".join(patterns))
+        if zone:
+            judge.setLogTimeZone(zone)
         judge.addFailRegex("^<F-ID>.*</F-ID>$")
     except Exception as error:
         print(json.dumps(repr(error)))
@@ -99,6 +101,10 @@ const BEFORE: [&str; 14] =
     ["", "", "", "", "[", "<[", "(", " ", "x ", "host: ", "a1 [", "7 ", "é ", "<34>"];
 const BEHIND: [&str; 10] =
     [" x", " x", "] x", ": x", " -0500 x", ".5 x", " 2004 x", "Z x", "x", ", 12 x"];
+
+/// Values of `logtimezone`.
+const HOMES: [&str; 9] =
+    ["UTC", "GMT", "Z", "CET", "UTC+0200", "UTC-03:30", "MSK", "+0530", "EST+01"];
 
 /// Entries of `datepattern`.
 const PATTERNS: [&[&str]; 26] = [
@@ -168,8 +174,10 @@ fn line(rng: &mut StdRng, form: &str, frame: (&str, &str)) -> String {
     line
 }
 
-/// What one detector is asked: patterns and lines.
-fn request(rng: &mut StdRng) -> (Vec<&'static str>, Vec<String>) {
+/// What one detector is asked: patterns, lines, and the zone of lines that name none.
+type Request = (Vec<&'static str>, Vec<String>, Option<&'static str>);
+
+fn request(rng: &mut StdRng) -> Request {
     let patterns = if rng.random_ratio(1, 2) {
         Vec::new()
     } else {
@@ -187,23 +195,25 @@ fn request(rng: &mut StdRng) -> (Vec<&'static str>, Vec<String>) {
         line(rng, form, frame)
     });
     let lines = lines.collect();
-    (patterns, lines)
+    let home = rng.random_ratio(1, 3).then(|| one_of(rng, &HOMES));
+    (patterns, lines, home)
 }
 
-fn matcher(patterns: &[&str]) -> Option<Matcher> {
+fn matcher(patterns: &[&str], home: Option<&str>) -> Option<Matcher> {
     let mut jail = peer::jail("apache-pass", &[]);
     let located = |text: &&str| Located { value: (*text).to_owned(), place: None };
     jail.filter.prefregex = None;
     jail.filter.failregex = vec![located(&"^<F-ID>.*</F-ID>$")];
     jail.filter.date_patterns = patterns.iter().map(located).collect();
+    jail.filter.time_zone = home.as_ref().map(located);
     jail.find_time = Duration::from_secs(3_600 * 24 * 366 * 100);
     let (matcher, errors) = Matcher::new(&jail, zone());
     errors.is_empty().then_some(matcher)
 }
 
 /// What differs, one line each.
-fn compare((patterns, lines): &(Vec<&str>, Vec<String>), answers: &Value) -> Vec<String> {
-    let Some(mut matcher) = matcher(patterns) else {
+fn compare((patterns, lines, home): &Request, answers: &Value) -> Vec<String> {
+    let Some(mut matcher) = matcher(patterns, *home) else {
         return match answers.is_string() {
             true => Vec::new(),
             false => vec![format!("{patterns:?}: refused here")],
@@ -237,7 +247,7 @@ fn compare((patterns, lines): &(Vec<&str>, Vec<String>), answers: &Value) -> Vec
         if rest.as_deref() != their_rest || !same_time {
             let at = lines.iter().position(|known| known == line).unwrap_or(0);
             wrong.push(format!(
-                "{patterns:?}\n    {}\n  ours   {rest:?} {read:?} {counted:?}\n  theirs {answer}",
+                "{patterns:?} {home:?}\n    {}\n  ours   {rest:?} {read:?} {counted:?}\n  theirs {answer}",
                 lines[..=at].join("\n    ")
             ));
             // What follows differs because this did.
@@ -253,7 +263,7 @@ fn dates_are_found_and_read_as_fail2ban_does() {
     let mut rng = StdRng::seed_from_u64(seed);
     let requests: Vec<_> = (0..300).map(|_| request(&mut rng)).collect();
     let asked: Vec<Value> =
-        requests.iter().map(|(patterns, lines)| json!([patterns, lines])).collect();
+        requests.iter().map(|(patterns, lines, home)| json!([patterns, lines, home])).collect();
     let answers = peer::judge(JUDGE, &asked);
     let wrong: Vec<String> = requests
         .iter()

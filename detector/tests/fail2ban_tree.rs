@@ -1,9 +1,5 @@
 //! Debian's whole fail2ban configuration, read as an operator who changes over would have it read.
-use std::{
-    collections::BTreeSet,
-    env,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use fail2xdp::{
     config::{self, Loaded, ReadFault, Severity, Tree},
@@ -11,22 +7,10 @@ use fail2xdp::{
     engine::Matcher,
 };
 
-/// Jails of that tree that this version refuses: one opens ports instead of closing them, the other leaves it to a
-/// command to decide whom to spare.
-const REFUSED: [&str; 2] = ["apache-fakegooglebot", "pass2allow-ftp"];
+/// Jails of that tree that this version refuses: it opens ports instead of closing them.
+const REFUSED: [&str; 1] = ["pass2allow-ftp"];
 
-/// Debian's tree: unpacked aside, or installed.
-fn tree() -> PathBuf {
-    let aside = env::var_os("FAIL2XDP_FAIL2BAN_TREE").map(PathBuf::from);
-    let tree = aside.unwrap_or_else(|| PathBuf::from("/etc/fail2ban"));
-    assert!(
-        tree.join("jail.conf").is_file(),
-        "there is no fail2ban configuration in `{}`: run `cargo xtask test`, which unpacks one, or unpack it with \
-         `apt-get download fail2ban && dpkg -x fail2ban_*.deb DIR` and set FAIL2XDP_FAIL2BAN_TREE=DIR/etc/fail2ban",
-        tree.display()
-    );
-    tree
-}
+mod peer;
 
 /// The tree with one more file, `jail.local`.
 struct WithLocal {
@@ -60,7 +44,7 @@ fn all_jails(tree: &Path) -> Vec<String> {
 }
 
 fn load_with(default: &str, enable: &[String]) -> Loaded {
-    let root = tree();
+    let root = peer::config();
     let sections = enable.iter().map(|name| format!("[{name}]\nenabled = true\n"));
     let local = format!("[DEFAULT]\n{default}\n{}", sections.collect::<String>());
     config::load(&WithLocal { tree: DirTree::new(&root), local }).expect("a configuration")
@@ -73,7 +57,7 @@ fn errors(loaded: &Loaded) -> Vec<String> {
 
 #[test]
 fn the_tree_as_installed_runs_its_sshd_jail() {
-    let loaded = config::load(&DirTree::new(&tree())).expect("a configuration");
+    let loaded = config::load(&DirTree::new(&peer::config())).expect("a configuration");
     assert_eq!(errors(&loaded), Vec::<String>::new());
     assert!(loaded.settings.fail2ban_tree);
     let names: Vec<_> = loaded.settings.jails.iter().map(|jail| jail.name.as_str()).collect();
@@ -89,8 +73,8 @@ fn the_tree_as_installed_runs_its_sshd_jail() {
 }
 
 #[test]
-fn every_jail_but_two_can_be_enabled() {
-    let names = all_jails(&tree());
+fn every_jail_but_one_can_be_enabled() {
+    let names = all_jails(&peer::config());
     assert!(names.len() > 80, "{names:?}");
     for default in ["", "mode = aggressive", "backend = systemd", "usedns = no\nmaxretry = 2"] {
         let loaded = load_with(default, &names);
@@ -113,7 +97,7 @@ fn every_jail_but_two_can_be_enabled() {
 
 #[test]
 fn every_pattern_compiles() {
-    let names = all_jails(&tree());
+    let names = all_jails(&peer::config());
     for default in ["", "mode = aggressive", "usedns = no"] {
         for jail in &load_with(default, &names).settings.jails {
             let (matcher, errors) = Matcher::new(jail, jiff::tz::TimeZone::UTC);

@@ -41,3 +41,18 @@ fn the_translations_corpus_ends() {
 fn the_pickles_corpus_ends() {
     assert!(run("pickle", targets::pickle) >= 10);
 }
+
+#[test]
+fn the_corpus_of_dates_ends() {
+    assert!(run("date", targets::date) >= 9);
+}
+
+#[test]
+fn the_corpus_of_filters_ends() {
+    assert!(run("filter", targets::filter) >= 6);
+}
+
+#[test]
+fn the_formulas_corpus_ends() {
+    assert!(run("formula", targets::formula) >= 15);
+}

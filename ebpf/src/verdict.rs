@@ -20,7 +20,7 @@ use crate::{
     maps::{ALLOW_V4, ALLOW_V6, CONFIG, HINT_V4, HINT_V6, NETS_V4, NETS_V6},
     packet::{Packet, read, read_be16},
     scope::{contains, mask, row_v4, row_v6},
-    tries::{Hit, search_v4, search_v6},
+    tries::{Hit, observes, search_v4, search_v6},
 };
 
 const ETHERNET_HEADER: usize = 14;
@@ -61,25 +61,26 @@ struct Banned {
     packets: Option<*mut u32>,
 }
 
-/// Whether the entry of a line applies; its id does not matter, the line counts.
-#[inline(always)]
-fn by_line(entry: &Entry) -> Banned {
-    Banned {
-        hit: Hit { id: 0, jail: (entry.meta >> META_JAIL_SHIFT) as u16 },
-        packets: Some(entry.packets),
+impl Banned {
+    /// By the entry of a line that applies; its id does not matter, the line counts.
+    #[inline(always)]
+    fn by_line(config: &Config, entry: &Entry) -> Banned {
+        let jail = (entry.meta >> META_JAIL_SHIFT) as u16;
+        let observed = observes(config, jail) as u32;
+        Banned { hit: Hit { id: 0, jail, observed }, packets: Some(entry.packets) }
     }
-}
 
-#[inline(always)]
-fn outcome(config: &Config) -> Outcome {
-    if config.flags & OBSERVE != 0 { counter::WOULD_DROP } else { counter::DROPPED }
-}
+    #[inline(always)]
+    fn observed(&self, config: &Config) -> u32 {
+        config.flags >> OBSERVE.trailing_zeros() & 1 | self.hit.observed
+    }
 
-#[inline(always)]
-fn count(packet: &impl Packet, banned: &Banned, now: u32) {
-    match banned.packets {
-        Some(packets) => count_in_line(packets),
-        None => count_by_id(packet, banned.hit.id, now),
+    #[inline(always)]
+    fn count(&self, observed: u32, now: u32) {
+        match self.packets {
+            Some(packets) => count_in_line(packets),
+            None => count_by_id(self.hit.id, observed, now),
+        }
     }
 }
 
@@ -126,9 +127,15 @@ fn judge_v4(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome>
             Answer::AskTrie => ask_trie = true,
             Answer::Entry(entry) => {
                 let scope = entry.meta & META_SCOPE;
-                if entry.until > now && (scope == 0 || contains(mask(row_v4(packet, l3)), scope)) {
-                    banned = Some(by_line(&entry));
-                } else if entry.meta & META_MORE != 0 {
+                let more = entry.meta & META_MORE != 0;
+                let by_line = Banned::by_line(config, &entry);
+                // What is only observed hides no other ban: the trie knows them all. By arithmetic, since
+                // the verifier would follow a branch from here to the end, for each slot of a line.
+                let look_on = by_line.hit.observed & (more | ask_trie) as u32;
+                let until = entry.until & look_on.wrapping_sub(1);
+                if until > now && (scope == 0 || contains(mask(row_v4(packet, l3)), scope)) {
+                    banned = Some(by_line);
+                } else if more {
                     ask_trie = true;
                 }
             }
@@ -142,16 +149,13 @@ fn judge_v4(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome>
     if may_allow && ALLOW_V4.get(&Key::new(32, bytes)).is_some() {
         return Some(counter::SPARED);
     }
-    count(packet, &banned, now);
+    let observed = banned.observed(config);
+    banned.count(observed, now);
     if config.events_per_second != 0 {
-        let scope_row = row_v4(packet, l3);
-        report(
-            packet,
-            config,
-            Sample { source: [source as u64, 0], hit: banned.hit, scope_row, now, family: 4 },
-        );
+        let source = [source as u64, 0];
+        report(packet, config, Sample { source, hit: banned.hit, observed, now, l3, family: 4 });
     }
-    Some(outcome(config))
+    Some(counter::DROPPED + observed)
 }
 
 // ---- IPv6
@@ -218,11 +222,13 @@ fn judge_v6(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome>
                 Answer::AskTrie => before_unit = true,
                 Answer::Entry(entry) => {
                     let scope = entry.meta & META_SCOPE;
-                    if entry.until > now
-                        && (scope == 0 || contains(mask(row_v6(packet, l3)), scope))
-                    {
-                        banned = Some(by_line(&entry));
-                    } else if entry.meta & META_MORE != 0 {
+                    let more = entry.meta & META_MORE != 0;
+                    let by_line = Banned::by_line(config, &entry);
+                    let look_on = by_line.hit.observed & (more | ask_trie | unit_hinted) as u32;
+                    let until = entry.until & look_on.wrapping_sub(1);
+                    if until > now && (scope == 0 || contains(mask(row_v6(packet, l3)), scope)) {
+                        banned = Some(by_line);
+                    } else if more as u32 | look_on != 0 {
                         before_unit = true;
                     }
                 }
@@ -235,11 +241,13 @@ fn judge_v6(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome>
                 Answer::AskTrie => ask_trie = true,
                 Answer::Entry(entry) => {
                     let scope = entry.meta & META_SCOPE;
-                    if entry.until > now
-                        && (scope == 0 || contains(mask(row_v6(packet, l3)), scope))
-                    {
-                        banned = Some(by_line(&entry));
-                    } else if entry.meta & META_MORE != 0 {
+                    let more = entry.meta & META_MORE != 0;
+                    let by_line = Banned::by_line(config, &entry);
+                    let look_on = by_line.hit.observed & (more | ask_trie) as u32;
+                    let until = entry.until & look_on.wrapping_sub(1);
+                    if until > now && (scope == 0 || contains(mask(row_v6(packet, l3)), scope)) {
+                        banned = Some(by_line);
+                    } else if more {
                         ask_trie = true;
                     }
                 }
@@ -257,10 +265,10 @@ fn judge_v6(packet: &impl Packet, config: &Config, l3: usize) -> Option<Outcome>
             return Some(counter::SPARED);
         }
     }
-    count(packet, &banned, now);
+    let observed = banned.observed(config);
+    banned.count(observed, now);
     if config.events_per_second != 0 {
-        let scope_row = row_v6(packet, l3);
-        report(packet, config, Sample { source, hit: banned.hit, scope_row, now, family: 6 });
+        report(packet, config, Sample { source, hit: banned.hit, observed, now, l3, family: 6 });
     }
-    Some(outcome(config))
+    Some(counter::DROPPED + observed)
 }

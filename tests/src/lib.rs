@@ -27,7 +27,7 @@ pub use guess::{Login, flood, guess, hold_session};
 pub use guest::{Guest, Kernel};
 pub use kernel_log::KernelLog;
 pub use log::Log;
-pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host, unit};
+pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host, sweep, unit};
 pub use peer::{
     Fail2ban, Fail2banClient, Told, ToldBan, fail2ban, fail2ban_client_script, fail2ban_config,
     fail2ban_samples,

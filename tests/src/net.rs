@@ -187,7 +187,7 @@ impl Net {
 }
 
 /// Removes what test runs that no longer live have left: their namespaces, mounts and directories.
-fn sweep() {
+pub fn sweep() {
     let stale = |name: &str| {
         let pid = name.strip_prefix("f2x-").and_then(|rest| rest.split('-').next());
         pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
@@ -204,8 +204,20 @@ fn sweep() {
         output(Command::new(tool("ip")).args(["netns", "del"]).arg(name));
     }
     for directory in named(&std::env::temp_dir()) {
-        output(Command::new(tool("umount")).arg("--lazy").arg(directory.join("bpf")));
+        unmount_below(&directory);
         // What cannot be removed is tried again by the next run.
         let _ = fs::remove_dir_all(directory);
+    }
+}
+
+/// Takes away what is mounted below a directory. A file system that a test froze is thawed first: whoever touched it
+/// before would hang, and could not be killed.
+fn unmount_below(directory: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // The fifth word is where it is mounted (proc_pid_mountinfo(5)); later ones may lie on earlier ones.
+    let places = mounts.lines().rev().filter_map(|mount| mount.split(' ').nth(4));
+    for place in places.filter(|place| Path::new(place).starts_with(directory)) {
+        output(Command::new(tool("fsfreeze")).args(["--unfreeze", place]));
+        output(Command::new(tool("umount")).args(["--lazy", place]));
     }
 }

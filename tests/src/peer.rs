@@ -10,39 +10,21 @@ use std::{
     time::Duration,
 };
 
-use crate::{run::tool, wait::within};
+use crate::{
+    net::Namespace,
+    run::{output, tool},
+    wait::within,
+};
 
-/// Its configuration directory.
-#[track_caller]
-pub fn fail2ban_config() -> PathBuf {
-    let aside = std::env::var_os("FAIL2XDP_FAIL2BAN_TREE").map(PathBuf::from);
-    let config = aside.unwrap_or_else(|| PathBuf::from("/etc/fail2ban"));
-    assert!(
-        config.join("jail.conf").is_file(),
-        "there is no fail2ban in `{}`: run `cargo xtask test`, which unpacks one, or unpack it with \
-         `apt-get download fail2ban && dpkg -x fail2ban_*.deb DIR` and set FAIL2XDP_FAIL2BAN_TREE=DIR/etc/fail2ban",
-        config.display()
-    );
-    config
-}
+#[path = "../../detector/tests/peer/place.rs"]
+mod place;
 
-/// The directory that its packages of Python lie in.
-fn packages() -> PathBuf {
-    let config = fail2ban_config();
-    let root = config.parent().and_then(Path::parent).expect("`etc/fail2ban` below some directory");
-    root.join("usr/lib/python3/dist-packages")
-}
+pub use place::config as fail2ban_config;
 
 /// The sample logs that Debian's package brings.
 #[track_caller]
 pub fn fail2ban_samples() -> PathBuf {
-    let samples = packages().join("fail2ban/tests/files/logs");
-    assert!(
-        samples.is_dir(),
-        "this fail2ban brings no `{}`: take Debian's package 1.0.2",
-        samples.display()
-    );
-    samples
+    place::tests().join("files/logs")
 }
 
 /// Python with fail2ban at hand, running this script. It writes nothing beside fail2ban's files.
@@ -53,7 +35,7 @@ pub fn fail2ban(script: &str) -> Command {
     let python = if debian.exists() { debian.to_owned() } else { tool("python3") };
     let mut command = Command::new(python);
     command.arg("-c").arg(script);
-    command.env("PYTHONPATH", packages()).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("PYTHONPATH", place::packages()).env("PYTHONDONTWRITEBYTECODE", "1");
     // It prints the locale's encoding by whatever name the locale has for it.
     command.env("LC_ALL", "C.UTF-8");
     command
@@ -142,10 +124,27 @@ pub fn fail2ban_client_script(folder: &Path) -> String {
         "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH='{}' exec /usr/bin/python3 -c 'import sys\n\
          from fail2ban.client.fail2banclient import exec_command_line\n\
          exec_command_line([\"fail2ban-client\"] + sys.argv[1:])' -c '{}' -s '{}' \"$@\"\n",
-        packages().display(),
+        place::packages().display(),
         folder.join("etc").display(),
         folder.join("sock").display()
     )
+}
+
+/// Runs fail2ban's client once.
+const ASK: &str = r#"
+import sys
+from fail2ban.client.fail2banclient import exec_command_line
+sys.exit(exec_command_line(["fail2ban-client"] + sys.argv[1:]))
+"#;
+
+/// The same command, in a network namespace.
+fn within_namespace(namespace: &Namespace, command: &Command) -> Command {
+    let mut inside = namespace.command(command.get_program());
+    inside.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        value.map(|value| inside.env(name, value));
+    }
+    inside
 }
 
 /// An action that writes down whom it is told to ban, and does no more.
@@ -157,6 +156,56 @@ class Action(ActionBase):
         self.out = open(path, "a", buffering=1)
     def ban(self, info):
         self.out.write("%s %s %d %d\n" % (self._jail.name, info["ip"], info["time"], info["failures"]))
+"#;
+
+/// Plays logs to fail2ban's filters, failure counts and bans, without the threads and sockets of its server: of each jail
+/// named, line by line, its clock set to the time that stands for the line in `JAIL.times`.
+///
+/// When lapsed failures are cleared away depends on how busy its server is. Here they are when we do it: every 20 seconds
+/// from the first failure on.
+const PLAYER: &str = r#"
+import logging, sys
+logging.disable(logging.CRITICAL)
+from fail2ban.client.configurator import Configurator
+from fail2ban.server import utils
+from fail2ban.server.mytime import MyTime
+from fail2ban.server.server import Server
+utils.time = MyTime
+folder, names = sys.argv[1], sys.argv[2:]
+config = Configurator()
+config.setBaseDir(folder + "/etc")
+config.readAll()
+assert config.getOptions()
+config.convertToProtocol(allow_no_files=True)
+server, added = Server(), set()
+for command in config.getConfigStream():
+    if command[0] == "add":
+        added.add(command[1])
+    elif command[1] not in added or command[0] == "start" or command[2] == "addlogpath":
+        continue
+    failed, why = server._Server__transm.proceed(command)
+    assert not failed, (command, why)
+for name in names:
+    jail = server._Server__jails[name]
+    reader, actions, counts = jail.filter, jail.actions, jail.filter.failManager
+    reader.inOperation, reader.sleeptime = True, 0
+    clear, counts.cleanup, forget = counts.cleanup, lambda time: None, None
+    log = "%s/%s." % (folder, name)
+    with open(log + "log", encoding="utf-8", newline="\n") as lines, open(log + "times") as times:
+        for line, now in zip(lines, map(float, times)):
+            # What ends on a line's second has ended: the line was written within it.
+            MyTime.setTime(now + 0.001)
+            actions._Actions__checkUnBan(sys.maxsize)
+            MyTime.setTime(now)
+            while forget is not None and forget <= now:
+                clear(forget)
+                forget = forget + 20 if counts.size() else None
+            before = counts.getFailTotal()
+            reader.processLineAndAdd(line.rstrip("\r\n"))
+            if forget is None and counts.getFailTotal() > before:
+                forget = now + 20
+            if jail.hasFailTickets:
+                actions._Actions__checkBan()
 "#;
 
 /// A ban as fail2ban and we both tell it: jail, address, Unix time of its last failure, failures.
@@ -198,29 +247,66 @@ impl Fail2ban {
     #[track_caller]
     pub fn start(folder: &Path, zone: &str) -> Fail2ban {
         let mut command = fail2ban(SERVER);
-        command.arg("-f").arg("-c").arg(folder.join("etc")).arg("start").env("TZ", zone);
+        command.env("TZ", zone);
+        Fail2ban::spawn(command, folder)
+    }
+
+    /// Starts the server on the configuration `folder/etc`, in a network namespace.
+    #[track_caller]
+    pub fn start_in(namespace: &Namespace, folder: &Path) -> Fail2ban {
+        Fail2ban::spawn(within_namespace(namespace, &fail2ban(SERVER)), folder)
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command, folder: &Path) -> Fail2ban {
+        command.arg("-f").arg("-c").arg(folder.join("etc")).arg("start");
         // What it says there stands in its log, too.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("python3 starts: install the package `python3`");
         Fail2ban { folder: folder.to_owned(), child }
     }
 
-    /// The bans so far. What has an address's shape and is none, such as 203.0.113.999, it bans as text;
-    /// we do not, on purpose, so that is left out here.
+    /// Bans of these jails by fail2ban's own parts, each line of `folder/JAIL.log` read at the Unix time that stands for it
+    /// in `folder/JAIL.times`.
+    #[track_caller]
+    pub fn play(folder: &Path, zone: &str, jails: &[&str]) -> BTreeSet<ToldBan> {
+        let mut command = fail2ban(PLAYER);
+        command.arg(folder).args(jails).env("TZ", zone);
+        let said = output(&mut command);
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        recorded(folder)
+    }
+
+    /// The bans so far.
     pub fn bans(&self) -> BTreeSet<ToldBan> {
-        let parse = |line: &str| -> Option<ToldBan> {
-            let mut words = line.split(' ');
-            let (jail, address) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
-            Some((jail, address, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
-        };
-        let record = fs::read_to_string(self.folder.join("record")).unwrap_or_default();
-        record.lines().filter_map(parse).collect()
+        recorded(&self.folder)
+    }
+
+    /// What its client answers to these words.
+    #[track_caller]
+    pub fn ask(&self, words: &[&str]) -> String {
+        let mut command = fail2ban(ASK);
+        command.arg("-c").arg(self.folder.join("etc")).args(words);
+        let output = command.output().expect("python3 starts: install the package `python3`");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("fail2ban.log")).unwrap_or_default()
     }
+}
+
+/// The bans that the action wrote down. What has an address's shape and is none, such as 203.0.113.999, fail2ban bans
+/// as text; we do not, on purpose, so that is left out here.
+fn recorded(folder: &Path) -> BTreeSet<ToldBan> {
+    let parse = |line: &str| -> Option<ToldBan> {
+        let mut words = line.split(' ');
+        let (jail, address) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+        Some((jail, address, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    let record = fs::read_to_string(folder.join("record")).unwrap_or_default();
+    record.lines().filter_map(parse).collect()
 }
 
 impl Drop for Fail2ban {

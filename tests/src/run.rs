@@ -43,6 +43,7 @@ fn package_of(program: &str) -> &str {
         "systemd-journald" | "journalctl" => "systemd",
         "qemu-system-x86_64" => "qemu-system-x86",
         "busybox" => "busybox-static",
+        "script" => "bsdutils",
         "strip" => "binutils",
         "apache2" => "apache2-bin",
         "nft" => "nftables",

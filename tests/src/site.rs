@@ -114,6 +114,11 @@ impl<'net> Site<'net> {
         .concat()
     }
 
+    /// `fail2xdp` in the server's namespace, told nothing of this site.
+    pub fn command_without_flags(&self) -> Command {
+        self.net.server.command(&self.binary)
+    }
+
     /// `fail2xdp` on this site, in the server's namespace, not yet started.
     #[track_caller]
     pub fn command(&self, words: &[&str]) -> Command {

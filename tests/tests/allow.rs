@@ -38,7 +38,7 @@ fn check(
     site.wait_banned(&unit(attacker));
     assert!(site.bans_of(&unit(friend)).is_empty(), "ten failures of a friend ban nobody");
 
-    site.json(&["ban", network, "--jail", "guard", "--for", "60"]);
+    site.json(&["ban", network, "--jail", "guard", "--for", "60", "--force"]);
     site.wait_banned(network);
     site.unban(&unit(attacker));
     assert!(

@@ -72,6 +72,10 @@ fn json_tells_everything_of_a_ban() {
         (&ban["jail"], &ban["failures"], &ban["scope"]),
         (&"guard".into(), &2.into(), &"tcp:2222".into())
     );
+    let behind = serde_json::json!([ATTACKER.v6]);
+    assert_eq!((&ban["addresses"], &ban["count"]), (&behind, &1.into()));
+    let listed = site.text(&["bans"]);
+    assert!(listed.contains(&format!("`- {}\n", ATTACKER.v6)), "{listed}");
     let (since, until) = (ban["since"].as_i64(), ban["until"].as_i64());
     assert_eq!(until, since.map(|since| since + 600), "{ban}");
     let lines = ban["lines"].as_array().expect("the lines that led to it");

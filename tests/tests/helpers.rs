@@ -3,7 +3,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, Echo, FRIEND, Guest, Kernel, LogTo, Login, Net, SERVER, Siege, Site, Sshd,
-    flood, guess, hold_session, is_dropped, reaches, run, ssh_continues, ssh_opened, until,
+    flood, guess, hold_session, is_dropped, reaches, run, ssh_continues, ssh_opened, sweep, until,
 };
 
 #[test]
@@ -88,6 +88,25 @@ fn a_server_logs_guesses_to_a_journal_as_its_unit() {
             run("journalctl", &["-q", "-D", &journal, "-o", "cat", "_SYSTEMD_UNIT=ssh.service"]);
         entries.contains(&expect).then_some(())
     });
+}
+
+#[test]
+fn a_sweep_takes_away_what_a_killed_run_left_also_a_frozen_disk() {
+    let mut dead = std::process::Command::new("true").spawn().expect("it runs");
+    dead.wait().expect("it is our child");
+    let left = std::env::temp_dir().join(format!("f2x-{}-left", dead.id()));
+    let (image, state) = (left.join("image"), left.join("state"));
+    std::fs::create_dir_all(&state).expect("made");
+    let [image, state] = [image, state].map(|path| path.display().to_string());
+    run("truncate", &["--size", "32m", &image]);
+    run("mkfs.ext4", &["-q", "-O", "^has_journal", &image]);
+    run("mount", &["-o", "loop", &image, &state]);
+    run("fsfreeze", &["--freeze", &state]);
+    // Somebody hangs there, as a daemon that nobody could kill.
+    let mut hangs = std::process::Command::new("touch").arg(format!("{state}/file")).spawn();
+    sweep();
+    assert!(!left.exists(), "{}", left.display());
+    hangs.as_mut().expect("it runs").wait().expect("it is our child");
 }
 
 #[test]

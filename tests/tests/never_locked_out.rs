@@ -18,7 +18,7 @@ fn guard(site: &Site, settings: &str) {
 /// Bans both networks of the wire on the jail's port.
 #[track_caller]
 fn ban_the_wire(site: &Site) {
-    site.json(&["ban", "10.9.0.0/24", "fd09::/48", "--jail", "guard"]);
+    site.json(&["ban", "10.9.0.0/24", "fd09::/48", "--jail", "guard", "--force"]);
     site.wait_banned("fd09::/48");
 }
 

@@ -3,11 +3,11 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use fail2xdp_tests::{ATTACKER, LogTo, Login, Net, SERVER, Site, Sshd, binary, guess, unit};
+use fail2xdp_tests::{ATTACKER, LogTo, Login, Net, SERVER, Site, Sshd, binary, guess, tool, unit};
 use serde_json::{Value, json};
 
 /// A configuration with one jail, and a filter for its lines.
@@ -68,7 +68,7 @@ fn files_are_read_together_in_the_order_of_their_times() {
         events[4],
         json!({
             "event": "ban", "jail": "guard", "address": "192.0.2.1", "time": base - 180, "until": base - 80,
-            "failures": 3, "rule": 1, "regex": "^ <F-USER>\\S+</F-USER> failed from <ADDR>$",
+            "failures": 3, "count": 1, "rule": 1, "regex": "^ <F-USER>\\S+</F-USER> failed from <ADDR>$",
             "lines": [failed(0, "192.0.2.1").trim(), failed(10, "192.0.2.1").trim(), failed(20, "192.0.2.1").trim()],
         })
     );
@@ -118,11 +118,9 @@ fn what_cannot_be_replayed_is_said() {
     }
 }
 
-#[test]
-fn hours_of_logs_take_seconds() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let config = configure(folder.path());
-    let log = folder.path().join("log").display().to_string();
+/// A log of an hour, 30 lines a second.
+fn an_hour(folder: &Path) -> String {
+    let log = folder.join("log").display().to_string();
     let mut text = String::new();
     for second in 0..3600 {
         for nth in 0..15 {
@@ -131,12 +129,85 @@ fn hours_of_logs_take_seconds() {
         }
     }
     fs::write(&log, text).expect("room for a log");
+    log
+}
+
+#[test]
+fn hours_of_logs_take_seconds() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = configure(folder.path());
+    let log = an_hour(folder.path());
     let start = Instant::now();
     let output = replay(&config, &[&log]);
     let took = start.elapsed();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("\n108000 lines"), "{said}");
     assert!(took < Duration::from_secs(20), "an hour of 30 lines a second took {took:?}");
+}
+
+#[test]
+fn a_terminal_is_shown_how_far_it_is() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = configure(folder.path());
+    let log = an_hour(folder.path());
+    let command = format!("{} --config {config} replay {log} > /dev/null", binary().display());
+    let output = Command::new(tool("script"))
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("it starts");
+    let shown = String::from_utf8(output.stdout).expect("text");
+    for part in ["[##", "..]", " %  ", " lines, ", " bans, 2026-01-02 "] {
+        assert!(shown.contains(part), "{part}: {shown:?}");
+    }
+    assert!(shown.ends_with("\r\u{1b}[K"), "the last is wiped: {shown:?}");
+    let piped = replay(&config, &[&log]).stderr;
+    assert_eq!(String::from_utf8_lossy(&piped), "", "nobody looks");
+}
+
+#[test]
+fn a_leap_that_the_next_line_takes_back_moves_no_clock() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = configure(folder.path());
+    let log = folder.path().join("log").display().to_string();
+    let mut lines = vec!["somebody else wrote this\n".to_owned()];
+    lines.extend([0, 10].map(|second| failed(second, "192.0.2.1")));
+    lines.push("2026-06-02T03:00:00Z eve failed from 192.0.2.2\n".to_owned());
+    lines.extend([20, 300].map(|second| failed(second, "192.0.2.1")));
+    fs::write(&log, lines.concat()).expect("a file");
+    let bans: Vec<Value> =
+        events(&config, &[&log]).into_iter().filter(|event| event["event"] == "ban").collect();
+    assert_eq!(bans.len(), 1, "{bans:?}");
+    assert_eq!((&bans[0]["address"], &bans[0]["failures"]), (&json!("192.0.2.1"), &json!(3)));
+    assert_eq!(bans[0]["time"], 1_767_322_820);
+}
+
+#[test]
+fn patterns_that_give_up_are_named() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = configure(folder.path());
+    let filter = folder.path().join("etc/filter.d/guard.conf");
+    fs::write(
+        &filter,
+        "[Definition]\nfailregex = ^ bad <ADDR>$\n            (?:a|aa)+(?!c)c <ADDR>\n",
+    )
+    .expect("a file");
+    let log = folder.path().join("log").display().to_string();
+    let line = format!("2026-01-02T03:00:00Z {}c 192.0.2.1\n", "a".repeat(5000));
+    fs::write(&log, line.repeat(2)).expect("a file");
+    let said = replay(&config, &[&log]).stderr;
+    let fault = format!("failregex 2 ({}:3) gave up on 2 lines", filter.display());
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains(&format!("warning: [guard] {fault}")), "{said}");
+    let regex = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["--config", &config]).args(words).args(["regex", &log, "guard"]);
+        String::from_utf8(command.output().expect("we start").stdout).expect("text")
+    };
+    assert!(regex(&[]).contains(&fault), "{}", regex(&[]));
+    let report: Value = serde_json::from_str(&regex(&["--json"])).expect("JSON");
+    assert_eq!(report["gave_up"][0]["pattern"], "failregex 2");
+    assert_eq!(report["gave_up"][0]["lines"], 2);
 }
 
 #[test]

@@ -44,3 +44,38 @@ fn a_silent_log_and_one_that_is_gone_raise_alarms_that_end() {
     let _back = site.log("lost.log");
     daemon.wait_for_line("[lost] no longer: ", SOON);
 }
+
+#[test]
+fn a_log_that_cannot_be_read_any_longer_raises_an_alarm_that_ends() {
+    let net = Net::new("unreadable");
+    let site = Site::new(&net);
+    let (log, mut other) = (site.log("odd.log"), site.log("other.log"));
+    site.jails(&(site.jail("odd", "odd.log", "") + &site.jail("other", "other.log", "")));
+    let mut daemon = site.start();
+    site.wait_following("odd");
+    // Root may read every file, but no directory.
+    let path = log.path().to_owned();
+    fs::remove_file(&path).expect("it can be removed");
+    fs::create_dir(&path).expect("made");
+    let alarms = || site.json(&["status", "odd"])["alarms"].clone();
+    until(SOON, "an alarm", || {
+        alarms()[0].as_str().is_some_and(|text| text.contains("cannot be read")).then_some(())
+    });
+    let said = daemon.wait_for_line("[odd] ", SOON);
+    assert!(said.contains("ERROR") && said.contains("cannot be read"), "{said}");
+    assert_eq!(site.json(&["status"])["source_alarms"], 1);
+    // The other one is read all the while.
+    other.wrong_password(ATTACKER.v4);
+    until(SOON, "the other log is read", || {
+        (site.json(&["status", "other"])["total_failed"] == 1).then_some(())
+    });
+    assert_eq!(site.json(&["status", "other"])["alarms"], serde_json::json!([]));
+    fs::remove_dir(&path).expect("it can be removed");
+    let mut log = site.log("odd.log");
+    daemon.wait_for_line("[odd] no longer: ", SOON);
+    log.wrong_password(ATTACKER.v4);
+    until(SOON, "it is read again", || {
+        (site.json(&["status", "odd"])["total_failed"] == 1).then_some(())
+    });
+    daemon.terminate();
+}

@@ -3,8 +3,10 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, resolve};
 use crate::{
+    command,
+    config::span_in_words,
     enforce::EnforceError,
-    engine::{Effect, Event, FailureId, Lifted, SparedBy, Timestamp},
+    engine::{Ban, Effect, Event, FailureId, Lifted, Question, SparedBy, Timestamp, Until},
     source::{FileState, JournalState, Report, Rotation},
 };
 
@@ -49,12 +51,47 @@ impl Daemon {
                     Lifted::Expired => "",
                     Lifted::ByHand => " (by hand)",
                     Lifted::JailRemoved => " (jail removed)",
+                    Lifted::Ignored => " (ignored by its jail)",
                 };
                 tracing::info!("[{}] Unban {}{why}", ban.jail, shown(ban.prefix));
                 true
             }
             Effect::Found { jail, who, at, .. } => {
                 tracing::info!("[{jail}] Found {} - {}", name_of(&who), local(at));
+                false
+            }
+            Effect::KnownOffender { jail, who, at, bans, counts_for, reached } => {
+                let ban = if reached { ", Ban" } else { "" };
+                let (who, at) = (name_of(&who), local(at));
+                tracing::info!("[{jail}] Found {who}, bad - {at}, {bans} # -> {counts_for}{ban}");
+                false
+            }
+            Effect::Increased { ban, last, plain } => {
+                let Ban { jail, prefix, since, until, count, .. } = &*ban;
+                let (who, before) = (shown(*prefix), count - 1);
+                let (lasts, end) = match until {
+                    Until::Forever => ("permanent".to_owned(), "infinite".to_owned()),
+                    Until::At(end) => {
+                        let seconds = u64::try_from(end.seconds() - since.seconds()).unwrap_or(0);
+                        (span_in_words(seconds), local(*end))
+                    }
+                };
+                let (last, plain) = (local(last), span_in_words(plain.into()));
+                tracing::info!(
+                    "[{jail}] IP {who} is bad: {before} # last {last} - incr {plain} to {lasts}"
+                );
+                tracing::info!("[{jail}] Increase Ban {who} ({count} # {lasts} -> {end})");
+                false
+            }
+            Effect::NotIncreased { jail, prefix, why } => {
+                let who = shown(prefix);
+                tracing::error!(
+                    "[{jail}] `bantime.formula` has no value for {who}: {why}; it is banned for `bantime`"
+                );
+                false
+            }
+            Effect::Pardoned { jail, prefix } => {
+                self.keeper.pardoned(jail, prefix);
                 false
             }
             Effect::Spared { jail, who, by } => {
@@ -72,6 +109,7 @@ impl Daemon {
                     SparedBy::IgnoreName(name) => {
                         tracing::info!("[{jail}] Ignore {who} by dns ({name})")
                     }
+                    SparedBy::Command => tracing::info!("[{jail}] Ignore {who} by command"),
                     SparedBy::EndsInThePast => {
                         tracing::info!("[{jail}] Ignore {who}, expired bantime")
                     }
@@ -95,10 +133,33 @@ impl Daemon {
                 );
                 false
             }
-            Effect::Resolve { name } => {
-                let answers = self.events.0.clone();
+            Effect::Ask(question) => {
+                let (answers, running) = (self.events.0.clone(), self.commands.clone());
                 tokio::spawn(async move {
-                    let addresses = resolve(&name).await;
+                    // The gate is never closed.
+                    let _turn = running.acquire_owned().await;
+                    let (answer, fault) = command::answer(&question, command::DEADLINE).await;
+                    if let Some(fault) = fault {
+                        let Question { jail, script, .. } = &question;
+                        tracing::error!(
+                            "[{jail}] `ignorecommand` has no answer: {fault} (`{script}`); the failure counts"
+                        );
+                    }
+                    // The daemon may have ended meanwhile.
+                    let _ = answers.send(Event::Answered { question, answer });
+                });
+                false
+            }
+            Effect::Unasked { jail, failures } => {
+                tracing::error!(
+                    "[{jail}] too many failures wait for `ignorecommand`: {failures} so far counted without its answer"
+                );
+                false
+            }
+            Effect::Resolve { name } => {
+                let (answers, allow_ipv6) = (self.events.0.clone(), self.settings.allow_ipv6);
+                tokio::spawn(async move {
+                    let addresses = resolve(&name, allow_ipv6).await;
                     // The daemon may have ended meanwhile.
                     let _ = answers.send(Event::Resolved { name, addresses });
                 });

@@ -3,14 +3,14 @@ use ipnet::IpNet;
 
 use super::{Daemon, act::shown};
 use crate::{
-    config::{Problem, Scope},
+    config::{JailName, Problem, Scope},
     control::wire,
     enforce::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Jail, PendingTotals},
-    source::{FileState, JournalState, JournalStatus, Readers},
+    engine::{Jail, NameTotals, PatternState, PendingTotals, QuestionTotals},
+    source::{FileState, JournalState, JournalStatus, Limit, Readers},
     store::State,
 };
 
@@ -26,7 +26,10 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
         pending: pending(daemon.engine.pending()),
+        names: names(daemon.engine.names()),
+        questions: questions(daemon.engine.questions()),
         source_alarms: daemon.silence.raised(),
+        unread: daemon.readers.as_ref().map(unread).unwrap_or_default(),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
     }
 }
@@ -68,9 +71,20 @@ pub(crate) fn jail(daemon: &Daemon, jail: &Jail) -> wire::Jail {
         journal_matches,
         journal,
         scope: Scope::to_string(jail.scope()),
+        observe: observes(daemon, &settings.name),
         alarms: daemon.silence.alarms_of(&settings.name),
+        hears_bans: jail.hears_bans(),
         never_matched: jail.totals().failed == 0,
+        gave_up: daemon.give_ups.of(&settings.name).map(gave_up).collect(),
         banned: Vec::new(),
+    }
+}
+
+/// Whether the bans of a jail, also of one that is no longer configured, are only counted.
+pub(super) fn observes(daemon: &Daemon, jail: &JailName) -> bool {
+    match &daemon.enforcer {
+        Some(enforcer) => enforcer.observes(jail.as_str()),
+        None => daemon.engine.jail(jail).is_some_and(|jail| jail.settings().observe),
     }
 }
 
@@ -103,6 +117,21 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
     }
 }
 
+fn unread(readers: &Readers) -> wire::Unread {
+    let mut unread = wire::Unread::default();
+    for (limit, count) in readers.limits() {
+        *match limit {
+            Limit::Line => &mut unread.cut_lines,
+            Limit::Truncated => &mut unread.truncations,
+            Limit::Missed => &mut unread.rotated_files,
+            Limit::Unreadable => &mut unread.unreadable_files,
+            Limit::Siblings => &mut unread.directory_entries,
+            Limit::Files => &mut unread.surplus_files,
+        } = count;
+    }
+    unread
+}
+
 fn pending(totals: PendingTotals) -> wire::Pending {
     let PendingTotals {
         addresses,
@@ -111,6 +140,9 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         evidence,
         most_evidence,
         forgotten_lines,
+        history,
+        most_history,
+        forgotten_history,
     } = totals;
     wire::Pending {
         addresses,
@@ -119,7 +151,28 @@ fn pending(totals: PendingTotals) -> wire::Pending {
         evidence_bytes: evidence,
         most_evidence_bytes: most_evidence,
         forgotten_lines,
+        history,
+        most_history,
+        forgotten_history,
     }
+}
+
+fn gave_up(pattern: &PatternState) -> wire::GaveUp {
+    wire::GaveUp {
+        pattern: pattern.name.to_string(),
+        place: pattern.place.as_ref().map(ToString::to_string),
+        lines: pattern.gave_up(),
+    }
+}
+
+fn names(totals: NameTotals) -> wire::Names {
+    let NameTotals { waiting, most_waiting, lost } = totals;
+    wire::Names { waiting, most_waiting, lost }
+}
+
+fn questions(totals: QuestionTotals) -> wire::Questions {
+    let QuestionTotals { waiting, failed, unasked } = totals;
+    wire::Questions { waiting, failed, unasked }
 }
 
 fn store(status: crate::store::Status) -> wire::Store {

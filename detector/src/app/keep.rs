@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Daemon;
 use crate::{
     clock::{self, Clock},
     config::{JailName, StoreSettings},
-    engine::{Ban, Engine, Lifted, Place as BanPlace, Timestamp},
+    engine::{Ban, Engine, Lifted, PastPlace, Place as BanPlace, Timestamp},
     source::Positions,
     store::{self, Loaded, News, State, Store, Write},
 };
@@ -39,6 +40,8 @@ const JOURNAL: &str = "journal ";
 enum Anew {
     /// From this ban on.
     After(Option<BanPlace>),
+    /// From this past on.
+    Past(Option<PastPlace>),
     /// Not under way.
     Not,
 }
@@ -109,6 +112,13 @@ impl Keeper {
         }
     }
 
+    /// Somebody was pardoned, or everybody in a jail.
+    pub fn pardoned(&self, jail: JailName, prefix: Option<IpNet>) {
+        if let Some(store) = &self.store {
+            store.write(Write::Pardoned(jail, prefix));
+        }
+    }
+
     pub fn settings(&self, settings: StoreSettings) {
         if let Some(store) = &self.store {
             store.write(Write::Settings(settings));
@@ -133,6 +143,10 @@ impl Keeper {
         if store.is_behind() || engine.changed(&jails) > WITH_POSITION || store.room() < KEPT_FREE {
             return;
         }
+        // What waits for an `ignorecommand` is read and not counted: it is read again after a crash.
+        if engine.is_asking(&jails) {
+            return;
+        }
         while engine.changed(&jails) > 0 {
             store.write(Write::Counts(engine.changes(AT_ONCE)));
         }
@@ -149,7 +163,7 @@ impl Keeper {
         let store = self.store.as_ref()?;
         Some(match self.anew {
             Anew::Not if store.wants_anew() => clock::monotonic(),
-            Anew::After(_) if self.late.is_none() => {
+            Anew::After(_) | Anew::Past(_) if self.late.is_none() => {
                 let now = clock::monotonic();
                 if store.room() > KEPT_FREE { now } else { now + BREATH }
             }
@@ -177,21 +191,32 @@ impl Keeper {
             self.anew = Anew::After(None);
         }
         self.counted(engine);
-        let Anew::After(place) = &self.anew else { return };
         if self.late.is_some() || store.room() <= KEPT_FREE {
             return;
         }
-        let (bans, last) = engine.bans().step(place.as_ref(), AT_ONCE);
-        for ban in bans {
-            store.write(Write::Ban(ban));
-        }
-        self.anew = match last {
-            Some(last) => Anew::After(Some(last)),
-            None => {
-                store.write(Write::Complete);
-                Anew::Not
+        match &self.anew {
+            Anew::Not => {}
+            Anew::After(place) => {
+                let (bans, last) = engine.bans().step(place.as_ref(), AT_ONCE);
+                for ban in bans {
+                    store.write(Write::Ban(ban));
+                }
+                self.anew = last.map_or(Anew::Past(None), |last| Anew::After(Some(last)));
             }
-        };
+            Anew::Past(place) => {
+                let (pasts, last) = engine.pasts(place.as_ref(), AT_ONCE);
+                for (jail, prefix, past) in pasts {
+                    store.write(Write::Past(jail, prefix, past));
+                }
+                self.anew = match last {
+                    Some(last) => Anew::Past(Some(last)),
+                    None => {
+                        store.write(Write::Complete);
+                        Anew::Not
+                    }
+                };
+            }
+        }
     }
 
     /// What is stored, when it comes after all.
@@ -293,6 +318,7 @@ impl Daemon {
     pub(super) fn store_says(&mut self, news: News) {
         if news.alarm {
             tracing::error!("{}", news.text);
+            self.tell_event("alarm", &news.text);
         } else {
             tracing::info!("{}", news.text);
         }

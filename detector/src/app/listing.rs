@@ -8,6 +8,7 @@ use super::{Daemon, act::shown, answers, commands::Question};
 use crate::{
     config::JailName,
     control::{Refusal, wire},
+    enforce::tables::Dropped,
     engine::{Ban, Place, Until},
 };
 
@@ -25,6 +26,8 @@ pub(super) enum List {
     Banned,
     /// The whole daemon, with each jail's banned prefixes.
     Status,
+    /// Every jail, with its banned prefixes.
+    Jails,
     /// One jail, with its banned prefixes.
     Jail(JailName),
     /// What a command of fail2ban's asks.
@@ -41,7 +44,8 @@ pub(super) struct Listing {
 
 pub(super) struct Listed {
     pub ban: Arc<Ban>,
-    packets: Option<u64>,
+    traffic: Option<Dropped>,
+    observed: bool,
 }
 
 impl Listing {
@@ -61,11 +65,12 @@ impl Daemon {
         let is_wanted = |ban: &Arc<Ban>| match &listing.list {
             List::Jail(jail) => ban.jail == *jail,
             List::Asked(question) => question.wants(ban),
-            List::Bans | List::Banned | List::Status => true,
+            List::Bans | List::Banned | List::Status | List::Jails => true,
         };
         let enforcer = self.enforcer.as_ref().filter(|_| matches!(listing.list, List::Bans));
         let listed = bans.into_iter().filter(is_wanted).map(|ban| Listed {
-            packets: enforcer.and_then(|enforcer| Some(enforcer.traffic(ban.prefix)?.packets)),
+            traffic: enforcer.and_then(|enforcer| enforcer.traffic(ban.prefix)),
+            observed: enforcer.is_some_and(|enforcer| enforcer.observes(ban.jail.as_str())),
             ban,
         });
         listing.bans.extend(listed);
@@ -80,7 +85,12 @@ impl Daemon {
     fn send_off(&self, listing: Listing) {
         let Listing { list, answer, bans, .. } = listing;
         let write: Box<dyn FnOnce(Vec<Listed>) -> wire::Reply + Send> = match list {
-            List::Bans => Box::new(|bans| wire::Reply::Bans(bans.iter().map(wire_ban).collect())),
+            List::Bans => Box::new(|bans| {
+                let bans = bans
+                    .iter()
+                    .map(|listed| wire_ban(&listed.ban, listed.traffic, listed.observed));
+                wire::Reply::Bans(bans.collect())
+            }),
             List::Banned => {
                 let jails = self.engine.jails().iter();
                 let jails = jails.map(|jail| jail.settings().name.clone()).collect();
@@ -89,11 +99,17 @@ impl Daemon {
             List::Status => {
                 let mut status = answers::status(self);
                 Box::new(|bans| {
-                    let mut of_jails = by_jail(&bans);
-                    for jail in &mut status.jails {
-                        jail.banned = of_jails.remove(jail.name.as_str()).unwrap_or_default();
-                    }
+                    with_banned(&mut status.jails, &bans);
                     wire::Reply::Status(Box::new(status))
+                })
+            }
+            List::Jails => {
+                let jails = self.engine.jails().iter();
+                let mut jails: Vec<wire::Jail> =
+                    jails.map(|jail| answers::jail(self, jail)).collect();
+                Box::new(|bans| {
+                    with_banned(&mut jails, &bans);
+                    wire::Reply::Jails(jails)
                 })
             }
             List::Jail(name) => {
@@ -133,6 +149,13 @@ fn in_order(mut bans: Vec<Listed>) -> Vec<Listed> {
     bans
 }
 
+fn with_banned(jails: &mut [wire::Jail], bans: &[Listed]) {
+    let mut of_jails = by_jail(bans);
+    for jail in jails {
+        jail.banned = of_jails.remove(jail.name.as_str()).unwrap_or_default();
+    }
+}
+
 fn by_jail(bans: &[Listed]) -> HashMap<&str, Vec<String>> {
     let mut jails: HashMap<&str, Vec<String>> = HashMap::new();
     for Listed { ban, .. } in bans {
@@ -159,8 +182,8 @@ pub(super) fn banned(jails: Vec<JailName>, bans: &[Listed]) -> Vec<wire::BannedB
     banned
 }
 
-fn wire_ban(listed: &Listed) -> wire::Ban {
-    let ban = &listed.ban;
+/// Without its rule.
+pub(super) fn wire_ban(ban: &Ban, traffic: Option<Dropped>, observe: bool) -> wire::Ban {
     wire::Ban {
         prefix: shown(ban.prefix),
         jail: ban.jail.to_string(),
@@ -170,8 +193,14 @@ fn wire_ban(listed: &Listed) -> wire::Ban {
             Until::Forever => None,
         },
         failures: ban.failures,
+        count: ban.count,
         scope: ban.scope.to_string(),
-        packets: listed.packets,
+        packets: traffic.map(|traffic| traffic.packets),
+        would_drop: traffic.map(|traffic| traffic.would_drop),
+        observe,
+        last_packet: traffic.and_then(|traffic| traffic.last_seen).map(i64::from),
+        addresses: ban.origin.addresses.iter().map(ToString::to_string).collect(),
+        rule: None,
         lines: ban.lines.iter().map(|line| line.to_string()).collect(),
     }
 }

@@ -2,20 +2,27 @@
 //! else sends it messages.
 //!
 //! Order of start: control socket (so that a second daemon stops before it touches anything), what is stored, kernel
-//! maps and links, bans that ended or were lost meanwhile, names of `ignoreip`, readers. Order of stop: readers, store,
-//! socket; the kernel goes on.
+//! maps and links, bans that ended or were lost meanwhile, names of `ignoreip`, bans of whom it names by now, readers.
+//! Order of stop: readers, store, socket; the kernel goes on.
 mod act;
 mod answers;
 mod commands;
 mod compat;
+mod explain;
+mod feed;
+mod give_ups;
+mod guard;
 mod keep;
 mod listing;
+mod measure;
 mod requests;
 mod restore;
 mod silence;
+mod skip;
 
 use std::{
     collections::{HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -24,11 +31,13 @@ use std::{
 
 use anyhow::Context;
 use jiff::tz::TimeZone;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
+pub(crate) use self::act::shown;
 use self::{
     commands::ByHand,
     compat::Compat,
+    give_ups::GiveUps,
     keep::Keeper,
     listing::Listing,
     requests::Next,
@@ -36,8 +45,8 @@ use self::{
 };
 use crate::{
     clock::{self, Clock},
-    config::{self, Problem, Scope, Settings, Tree},
-    control::{self, Asked, command::Reload, wire},
+    config::{self, AllowIpv6, Problem, Scope, Settings, Tree},
+    control::{self, Asked, command::Reload, events::Events, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
     engine::{Effect, Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
@@ -53,6 +62,8 @@ const REPORTS_AT_ONCE: usize = 64;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long look-ups of `ignoreip` names may hold up the start.
 const RESOLVE_AT_START: Duration = Duration::from_secs(5);
+/// Runs of `ignorecommand` at once.
+const COMMANDS: usize = 8;
 /// How often sources are looked at that may hide an attack.
 const SOURCES_EVERY: Duration = Duration::from_secs(5);
 /// How long the start waits for the readers' first word, so that it can say what was found.
@@ -60,6 +71,20 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// What enforcement is told under a configuration.
 pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>;
+
+/// How full the log's queue is, asked now and then.
+pub type LogQueue = Box<dyn Fn() -> LogFill + Send>;
+
+/// What waits to be written to the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogFill {
+    /// Bytes.
+    pub waiting: usize,
+    /// At most so many.
+    pub most: usize,
+    /// Lines that found no room, since the start.
+    pub lost: u64,
+}
 
 /// What the command line decides.
 pub struct Options {
@@ -73,8 +98,14 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Kernel side, as the command line overrides the configuration; `None`: no BPF at all.
     pub kernel: KernelOptions,
+    /// The command line names the log's level: a reload leaves it.
+    pub level_is_named: bool,
     /// Remove program and maps at the end.
     pub detach_on_exit: bool,
+    /// Detach and stop unless somebody confirms within this time that he is not locked out.
+    pub confirm: Option<Duration>,
+    /// How full the log's queue is.
+    pub log_queue: LogQueue,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
     /// Where log lines go.
@@ -118,6 +149,8 @@ pub struct Ended {
     pub enforced: usize,
     /// Program and maps are gone.
     pub detached: bool,
+    /// Because nobody confirmed in time.
+    pub unconfirmed: bool,
 }
 
 /// The one task's state.
@@ -131,16 +164,31 @@ pub(crate) struct Daemon {
     /// Times that the maps differed from the table of bans, and were mended.
     pub(crate) repairs: u64,
     silence: Silence,
+    give_ups: GiveUps,
+    /// Failures that were lost for want of room while names were looked up, as said last.
+    names_lost: u64,
     /// When the sources are looked at next.
     sources_due: Instant,
+    /// When it detaches unless somebody confirms.
+    pub(crate) confirm_by: Option<Instant>,
+    /// News of the files of the allow list, and what they list.
+    lists: mpsc::Receiver<guard::Found>,
+    listed: Vec<(ipnet::IpNet, enforce::Why)>,
     keeper: Keeper,
     listings: VecDeque<Listing>,
+    /// Those who listen to events.
+    feed: Events,
+    requests: mpsc::WeakSender<Asked>,
+    log_queue: LogQueue,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
+    level_is_named: bool,
     detach_on_exit: bool,
     clock: Clock,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// Lets so many of the operator's commands run at once.
+    commands: Arc<Semaphore>,
     by_hand: Arc<Scope>,
     /// What commands have changed beside the settings.
     told: ByHand,
@@ -156,7 +204,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let (ask, mut asked) = mpsc::channel::<Asked>(REQUESTS);
     let ask_compat = ask.clone();
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let requests = ask.downgrade();
     let mut serving = None;
+    let metrics = options.loaded.settings.metrics.map(|address| (address, ask.clone()));
     match control::bind(&options.socket).await {
         Ok(listener) => {
             serving = Some(tokio::spawn(async move {
@@ -173,7 +223,18 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         }
         Err(error) => return Err(error.into()),
     }
-    let settings = options.loaded.settings;
+    if let Some((address, ask)) = metrics {
+        match control::metrics::bind(address).await {
+            Ok(listener) => {
+                tokio::spawn(control::metrics::serve(listener, ask));
+            }
+            Err(error) => tracing::error!(
+                "no metrics on {address}: {error}; name another `metrics` in fail2xdp.conf"
+            ),
+        }
+    }
+    let configured = skip::without_logs(options.loaded);
+    let settings = configured.settings;
     let compat = match &settings.compat_socket {
         Some(path) => Compat::open(path, ask_compat).await,
         None => None,
@@ -183,14 +244,32 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let _watch = enforce::watch(tell)
         .inspect_err(|error| tracing::error!("changes of network and clock go unnoticed: {error}"))
         .ok();
-    let engine = Engine::new(&settings.jails, Limits::from(settings.counting));
-    let (keeper, loaded) = Keeper::open(options.state, settings.store, clock).await;
-    let (enforcer, adopted) = match (options.kernel)(&settings) {
-        None => (None, Vec::new()),
+    let mut engine = Engine::new(&settings.jails, Limits::from(&settings));
+    // Of the system's own randomness: nobody outside shall know when a ban ends.
+    engine.seed(RandomState::new().hash_one(clock::monotonic()));
+    let opening = Keeper::open(options.state, settings.store, clock);
+    let (listed, lists) = listed(&settings, clock);
+    let kernel = (options.kernel)(&settings).map(|mut kernel| {
+        kernel.also_allow.clone_from(&listed);
+        kernel
+    });
+    let (keeper, loaded, enforcer, adopted) = match kernel {
+        None => {
+            let (keeper, loaded) = opening.await;
+            (keeper, loaded, None, Vec::new())
+        }
+        // These maps are taken as they are: what is stored can be read meanwhile.
+        Some(kernel) if enforce::has_maps(&kernel.pin_dir) => {
+            let starting = tokio::task::spawn_blocking(move || Enforcer::start(&kernel, clock()));
+            let ((keeper, loaded), started) = tokio::join!(opening, starting);
+            let (enforcer, adopted) = started.context("the start of enforcement panicked")??;
+            (keeper, loaded, Some(enforcer), adopted)
+        }
         Some(mut kernel) => {
+            let (keeper, loaded) = opening.await;
             kernel.make_room_for(loaded.bans.iter().map(|ban| ban.prefix));
             let (enforcer, adopted) = Enforcer::start(&kernel, clock())?;
-            (Some(enforcer), adopted)
+            (keeper, loaded, Some(enforcer), adopted)
         }
     };
     let mut daemon = Daemon {
@@ -198,26 +277,39 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         enforcer,
         readers: None,
         settings,
-        problems: options.loaded.problems,
+        problems: configured.problems,
         alarms: Vec::new(),
         repairs: 0,
         silence: Silence::new(clock()),
+        give_ups: GiveUps::default(),
+        names_lost: 0,
         sources_due: clock::monotonic() + SOURCES_EVERY,
+        confirm_by: options.confirm.map(|time| clock::monotonic() + time),
+        lists,
+        listed,
         keeper,
         listings: VecDeque::new(),
+        feed: Events::default(),
+        requests,
+        log_queue: options.log_queue,
         tree: options.tree,
         kernel: options.kernel,
+        level_is_named: options.level_is_named,
         detach_on_exit: options.detach_on_exit,
         clock,
         reports: mpsc::channel(REPORTS),
         events: mpsc::unbounded_channel(),
+        commands: Arc::new(Semaphore::new(COMMANDS)),
         by_hand: Arc::new(Scope::EveryPacket),
         told: ByHand::default(),
         log: options.log,
     };
+    let last_bans = restore::last_moments(&loaded.bans);
     let positions = daemon.take_up(adopted, loaded);
     daemon.surroundings();
     daemon.resolve_ignored().await;
+    daemon.lift_ignored();
+    daemon.remind(&last_bans);
     daemon.start_readers(positions);
     daemon.first_look().await;
     // Before anybody hears that we are ready: from then on an order to stop is carried out in order.
@@ -227,6 +319,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     ready(&answers::status(&daemon));
 
     let mut news = daemon.keeper.news();
+    let mut unconfirmed = false;
     let detach = loop {
         let due = daemon.due();
         // Whichever is ready, in turn: a flood of findings must not keep bans from ending, nor the other
@@ -243,6 +336,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
                 Next::GoOn => {}
                 Next::Stop { detach } => break detach,
             },
+            Some(found) = daemon.lists.recv() => daemon.lists_say(found),
+            () = sleep_until(daemon.confirm_by), if daemon.confirm_by.is_some() => {
+                tracing::error!("nobody confirmed with `fail2xdp confirm`: nothing is enforced any longer");
+                unconfirmed = true;
+                break true;
+            }
             _ = interrupt.recv() => break daemon.detach_on_exit,
             _ = terminate.recv() => break daemon.detach_on_exit,
             _ = hangup.recv() => match daemon.reload(&Reload::default()).await {
@@ -254,6 +353,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         }
     };
     let ended = daemon.finish(detach, &options.socket).await;
+    let ended = ended.map(|ended| Ended { unconfirmed, ..ended });
     // Who asked for the end shall have the answer before the process is gone.
     drop(close);
     drop(asked);
@@ -272,8 +372,14 @@ impl Daemon {
         let effects = self.engine.handle(event, (self.clock)());
         let mut carried = Carried::default();
         for effect in effects {
+            let told = self.event_of(&effect);
             match self.carry_out(effect) {
-                Ok(changed) => carried.changed += usize::from(changed),
+                Ok(changed) => {
+                    carried.changed += usize::from(changed);
+                    if let Some(event) = told {
+                        self.feed.tell(&event);
+                    }
+                }
                 Err(error) => carried.refused = Some(error),
             }
         }
@@ -303,6 +409,7 @@ impl Daemon {
             self.repairs += u64::from(matches!(notice, Notice::Repaired { .. }));
             if notice.is_alarm() {
                 tracing::error!("{notice}");
+                self.tell_event("alarm", &notice.to_string());
                 self.alarms.push(notice.to_string());
                 let surplus = self.alarms.len().saturating_sub(16);
                 self.alarms.drain(..surplus);
@@ -310,6 +417,18 @@ impl Daemon {
                 tracing::info!("{notice}");
             }
         }
+    }
+
+    /// The files of the allow list say something else than before, or cannot be read.
+    fn lists_say(&mut self, found: guard::Found) {
+        found.faults.iter().for_each(|fault| tracing::error!("{fault}"));
+        let Some(listed) = found.listed else { return };
+        tracing::info!("allow: its files and the name servers are {} entries now", listed.len());
+        self.listed = listed;
+        if let Some(enforcer) = &mut self.enforcer {
+            enforcer.also_allow(self.listed.clone());
+        }
+        self.surroundings();
     }
 
     /// Tells the engine whom a ban must not or cannot hit.
@@ -322,7 +441,10 @@ impl Daemon {
         }
         let allowed = match &self.enforcer {
             Some(enforcer) => enforcer.status().allowed,
-            None => self.settings.enforce.allow.clone(),
+            None => {
+                let configured = self.settings.enforce.allow.iter().map(|entry| entry.value);
+                configured.chain(self.listed.iter().map(|(entry, _)| *entry)).collect()
+            }
         };
         self.event(Event::AllowList(allowed));
     }
@@ -330,7 +452,8 @@ impl Daemon {
     async fn resolve_ignored(&mut self) {
         let mut lookups = tokio::task::JoinSet::new();
         for name in self.engine.names_to_resolve() {
-            lookups.spawn(async move { (resolve(&name).await, name) });
+            let allow_ipv6 = self.settings.allow_ipv6;
+            lookups.spawn(async move { (resolve(&name, allow_ipv6).await, name) });
         }
         let all = async {
             while let Some(answer) = lookups.join_next().await {
@@ -358,6 +481,7 @@ impl Daemon {
 
     fn start_readers(&mut self, from: Positions) {
         let mut jails = Vec::new();
+        self.give_ups = GiveUps::default();
         for jail in self.settings.jails.iter().filter(|jail| !self.told.is_idle(&jail.name)) {
             let (matcher, faults) = Matcher::new(jail, TimeZone::system());
             for problem in faults.iter().map(|fault| fault.problem(&jail.name)) {
@@ -370,6 +494,7 @@ impl Daemon {
                     jail.name
                 );
             }
+            self.give_ups.watch(&jail.name, &matcher);
             jails.push((jail.clone(), matcher));
         }
         self.readers = Some(Readers::start(jails, from, self.reports.0.clone(), self.clock));
@@ -446,9 +571,23 @@ impl Daemon {
         let sources = silence::sources(&self.settings.jails, readers, now);
         for news in self.silence.look(&sources, now) {
             match news {
-                News::Raised(what) => tracing::error!("{what}"),
-                News::Over(what) => tracing::info!("{what}"),
+                News::Raised(what) => {
+                    tracing::error!("{what}");
+                    self.tell_event("alarm", &what);
+                }
+                News::Over(what) => {
+                    tracing::info!("{what}");
+                    self.tell_event("over", &what);
+                }
             }
+        }
+        for what in self.give_ups.news(now) {
+            tracing::warn!("{what}");
+        }
+        let lost = self.engine.names().lost;
+        if lost > self.names_lost {
+            tracing::warn!("{lost} failures are not counted: too many names were being looked up");
+            self.names_lost = lost;
         }
     }
 
@@ -461,11 +600,24 @@ impl Daemon {
         match self.enforcer.take() {
             Some(enforcer) if detach => {
                 enforcer.detach().context("cannot detach")?;
-                Ok(Ended { enforced, detached: true })
+                Ok(Ended { enforced, detached: true, unconfirmed: false })
             }
-            _ => Ok(Ended { enforced, detached: false }),
+            _ => Ok(Ended { enforced, detached: false, unconfirmed: false }),
         }
     }
+}
+
+/// What the files of the allow list have now, and news of them.
+fn listed(
+    settings: &Settings,
+    clock: Clock,
+) -> (Vec<(ipnet::IpNet, enforce::Why)>, mpsc::Receiver<guard::Found>) {
+    let (tell, news) = mpsc::channel(1);
+    let mut lists = guard::Lists::new(&settings.enforce.allow_files);
+    let found = lists.look(clock());
+    found.faults.iter().for_each(|fault| tracing::error!("{fault}"));
+    lists.watch(tell, clock);
+    (found.listed.unwrap_or_default(), news)
 }
 
 async fn sleep_until(due: Option<Instant>) {
@@ -478,13 +630,41 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-async fn resolve(name: &str) -> Vec<IpAddr> {
+/// The addresses of a name, those of IPv6 only where they are wanted.
+async fn resolve(name: &str, allow_ipv6: AllowIpv6) -> Vec<IpAddr> {
     match tokio::net::lookup_host((name, 0)).await {
         Ok(addresses) => {
+            let ipv6 = wants_ipv6(allow_ipv6);
+            let addresses = addresses.map(|address| address.ip().to_canonical());
             let unique: HashSet<IpAddr> =
-                addresses.map(|address| address.ip().to_canonical()).collect();
+                addresses.filter(|address| ipv6 || address.is_ipv4()).collect();
             unique.into_iter().collect()
         }
         Err(_) => Vec::new(),
+    }
+}
+
+/// Whether `allowipv6` wants it, or leaves it to this machine and it has it, as fail2ban finds out.
+fn wants_ipv6(allow: AllowIpv6) -> bool {
+    match allow {
+        AllowIpv6::Yes => true,
+        AllowIpv6::No => false,
+        AllowIpv6::Auto => std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+            .is_ok_and(|disabled| disabled.trim() == "0"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_have_the_families_that_are_wanted() {
+        let of = async |name, allow| -> Vec<bool> {
+            resolve(name, allow).await.iter().map(IpAddr::is_ipv6).collect()
+        };
+        assert_eq!(of("::1", AllowIpv6::Yes).await, [true]);
+        assert!(of("::1", AllowIpv6::No).await.is_empty());
+        assert_eq!(of("127.0.0.1", AllowIpv6::No).await, [false]);
     }
 }

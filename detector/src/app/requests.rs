@@ -7,6 +7,7 @@ use super::{
     answers,
     commands::Done,
     listing::{Answer, List, Listing},
+    skip,
 };
 use crate::{
     config::{self, JailName, JailSettings, Problem, Severity},
@@ -15,11 +16,11 @@ use crate::{
         command::{Fault, Reload},
         wire,
     },
-    engine::{Ban, Event, Limits, ban_end},
+    engine::{Ban, Event, Limits, Origin, ban_end},
 };
 
 /// How long an answer about bans waits until they are stored; the kernel has them before.
-const SETTLED: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const SETTLED: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What follows a request.
 pub(super) enum Next {
@@ -36,6 +37,15 @@ impl Daemon {
             Request::Status => return self.list(List::Status, asked.answer),
             Request::Bans => return self.list(List::Bans, asked.answer),
             Request::Banned => return self.list(List::Banned, asked.answer),
+            Request::Jails => return self.list(List::Jails, asked.answer),
+            Request::Metrics => Ok(wire::Reply::Metrics(self.measure())),
+            Request::Events(listener) => {
+                self.feed.subscribe(listener).map(|()| wire::Reply::Subscribed)
+            }
+            Request::Explain(prefix) => {
+                self.explain(prefix, asked.answer);
+                return Next::GoOn;
+            }
             Request::Jail(name) => match self.engine.jail(&JailName::new(&name)) {
                 Some(_) => return self.list(List::Jail(JailName::new(&name)), asked.answer),
                 None => Err(Refusal::NoSuchJail(name)),
@@ -67,6 +77,9 @@ impl Daemon {
                     Ok(wire::Reply::Value(config::Value::Nothing))
                 }
             },
+            Request::Confirm => Ok(wire::Reply::Confirmed(wire::Confirmed {
+                waited: self.confirm_by.take().is_some(),
+            })),
             Request::Stop | Request::Detach => {
                 let detached = self.detach_on_exit || asked.request == Request::Detach;
                 next = Next::Stop { detach: detached };
@@ -144,16 +157,8 @@ impl Daemon {
                 None => return Err(Refusal::NoSuchJail(name)),
             },
         };
-        if let Some(enforcer) = &self.enforcer
-            && !force
-            && let Some((prefix, entry)) =
-                prefixes.iter().find_map(|prefix| Some((*prefix, enforcer.allowed_by(*prefix)?)))
-        {
-            return Err(Refusal::Invalid(format!(
-                "{} is on the allow list ({}) and would not be dropped; --force lists the ban all the same",
-                shown(prefix),
-                shown(entry)
-            )));
+        if !force && let Some(why) = prefixes.iter().find_map(|prefix| self.risk(*prefix)) {
+            return Err(Refusal::Invalid(why));
         }
         let until = ban_end(own_time.unwrap_or(jail_time), now);
         let mut banned = 0;
@@ -165,7 +170,10 @@ impl Daemon {
                 since: now,
                 until,
                 failures: 0,
+                count: 1,
+                counted: true,
                 lines: Vec::new(),
+                origin: Origin::default(),
             }));
             banned += carried.changed;
             if let Some(error) = carried.refused {
@@ -178,11 +186,35 @@ impl Daemon {
         Ok(wire::Reply::Made(wire::BansMade { banned }))
     }
 
+    /// Why a ban of this prefix needs `--force`.
+    fn risk(&self, prefix: ipnet::IpNet) -> Option<String> {
+        let widest = self.settings.enforce.widest_ban.of(prefix);
+        let spared = self.enforcer.as_ref().and_then(|enforcer| enforcer.spares(prefix));
+        match spared {
+            Some((entry, why)) if entry.contains(&prefix) => Some(format!(
+                "{} is on the allow list ({}: {why}) and would not be dropped; --force lists the ban all the same",
+                shown(prefix),
+                shown(entry)
+            )),
+            Some((entry, why)) => Some(format!(
+                "{} covers {}, which is on the allow list ({why}); --force bans the rest of it",
+                shown(prefix),
+                shown(entry)
+            )),
+            None if prefix.prefix_len() < widest => Some(format!(
+                "{} is wider than `widest_ban` (/{widest}); --force bans it all the same",
+                shown(prefix)
+            )),
+            None => None,
+        }
+    }
+
     /// Reads the configuration again. What cannot be used changes nothing; a jail that has become broken
     /// goes on as it was.
     pub(super) async fn reload(&mut self, how: &Reload) -> Result<wire::Reloaded, Refusal> {
         let tree = self.tree.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(tree.as_ref()))
+        let load = move || config::load(tree.as_ref()).map(skip::without_logs);
+        let loaded = tokio::task::spawn_blocking(load)
             .await
             .map_err(|error| Refusal::Failed(format!("reading the configuration failed: {error}")))?
             .map_err(|problems| {
@@ -218,6 +250,7 @@ impl Daemon {
         let changes = config::changes(&self.settings, &settings);
         for change in &changes {
             tracing::info!("reload: {change}");
+            self.tell_event("reload", change);
         }
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();
@@ -227,10 +260,17 @@ impl Daemon {
             let _ = self.carry_out(effect);
         }
         self.settings = settings;
+        if !self.level_is_named
+            && let Err(error) = self.log.set_level(&self.settings.log_level)
+        {
+            tracing::error!("the log goes on at the level it had: {error}");
+        }
         self.keeper.settings(self.settings.store);
-        self.engine.set_limits(Limits::from(self.settings.counting));
+        self.engine.set_limits(Limits::from(&self.settings));
+        (self.listed, self.lists) = super::listed(&self.settings, self.clock);
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {
+            enforcer.also_allow(self.listed.clone());
             let notices = enforcer.reconfigure(&options);
             self.notices(notices);
         }

@@ -9,6 +9,9 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{Place, ask};
 use crate::{config, control::wire};
 
+/// Addresses behind a prefix that are listed; `--json` has all that are known.
+const SHOWN: usize = 5;
+
 #[derive(Args, Debug)]
 pub(super) struct BanArgs {
     /// Addresses or networks; `-` reads them from standard input, one a line
@@ -20,7 +23,7 @@ pub(super) struct BanArgs {
     /// How long, as `600`, `1h30m`, `2d`, or -1 for ever [default: the jail's bantime]
     #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     time: Option<String>,
-    /// Also where the allow list spares the address; it stays spared
+    /// Also what reaches an address of the allow list, which stays spared, or more than `widest_ban`
     #[arg(long)]
     force: bool,
 }
@@ -136,6 +139,16 @@ fn list_of(texts: &[String]) -> String {
     format!("[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
 }
 
+/// Packets dropped, and those that would have been.
+fn dropped(ban: &wire::Ban) -> String {
+    match (ban.packets, ban.would_drop) {
+        (Some(packets), Some(0) | None) if !ban.observe => packets.to_string(),
+        (Some(0), Some(would)) => format!("would {would}"),
+        (Some(packets), Some(would)) => format!("{packets}, would {would}"),
+        _ => "-".into(),
+    }
+}
+
 fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
     if bans.is_empty() {
         return "nobody is banned".into();
@@ -144,7 +157,7 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
         Ok(at) => at.to_zoned(zone.clone()).strftime("%F %T").to_string(),
         Err(_) => "out of range".into(),
     };
-    let rows: Vec<[String; 7]> = bans
+    let rows: Vec<[String; 8]> = bans
         .iter()
         .map(|ban| {
             [
@@ -154,51 +167,100 @@ fn bans_text(bans: &[wire::Ban], zone: &TimeZone) -> String {
                 ban.until.map_or("for ever".into(), time),
                 ban.scope.clone(),
                 ban.failures.to_string(),
-                ban.packets.map_or("-".into(), |packets| packets.to_string()),
+                ban.count.to_string(),
+                dropped(ban),
             ]
         })
         .collect();
-    let heads =
-        ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "DROPPED"].map(str::to_owned);
-    let mut widths = [0; 7];
+    let heads = ["PREFIX", "JAIL", "SINCE", "UNTIL", "SCOPE", "FAILURES", "BAN", "DROPPED"]
+        .map(str::to_owned);
+    let mut widths = [0; 8];
     for row in std::iter::once(&heads).chain(&rows) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    for row in std::iter::once(&heads).chain(&rows) {
+    let behind = std::iter::once(None).chain(bans.iter().map(addresses_behind));
+    for (row, behind) in std::iter::once(&heads).chain(&rows).zip(behind) {
         let cells: Vec<String> =
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        if let Some(behind) = behind {
+            let _ = writeln!(text, "`- {behind}");
+        }
     }
     text
+}
+
+/// Of a prefix the addresses that failed, the first of them.
+fn addresses_behind(ban: &wire::Ban) -> Option<String> {
+    let more = ban.addresses.len().saturating_sub(SHOWN);
+    let shown = ban.addresses.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+    match (shown.is_empty() || ban.addresses == [ban.prefix.clone()], more) {
+        (true, _) => None,
+        (false, 0) => Some(shown),
+        (false, more) => Some(format!("{shown} and {more} more")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn bans_are_a_table() {
-        let ban = wire::Ban {
+    fn one() -> wire::Ban {
+        wire::Ban {
             prefix: "192.0.2.1".into(),
             jail: "sshd".into(),
             since: 0,
             until: Some(600),
             failures: 5,
+            count: 2,
             scope: "tcp:22".into(),
             packets: Some(17),
+            would_drop: Some(0),
+            observe: false,
+            last_packet: None,
+            addresses: vec![],
+            rule: None,
             lines: vec![],
+        }
+    }
+
+    #[test]
+    fn bans_are_a_table() {
+        let ban = one();
+        let lasting = wire::Ban {
+            prefix: "2001:db8::/64".into(),
+            addresses: (1..=7).map(|nth| format!("2001:db8::{nth}")).collect(),
+            until: None,
+            packets: None,
+            ..ban.clone()
         };
-        let lasting =
-            wire::Ban { prefix: "2001:db8::/64".into(), until: None, packets: None, ..ban.clone() };
         assert_eq!(
             bans_text(&[ban, lasting], &TimeZone::UTC),
-            "PREFIX         JAIL  SINCE                UNTIL                SCOPE   FAILURES  DROPPED\n\
-             192.0.2.1      sshd  1970-01-01 00:00:00  1970-01-01 00:10:00  tcp:22  5         17\n\
-             2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         -\n"
+            "PREFIX         JAIL  SINCE                UNTIL                SCOPE   FAILURES  BAN  DROPPED\n\
+             192.0.2.1      sshd  1970-01-01 00:00:00  1970-01-01 00:10:00  tcp:22  5         2    17\n\
+             2001:db8::/64  sshd  1970-01-01 00:00:00  for ever             tcp:22  5         2    -\n\
+             `- 2001:db8::1 2001:db8::2 2001:db8::3 2001:db8::4 2001:db8::5 and 2 more\n"
         );
+    }
+
+    #[test]
+    fn what_would_have_been_dropped_is_told_apart() {
+        let ban = |packets, would_drop, observe| {
+            dropped(&wire::Ban {
+                packets: Some(packets),
+                would_drop: Some(would_drop),
+                observe,
+                ..one()
+            })
+        };
+        assert_eq!(ban(17, 0, false), "17");
+        assert_eq!(ban(0, 0, true), "would 0");
+        assert_eq!(ban(0, 9, true), "would 9");
+        assert_eq!(ban(17, 9, false), "17, would 9");
+        assert_eq!(dropped(&wire::Ban { packets: None, would_drop: None, ..one() }), "-");
     }
 
     #[test]

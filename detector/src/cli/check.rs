@@ -28,7 +28,8 @@ pub(super) fn run(place: &Place, args: &CheckArgs) -> anyhow::Result<ExitCode> {
             for jail in &loaded.settings.jails {
                 let (_, faults) = Matcher::new(jail, jiff::tz::TimeZone::system());
                 problems.extend(faults.iter().map(|fault| fault.problem(&jail.name)));
-                problems.extend(logs(jail));
+                let skips = loaded.settings.skip_without_logs.contains(&jail.name);
+                problems.extend(logs(jail, skips));
                 let (patterns, more) = review_jail(jail);
                 reviews.extend(patterns.into_iter().map(|pattern| (jail, pattern)));
                 doubts.extend(config::doubts(jail));
@@ -79,8 +80,9 @@ fn report(
     if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Log files that are not there, or that we may not read. fail2ban would not start; we wait for them.
-fn logs(jail: &JailSettings) -> Vec<Problem> {
+/// Log files that are not there, or that we may not read. fail2ban would not start; we wait for them, or leave out the
+/// jail that `skips`.
+fn logs(jail: &JailSettings, skips: bool) -> Vec<Problem> {
     let SourceSettings::Files { paths, .. } = &jail.source else { return Vec::new() };
     let mut problems = Vec::new();
     let mut found = false;
@@ -106,11 +108,12 @@ fn logs(jail: &JailSettings) -> Vec<Problem> {
             1 => String::new(),
             count => format!(" (nor {} more)", count - 1),
         };
+        let then = if skips { "the jail does not run" } else { "the jail waits for it" };
         problems.push(Problem {
             severity: Severity::Warning,
             jail: Some(jail.name.clone()),
             place: first.place.clone(),
-            what: format!("there is no log `{}`{more}: the jail waits for it", first.pattern),
+            what: format!("there is no log `{}`{more}: {then}", first.pattern),
             remedy:
                 "correct `logpath`, or set `backend = systemd` if the service writes to the journal"
                     .to_owned(),

@@ -53,6 +53,6 @@ pub(super) fn print(place: &Place, pretty: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// Files that a `logpath` names now. What is no glob at all names nothing.
-fn existing(pattern: &str) -> Vec<PathBuf> {
+pub(super) fn existing(pattern: &str) -> Vec<PathBuf> {
     glob::glob(pattern).map(|found| found.flatten().collect()).unwrap_or_default()
 }

@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use crate::app::LogFill;
+
 /// Bytes of lines that may wait: some two hundred thousand, more than end or begin in one second.
 const WAITING: usize = 16 << 20;
 /// How long a line waits for others.
@@ -46,6 +48,8 @@ struct Load {
     waiting: AtomicUsize,
     /// Lines that found no room, not told yet.
     lost: AtomicU64,
+    /// All of them since the start.
+    lost_ever: AtomicU64,
 }
 
 impl Log {
@@ -71,6 +75,15 @@ impl Log {
     pub(super) fn write_to(&self, out: Box<dyn Write + Send>) {
         // Without a writer nothing is written anywhere.
         let _ = self.queue.send(Message::To(out));
+    }
+
+    /// How full its queue is.
+    pub(super) fn fill(&self) -> LogFill {
+        LogFill {
+            waiting: self.load.waiting.load(Ordering::Relaxed),
+            most: self.room,
+            lost: self.load.lost_ever.load(Ordering::Relaxed),
+        }
     }
 
     /// Waits until what was said so far is written, but not for ever.
@@ -101,6 +114,7 @@ impl Write for &Log {
         {
             self.load.waiting.fetch_sub(line.len(), Ordering::Relaxed);
             self.load.lost.fetch_add(1, Ordering::Relaxed);
+            self.load.lost_ever.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }

@@ -6,6 +6,8 @@ mod client;
 mod deep;
 mod detach;
 mod dump;
+mod explain;
+mod import;
 mod log;
 mod log_target;
 mod overlay;
@@ -80,6 +82,8 @@ enum Verb {
     Regex(regex::RegexArgs),
     /// Run past logs through the jails: who would have been banned, and when, in the time of the logs
     Replay(replay::ReplayArgs),
+    /// Take over from fail2ban: its configuration, bans and their history; changes nothing of fail2ban's
+    Import(import::ImportArgs),
     /// Show all jails, or one
     Status {
         /// The jail
@@ -94,6 +98,8 @@ enum Verb {
     },
     /// Show every ban with its end, packets dropped and evidence
     Bans,
+    /// Tell why an address is banned or not; with --line, what each jail makes of a line of a log
+    Explain(explain::ExplainArgs),
     /// Ban addresses or networks
     Ban(bans::BanArgs),
     /// Lift bans; prints how many
@@ -102,6 +108,8 @@ enum Verb {
     Ping,
     /// Read the configuration again; a broken one changes nothing
     Reload(ReloadArgs),
+    /// Tell a daemon that runs with --confirm that you are not locked out; it then stays
+    Confirm,
     /// Stop the daemon; bans stay enforced by the kernel until they end, or `detach`. With a jail: remove that jail
     Stop {
         /// The jail, or `--all` for every jail
@@ -214,12 +222,14 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&cli.place, &args),
         Verb::Regex(args) => Ok(regex::verb(&cli.place, &args)),
         Verb::Replay(args) => replay::run(&cli.place, &args),
+        Verb::Import(args) => import::run(&cli.place, &args),
         Verb::Status { jail: Some(jail), flavor: Some(flavor) } => {
             Ok(client::send(&cli.place, &["status".to_owned(), jail, flavor]))
         }
         Verb::Status { jail, .. } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),
+        Verb::Explain(args) => explain::run(&cli.place, &args),
         Verb::Ban(args) => bans::ban(&cli.place, &args),
         Verb::Unban(args) => bans::unban(&cli.place, &args),
         Verb::Ping => status::ping(&cli.place),
@@ -237,6 +247,7 @@ pub fn main() -> ExitCode {
         Verb::Echo(args) => Ok(args.carry_out(cli.place, "echo")),
         Verb::Flushlogs => Ok(client::send(&cli.place, &["flushlogs".to_owned()])),
         Verb::Version => Ok(client::send(&cli.place, &["version".to_owned()])),
+        Verb::Confirm => status::confirm(&cli.place),
         Verb::Detach => detach::run(&cli.place),
     };
     finish(result, json)

@@ -21,11 +21,11 @@ use super::{
     run::tree,
 };
 use crate::{
-    clock,
+    clock, command,
     config::{JailSettings, JournalSettings, JournalTerms, Severity, SourceSettings},
     enforce,
-    engine::{Ban, SparedBy, Timestamp, Until},
-    replay::{Happening, Replay},
+    engine::{Answer, Ban, Limits, Question, SparedBy, Timestamp, Until},
+    replay::{self, DISORDER, Happening, Replay},
     source::{PastFile, PastJournal},
 };
 
@@ -67,7 +67,7 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
         options.push(("backend", backend.to_owned()));
     }
     let loaded = Overlay::over(tree, &names, &options).load()?;
-    let mut jails = loaded.settings.jails;
+    let mut jails = loaded.settings.jails.clone();
     jails.retain(|jail| names.is_empty() || names.contains(&jail.name.as_str()));
     for problem in &loaded.problems {
         let concerns = problem
@@ -82,16 +82,17 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
         bail!("no jail is enabled in {}: name one with --jail", chosen.name);
     }
     let present = clock::now();
-    let (mut replay, faults) = Replay::new(&jails, present);
+    let (mut replay, faults) = Replay::new(&jails, Limits::from(&loaded.settings), present);
     for (jail, fault) in &faults {
         eprintln!("error: {}", fault.problem(jail));
     }
     let own = enforce::own_addresses().unwrap_or_default();
-    let mut resolve = resolver();
-    replay.spare(own, loaded.settings.enforce.allow, &mut resolve);
+    let mut outside = Outside::new()?;
+    let allow = loaded.settings.enforce.allow.iter().map(|entry| entry.value).collect();
+    replay.spare(own, allow, &mut outside);
     let mut player = Player {
         replay,
-        resolve: Box::new(resolve),
+        outside,
         told: Told::new(&jails, place.json, args.verbose),
         happened: Vec::new(),
     };
@@ -103,19 +104,43 @@ pub(super) fn run(place: &Place, args: &ReplayArgs) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks names up, each once.
-fn resolver() -> impl FnMut(&str) -> Vec<IpAddr> {
-    let mut known: HashMap<String, Vec<IpAddr>> = HashMap::new();
-    move |name| known.entry(name.to_owned()).or_insert_with(|| look_up(name)).clone()
+/// Looks names up, and asks the operator's commands, each once.
+struct Outside {
+    addresses: HashMap<String, Vec<IpAddr>>,
+    answers: HashMap<Question, Answer>,
+    runtime: tokio::runtime::Runtime,
 }
 
-/// Answers with a name's addresses.
-type LookUp = Box<dyn FnMut(&str) -> Vec<IpAddr>>;
+impl Outside {
+    fn new() -> anyhow::Result<Outside> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (addresses, answers) = (HashMap::new(), HashMap::new());
+        Ok(Outside { addresses, answers, runtime: runtime.context("cannot run commands")? })
+    }
+}
+
+impl replay::Outside for Outside {
+    fn resolve(&mut self, name: &str) -> Vec<IpAddr> {
+        self.addresses.entry(name.to_owned()).or_insert_with(|| look_up(name)).clone()
+    }
+
+    fn ask(&mut self, question: &Question) -> Answer {
+        if let Some(answer) = self.answers.get(question) {
+            return *answer;
+        }
+        let (answer, fault) = self.runtime.block_on(command::answer(question, command::DEADLINE));
+        if let Some(fault) = fault {
+            eprintln!("error: `ignorecommand` of jail `{}`: {fault}", question.jail);
+        }
+        self.answers.insert(question.clone(), answer);
+        answer
+    }
+}
 
 /// Logs on their way to what is printed.
 struct Player {
     replay: Replay,
-    resolve: LookUp,
+    outside: Outside,
     told: Told,
     happened: Vec<Happening>,
 }
@@ -129,7 +154,7 @@ impl Player {
         jails: impl Iterator<Item = usize>,
     ) -> io::Result<()> {
         self.told.lines += 1;
-        self.replay.line(line, at, given, jails, &mut *self.resolve, &mut self.happened);
+        self.replay.line(line, at, given, jails, &mut self.outside, &mut self.happened);
         self.happened.drain(..).try_for_each(|happening| self.told.tell(happening))
     }
 
@@ -145,9 +170,8 @@ impl Player {
                 false => PastFile::open(path, encoding),
             };
             progress.bytes += path.metadata().map_or(0, |meta| meta.len());
-            let mut log = Past { file: file.with_context(named)?, line: None, at: None };
-            log.advance(&mut self.replay).with_context(named)?;
-            logs.push(log);
+            let file = file.with_context(named)?;
+            logs.push(Past::new(file, &mut self.replay).with_context(named)?);
         }
         loop {
             // Of lines of one time, the one of the file named first.
@@ -201,29 +225,56 @@ impl Player {
     }
 
     fn end(mut self) -> io::Result<()> {
-        self.replay.end(&mut *self.resolve, &mut self.happened);
+        self.replay.end(&mut self.outside, &mut self.happened);
         self.happened.drain(..).try_for_each(|happening| self.told.tell(happening))?;
         if !self.told.json {
             self.told.summary(&self.replay)?;
         }
-        self.told.to.flush()
+        self.told.to.flush()?;
+        for (nth, (jail, _)) in self.told.jails.iter().enumerate() {
+            let patterns = self.replay.matcher(nth).patterns();
+            patterns.filter_map(|pattern| pattern.fault()).for_each(|fault| {
+                eprintln!("warning: [{}] {fault}", jail.name);
+            });
+        }
+        Ok(())
     }
 }
 
-/// A file with its next line.
+/// A file with its next line, and the one behind it.
 struct Past {
     file: PastFile,
     line: Option<String>,
     /// When that was written, or the last one before it that says when.
     at: Option<Timestamp>,
+    following: Option<String>,
+    /// What that says about when it was written.
+    said: Option<Timestamp>,
 }
 
 impl Past {
+    fn new(file: PastFile, replay: &mut Replay) -> io::Result<Past> {
+        let mut past = Past { file, line: None, at: None, following: None, said: None };
+        past.advance(replay)?;
+        past.advance(replay)?;
+        Ok(past)
+    }
+
     fn advance(&mut self, replay: &mut Replay) -> io::Result<()> {
-        self.line = self.file.next_line()?;
-        if let Some(line) = &self.line {
-            self.at = replay.time_of(line).or(self.at);
+        self.line = self.following.take();
+        let said = self.said.take();
+        let said = said.map(|said| self.at.map_or(said, |at| replay.in_order(said, at)));
+        self.following = self.file.next_line()?;
+        self.said = self.following.as_ref().and_then(|line| replay.time_of(line));
+        if self.line.is_none() {
+            return Ok(());
         }
+        // A leap that the next line takes back is a mistake, or an attacker's: the clock would never come back.
+        let taken_back = said.zip(self.said).is_some_and(|(said, next)| {
+            self.at.is_none_or(|at| at.plus(DISORDER) < said) && next.plus(DISORDER) < said
+        });
+        // What stands before the first date was written when that was.
+        self.at = said.filter(|_| !taken_back).or(self.at).or(self.said);
         Ok(())
     }
 }
@@ -340,8 +391,9 @@ fn in_words(happening: &Happening, max_retry: u32, zone: &TimeZone) -> Option<St
         Happening::Ban { ban, at, prolonged, .. } => {
             let word = if *prolonged { "prolong" } else { "ban" };
             let (at, who) = (local(*at, zone), address(ban.prefix));
+            let again = if ban.count > 1 { format!(", ban {}", ban.count) } else { String::new() };
             format!(
-                "{at}  [{}] {word} {who} after {} failures {}",
+                "{at}  [{}] {word} {who} after {} failures{again} {}",
                 ban.jail,
                 ban.failures,
                 until(ban)
@@ -360,6 +412,7 @@ fn reason(by: &SparedBy) -> String {
         SparedBy::AllowList(net) => format!("on the allow list ({net})"),
         SparedBy::IgnoreIp(net) => format!("ignoreip {net}"),
         SparedBy::IgnoreName(name) => format!("ignoreip {name}"),
+        SparedBy::Command => "ignorecommand".to_owned(),
         SparedBy::EndsInThePast => "its ban would have ended already".to_owned(),
         SparedBy::LiftedSince => "its ban was lifted by hand since".to_owned(),
     }
@@ -387,6 +440,7 @@ fn as_json(happening: &Happening, jail: &JailSettings) -> Value {
             "time": seconds(at),
             "until": until,
             "failures": ban.failures,
+            "count": ban.count,
             "lines": ban.lines,
             "rule": rule + 1,
             "regex": regex(rule),

@@ -30,6 +30,10 @@ pub(super) struct RunArgs {
     /// Remove program and maps at the end, so that nothing stays behind
     #[arg(long)]
     detach_on_exit: bool,
+    /// Detach and stop, with exit status 1, unless `fail2xdp confirm` comes within this time, as `60s` or `5m`:
+    /// for a first try on a machine far away
+    #[arg(long, value_name = "TIME")]
+    confirm: Option<String>,
     /// Count what would be dropped, drop nothing
     #[arg(long)]
     observe: bool,
@@ -81,6 +85,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let log = Log::start(std::io::stderr()).context("there is no thread for the log")?;
     let _last_lines = LastLines(log.clone());
+    let log_fill = log.clone();
     let log = log_to(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
     report(&loaded.problems);
     for note in &loaded.notes {
@@ -89,6 +94,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(hint) = &chosen.hint {
         eprintln!("{hint}");
     }
+    let confirm = args.confirm.as_deref().map(confirm_time).transpose()?;
     let one_at_a_time = lock_state(&place.state)?;
     allow_many_files();
     let options = app::Options {
@@ -98,7 +104,10 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         socket_optional: !rustix::process::geteuid().is_root(),
         state: one_at_a_time.is_some().then(|| place.state.clone()),
         kernel: kernel_options(place, args),
+        level_is_named: args.log.is_some(),
         detach_on_exit: args.detach_on_exit,
+        confirm,
+        log_queue: Box::new(move || log_fill.fill()),
         loaded,
         log: Box::new(log),
     };
@@ -106,10 +115,20 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(app::run(options, |status| {
         print!("{}", banner(status, &chosen.name, place, args.detach_on_exit));
+        if let Some(time) = &args.confirm {
+            println!(
+                "  {:<13} `fail2xdp confirm` within {time}, or it detaches and stops",
+                "confirm"
+            );
+        }
         // A pipe that nobody reads any longer is no reason to stop protecting.
         let _ = std::io::Write::flush(&mut std::io::stdout());
     }))?;
     match ended {
+        app::Ended { unconfirmed: true, .. } => {
+            println!("nobody confirmed: stopped and detached");
+            return Ok(ExitCode::FAILURE);
+        }
         app::Ended { detached: true, .. } => println!("stopped and detached: nothing stays behind"),
         app::Ended { enforced: 0, .. } => println!("stopped"),
         app::Ended { enforced, .. } => {
@@ -117,6 +136,14 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn confirm_time(text: &str) -> anyhow::Result<std::time::Duration> {
+    let seconds = config::seconds(text).with_context(|| format!("--confirm {text}"))?;
+    match std::time::Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => bail!("--confirm {text}: give a time such as `60s`"),
+    }
 }
 
 /// Kernel side as the command line overrides the configuration; `None` with mode `none`.
@@ -135,14 +162,24 @@ fn kernel_options(place: &Place, args: &RunArgs) -> app::KernelOptions {
             mode,
             pin_dir: pin_dir.clone(),
             observe: observe || configured.observe,
-            allow: configured.allow.clone(),
+            observing: observing(settings),
+            allow: configured.allow.iter().map(|entry| entry.value).collect(),
+            also_allow: Vec::new(),
             allow_sessions: configured.allow_sessions,
             max_bans: configured.max_bans,
             initial_bans: configured.initial_bans,
+            expected: [0; 2],
             events_per_second: configured.events_per_second,
+            compare_every: configured.compare_every,
             kernel_log,
         })
     })
+}
+
+/// The jails that count what they would drop, and drop nothing.
+fn observing(settings: &config::Settings) -> Vec<String> {
+    let jails = settings.jails.iter().filter(|jail| jail.observe);
+    jails.map(|jail| jail.name.to_string()).collect()
 }
 
 /// Errors first: they are what does not run.
@@ -204,7 +241,7 @@ impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
 }
 
 /// Two daemons in one state directory would each undo what the other writes.
-fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> {
+pub(super) fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> {
     let open = || {
         std::fs::create_dir_all(state)?;
         let lock = state.join("lock");

@@ -32,6 +32,15 @@ pub(super) fn reload(place: &Place) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(super) fn confirm(place: &Place) -> anyhow::Result<ExitCode> {
+    let done = ask::post::<wire::Confirmed>(place, "/v1/confirm", &())?;
+    ask::print(place, &done, |confirmed| match confirmed.waited {
+        true => "Confirmed: the daemon stays".into(),
+        false => "The daemon waits for no confirmation".into(),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn stop(place: &Place) -> anyhow::Result<ExitCode> {
     let done = ask::post::<wire::Stopping>(place, "/v1/stop", &())?;
     ask::print(place, &done, |stopping| match stopping {
@@ -48,7 +57,7 @@ pub(super) fn stop(place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// A path segment (RFC 3986, section 3.3), everything but unreserved characters escaped.
-fn escaped(segment: &str) -> String {
+pub(super) fn escaped(segment: &str) -> String {
     segment.bytes().fold(String::new(), |mut path, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(byte.into());
@@ -70,10 +79,28 @@ fn status_text(status: &wire::Status) -> String {
         jail.alarms.iter().map(move |alarm| format!("|- ALARM:\t[{}] {alarm}\n", jail.name))
     });
     let alarms: String = alarms.collect();
+    let gave_up = status.jails.iter().flat_map(|jail| {
+        jail.gave_up.iter().map(move |pattern| {
+            let place = pattern.place.as_ref().map_or(String::new(), |place| format!(" ({place})"));
+            let wire::GaveUp { pattern, lines, .. } = pattern;
+            format!("|- Gave up:\t[{}] {pattern}{place}, on {lines} lines\n", jail.name)
+        })
+    });
+    let gave_up: String = gave_up.collect();
     let quiet = status.jails.iter().filter(|jail| jail.never_matched);
     let quiet: Vec<&str> = quiet.map(|jail| jail.name.as_str()).collect();
     let quiet = if quiet.is_empty() { "-".to_owned() } else { quiet.join(", ") };
-    let _ = writeln!(text, "Sources\n{alarms}`- Nothing found yet by:\t{quiet}");
+    let listening = status.jails.iter().filter(|jail| jail.hears_bans);
+    let listening: Vec<&str> = listening.map(|jail| jail.name.as_str()).collect();
+    let heard = match listening.is_empty() {
+        true => String::new(),
+        false => format!("|- Bans heard as they are made by:\t{}\n", listening.join(", ")),
+    };
+    let unread = unread(&status.unread);
+    let _ = writeln!(
+        text,
+        "Sources\n{alarms}{unread}{gave_up}{heard}`- Nothing found yet by:\t{quiet}"
+    );
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(
@@ -82,6 +109,11 @@ fn status_text(status: &wire::Status) -> String {
         enforcement.mode,
         if enforcement.observe { " (observe: counts, drops nothing)" } else { "" }
     );
+    let observing = status.jails.iter().filter(|jail| jail.observe && !enforcement.observe);
+    let observing: Vec<&str> = observing.map(|jail| jail.name.as_str()).collect();
+    if !observing.is_empty() {
+        let _ = writeln!(text, "|- Only observing:\t{}", observing.join(", "));
+    }
     for interface in &enforcement.interfaces {
         let reason =
             interface.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
@@ -114,6 +146,22 @@ fn status_text(status: &wire::Status) -> String {
         }
     };
     let _ = writeln!(text, "Below the threshold\n`- Addresses:\t{}{forgotten}", pending.addresses);
+    if status.names.lost > 0 {
+        let lost = status.names.lost;
+        let _ = writeln!(text, "Names looked up\n`- Lost for want of room:\t{lost} failures");
+    }
+    let forgotten = match pending.forgotten_history {
+        0 => String::new(),
+        addresses => format!(" (forgotten for want of room: {addresses})"),
+    };
+    let _ = writeln!(text, "Banned before\n`- Addresses:\t{}{forgotten}", pending.history);
+    let wire::Questions { waiting, failed, unasked } = status.questions;
+    if waiting > 0 || failed > 0 || unasked > 0 {
+        let _ = writeln!(
+            text,
+            "ignorecommand\n`- Questions:\t{waiting} waiting, {failed} without an answer, {unasked} not asked"
+        );
+    }
     match &status.store {
         None => text += "Store\n`- Nothing is stored\n",
         Some(store) => {
@@ -138,6 +186,21 @@ fn status_text(status: &wire::Status) -> String {
     text
 }
 
+/// One line, if anything was not read.
+fn unread(unread: &wire::Unread) -> String {
+    let counts = [
+        (unread.cut_lines, "lines cut"),
+        (unread.truncations, "truncations with bytes unread"),
+        (unread.rotated_files, "rotated files left out"),
+        (unread.unreadable_files, "rotated files unreadable"),
+        (unread.directory_entries, "directory entries left out"),
+        (unread.surplus_files, "files beyond those followed"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    if counts.is_empty() { String::new() } else { format!("|- Not read:\t{}\n", counts.join(", ")) }
+}
+
 fn jail_text(jail: &wire::Jail) -> String {
     let mut text = format!(
         "Status for the jail: {}\n|- Filter\n|  |- Currently failed:\t{}\n|  |- Total failed:\t{}\n",
@@ -151,6 +214,7 @@ fn jail_text(jail: &wire::Jail) -> String {
             state => format!("{} ({state})", file.path),
         })
         .collect();
+    let heard = jail.hears_bans.then(|| "(bans of other jails, as they are made)".to_owned());
     // Both stand here until `backend = auto` has found one of them.
     let journal = jail.journal.as_ref().map(|state| match state.as_str() {
         "following" => jail.journal_matches.join(" + "),
@@ -158,14 +222,17 @@ fn jail_text(jail: &wire::Jail) -> String {
     });
     if !files.is_empty() || journal.is_none() {
         let branch = if journal.is_some() { "|-" } else { "`-" };
+        let files: Vec<String> = files.into_iter().chain(heard.clone()).collect();
         let _ = writeln!(text, "|  {branch} File list:\t{}", files.join(" "));
     }
     if let Some(journal) = journal {
-        let _ = writeln!(text, "|  `- Journal matches:\t{journal}");
+        let heard = heard.map_or(String::new(), |heard| format!(" {heard}"));
+        let _ = writeln!(text, "|  `- Journal matches:\t{journal}{heard}");
     }
+    let observe = if jail.observe { "   |- Observe:\tcounts, drops nothing\n" } else { "" };
     let _ = write!(
         text,
-        "`- Actions\n   |- Currently banned:\t{}\n   |- Total banned:\t{}\n   `- Banned IP list:\t{}\n",
+        "`- Actions\n{observe}   |- Currently banned:\t{}\n   |- Total banned:\t{}\n   `- Banned IP list:\t{}\n",
         jail.currently_banned,
         jail.total_banned,
         jail.banned.join(" ")
@@ -192,8 +259,11 @@ mod tests {
             journal_matches: vec![],
             journal: None,
             scope: "tcp:22".into(),
+            observe: false,
             alarms: Vec::new(),
+            hears_bans: false,
             never_matched: false,
+            gave_up: Vec::new(),
             banned: vec!["192.0.2.1".into(), "2001:db8::/64".into()],
         };
         assert_eq!(
@@ -208,6 +278,17 @@ mod tests {
                 |- Total banned:\t2\n   \
                 `- Banned IP list:\t192.0.2.1 2001:db8::/64\n"
         );
+        let listening = jail_text(&wire::Jail { hears_bans: true, ..jail });
+        let list =
+            "/var/log/a.log /var/log/b.log (waiting) (bans of other jails, as they are made)\n";
+        assert!(listening.contains(list), "{listening}");
+    }
+
+    #[test]
+    fn what_was_not_read_is_said_once_there_is_any() {
+        assert_eq!(unread(&wire::Unread::default()), "");
+        let some = wire::Unread { cut_lines: 2, surplus_files: 1, ..wire::Unread::default() };
+        assert_eq!(unread(&some), "|- Not read:\t2 lines cut, 1 files beyond those followed\n");
     }
 
     #[test]

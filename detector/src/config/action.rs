@@ -12,6 +12,7 @@ use super::{
     params::{self, Call},
     ports::{self, PortError},
     scope::Traffic,
+    stream::ACTION_OPTIONS as COMMANDS,
     text::Text,
 };
 
@@ -100,6 +101,15 @@ pub(super) enum ActionError {
 }
 
 impl ActionError {
+    /// Where it lies, if in the action's own files.
+    fn place(&self) -> Option<Place> {
+        match self {
+            ActionError::Expand { error, .. } => error.place.clone(),
+            ActionError::Fault { fault, .. } => fault.place.clone(),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     fn remedy(&self) -> &'static str {
         match self {
@@ -178,6 +188,11 @@ fn reach(name: &str) -> Option<Reach> {
     known.max_by_key(|(known, _)| known.len()).map(|(_, reach)| *reach)
 }
 
+/// Whether an action of this name bans: what it would block becomes an XDP ban.
+pub fn is_firewall(action: &str) -> bool {
+    reach(action).is_some()
+}
+
 /// Finds out what an action means. A firewall action needs no file of its own: its parameters say enough.
 fn read(
     tree: &dyn Tree,
@@ -190,8 +205,12 @@ fn read(
         return Ok(Meaning::Other);
     }
     let files = ActionFiles::read(tree, jail, call.clone())?;
-    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
     let definition = files.definition();
+    for option in COMMANDS {
+        let text = definition.for_run_time(option);
+        text.map_err(|error| ActionError::Expand { action: action(), error })?;
+    }
+    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
     let get = |option: &str| {
         definition.get(option).map_err(|error| ActionError::Expand { action: action(), error })
     };
@@ -346,7 +365,10 @@ impl Jail<'_, '_> {
                 );
             }
             match meaning {
-                Err(error) => return Err(self.refuse(place, &error, error.remedy())),
+                Err(error) => {
+                    let place = error.place().or(place);
+                    return Err(self.refuse(place, &error, error.remedy()));
+                }
                 Ok(Meaning::Other) => {
                     self.leaves_out(call.name, place);
                 }

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::{
     Ignore, Increment, JailName, JailSettings, JournalTerms, Problem, ReadFault, Severity, Tree,
-    ignore, journal, load, params, seconds, text::Text,
+    ignore, ignorecommand, journal, load, params, seconds, text::Text,
 };
 
 /// A jail that was made by a command: nothing but what no file says.
@@ -55,6 +55,18 @@ pub fn ignore_cache(text: &str) -> Option<(String, i64, f64)> {
     let most = option("max-count").map_or(Some(100), |most| most.trim().parse().ok())?;
     let longest = option("max-time").map_or(Some(300.0), |time| seconds(time).ok())?;
     Some((option("key")?.to_owned(), most, longest))
+}
+
+/// An `ignorecommand`; none where it is empty.
+///
+/// # Errors
+/// When it has a tag that nobody fills in.
+pub fn ignore_command(text: &str) -> Result<Option<String>, String> {
+    let command = text.trim();
+    match ignorecommand::unknown_tag(command) {
+        Some(tag) => Err(format!("`<{tag}>` is not known in `ignorecommand`")),
+        None => Ok((!command.is_empty()).then(|| command.to_owned())),
+    }
 }
 
 /// A tree of one jail.

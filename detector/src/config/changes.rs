@@ -1,9 +1,10 @@
 //! What differs between two configurations, in an operator's words.
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use super::{
-    BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore, Increment, JailSettings,
-    JournalSettings, Located, LogPath, Settings, SourceSettings, StoreSettings,
+    BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore, IgnoreCache, Increment,
+    JailSettings, JournalSettings, Located, LogPath, LogSettings, Settings, SourceSettings,
+    StoreSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -13,7 +14,15 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 5] = ["mode", "allow_sessions", "initial_bans", "loglevel", "compat-socket"];
+const AT_START: [&str; 7] = [
+    "mode",
+    "allow_sessions",
+    "initial_bans",
+    "metrics",
+    "logtarget",
+    "syslogsocket",
+    "compat-socket",
+];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -66,9 +75,12 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         max_matches,
         ignore,
         ignore_self,
+        ignore_command,
+        ignore_cache,
         scope,
         ipv6_prefix,
         silence,
+        observe,
     } = jail;
     let mut shown = vec![
         ("maxretry", vec![max_retry.to_string()]),
@@ -76,11 +88,14 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ("bantime", vec![ban_time_of(*ban_time)]),
         ("bantime.increment", increment.iter().map(incremented).collect()),
         ("maxmatches", vec![max_matches.to_string()]),
-        ("ignoreip", ignore.iter().map(ignored).collect()),
+        ("ignoreip", ignore.iter().map(|ignore| ignored(&ignore.value)).collect()),
         ("ignoreself", vec![ignore_self.to_string()]),
+        ("ignorecommand", ignore_command.iter().cloned().collect()),
+        ("ignorecache", ignore_cache.iter().map(cached).collect()),
         ("scope", vec![scope.to_string()]),
         ("ipv6_prefix", vec![ipv6_prefix.to_string()]),
         ("silence", silence.iter().copied().map(seconds).collect()),
+        ("observe", vec![observe.to_string()]),
     ];
     shown.extend(of_filter(filter));
     shown.extend(of_source(source));
@@ -142,38 +157,56 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
     let Settings {
         jails: _,
         enforce,
+        metrics,
         store,
         counting,
         default_ban_time,
         log_level,
         compat_socket,
+        log,
+        allow_ipv6,
+        skip_without_logs,
         fail2ban_tree: _,
     } = settings;
-    let CountingSettings { max_pending, max_evidence } = counting;
+    let LogSettings { target, syslog_socket } = log;
+    let socket = |socket: &Located<PathBuf>| socket.value.display().to_string();
+    let CountingSettings { max_pending, max_evidence, max_history } = counting;
     let StoreSettings { purge_age, max_matches } = store;
     let EnforceSettings {
         interfaces,
         mode,
         observe,
         allow,
+        allow_files,
+        widest_ban,
         allow_sessions,
         max_bans,
         initial_bans,
         events_per_second,
+        compare_every,
     } = enforce;
     vec![
         ("interfaces", interfaces.clone()),
         ("mode", vec![format!("{mode:?}").to_lowercase()]),
         ("observe", vec![observe.to_string()]),
-        ("allow", allow.iter().map(ToString::to_string).collect()),
+        ("metrics", metrics.iter().map(ToString::to_string).collect()),
+        ("allow", allow.iter().map(|allow| allow.value.to_string()).collect()),
+        ("allow files", allow_files.iter().map(|file| file.display().to_string()).collect()),
+        ("widest_ban", vec![format!("/{}, /{}", widest_ban.v4, widest_ban.v6)]),
         ("allow_sessions", vec![allow_sessions.to_string()]),
         ("max_bans", vec![max_bans.to_string()]),
         ("initial_bans", vec![initial_bans.to_string()]),
         ("events_per_second", vec![events_per_second.to_string()]),
+        ("compare_every", vec![seconds(*compare_every)]),
         ("bantime of [DEFAULT]", vec![ban_time_of(*default_ban_time)]),
         ("loglevel", vec![log_level.clone()]),
+        ("logtarget", target.iter().map(|target| format!("{:?}", target.value)).collect()),
+        ("syslogsocket", syslog_socket.iter().map(socket).collect()),
+        ("allowipv6", vec![format!("{allow_ipv6:?}").to_lowercase()]),
+        ("skip_if_nologs", skip_without_logs.iter().map(ToString::to_string).collect()),
         ("max_pending", vec![max_pending.to_string()]),
         ("max_evidence", vec![max_evidence.to_string()]),
+        ("max_history", vec![max_history.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
         ("compat-socket", compat_socket.iter().map(|path| path.display().to_string()).collect()),
@@ -197,7 +230,7 @@ fn incremented(increment: &Increment) -> String {
         increment;
     let mut text = format!("factor {factor}");
     if let Some(formula) = formula {
-        let _ = write!(text, ", formula {}", formula.value);
+        let _ = write!(text, ", formula {}", formula.text());
     }
     if !multipliers.is_empty() {
         let all: Vec<String> = multipliers.iter().map(f64::to_string).collect();
@@ -213,6 +246,11 @@ fn incremented(increment: &Increment) -> String {
         text += ", overalljails";
     }
     text
+}
+
+fn cached(cache: &IgnoreCache) -> String {
+    let IgnoreCache { key, max_count, max_time } = cache;
+    format!("key {key}, {max_count}, {}", seconds(*max_time))
 }
 
 fn seconds(time: Duration) -> String {

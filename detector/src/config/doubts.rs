@@ -1,9 +1,11 @@
 //! What is allowed and probably not meant: jails that nobody can be caught by, and evidence that anybody can forge.
 use ipnet::IpNet;
 
-use super::{Ignore, JailSettings, Problem, Scope, Severity, UseDns};
+use super::{Ignore, JailSettings, Located, Problem, Scope, Severity, UseDns};
 
 const UDP: u8 = 17;
+/// What stands for an address in a pattern.
+const WHO: [&str; 5] = ["<HOST>", "<ADDR>", "<IP4>", "<IP6>", "<SUBNET>"];
 
 /// Doubts about a jail that holds together.
 pub fn doubts(jail: &JailSettings) -> Vec<Problem> {
@@ -51,7 +53,18 @@ pub fn doubts(jail: &JailSettings) -> Vec<Problem> {
             "set `usedns = no`, and have the service log addresses",
         );
     }
-    if named_udp_ports(&jail.scope) {
+    // A packet filter logs what arrives: nobody need have answered it.
+    let from_packets = |regex: &Located<String>| {
+        let after = regex.value.split("SRC=").skip(1);
+        after.into_iter().any(|rest| WHO.iter().any(|who| rest.starts_with(who)))
+    };
+    if regexes().any(from_packets) {
+        doubt(
+            Severity::Warning,
+            "the log is one of packets: a forged packet can have any address banned",
+            "keep `bantime` short, and name addresses that must never be banned in `ignoreip`",
+        );
+    } else if names_udp(&jail.scope) {
         doubt(
             Severity::Warning,
             "the service answers on UDP: a forged packet can have any address banned",
@@ -62,8 +75,8 @@ pub fn doubts(jail: &JailSettings) -> Vec<Problem> {
 }
 
 /// Whether the networks of one family add up to all of it.
-fn spares_all(ignored: &[Ignore], ipv6: bool) -> bool {
-    let nets = ignored.iter().filter_map(|ignore| match ignore {
+fn spares_all(ignored: &[Located<Ignore>], ipv6: bool) -> bool {
+    let nets = ignored.iter().filter_map(|ignore| match &ignore.value {
         Ignore::Net(net) => Some(*net),
         Ignore::Name(_) => None,
     });
@@ -71,12 +84,13 @@ fn spares_all(ignored: &[Ignore], ipv6: bool) -> bool {
     IpNet::aggregate(&family).iter().any(|net| net.prefix_len() == 0)
 }
 
-/// Whether the scope names ports of UDP, not only UDP as a whole.
-fn named_udp_ports(scope: &Scope) -> bool {
+/// Whether the scope names ports of UDP, or UDP and nothing else.
+fn names_udp(scope: &Scope) -> bool {
     match scope {
         Scope::EveryPacket => false,
         Scope::Only(shares) => {
-            shares.iter().any(|share| share.protocol == UDP && !share.ports.is_empty())
+            let alone = shares.iter().all(|share| share.protocol == UDP);
+            shares.iter().any(|share| share.protocol == UDP && (alone || !share.ports.is_empty()))
         }
     }
 }

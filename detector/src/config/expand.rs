@@ -81,8 +81,8 @@ pub(super) struct Context<'a> {
     pub(super) layers: &'a Layers,
     /// The section that is being read.
     pub(super) section: &'a str,
-    /// Win over the files: bracket parameters.
-    pub(super) over: &'a [&'a Options],
+    /// Asked before the files, and answered with text that may hold further names: bracket parameters.
+    pub(super) over: Option<&'a dyn Fn(&str) -> Lookup>,
     /// Asked where the files know nothing.
     pub(super) built_in: Option<&'a Options>,
     /// Asked first for `%(known/…)s`. Its answers are expanded once more; a lonely `%` in one, of which fail2ban
@@ -100,7 +100,7 @@ enum Found {
 impl<'a> Context<'a> {
     /// Only the files themselves.
     pub(super) fn of_file(layers: &'a Layers, section: &'a str) -> Context<'a> {
-        Context { layers, section, over: &[], built_in: None, known: None }
+        Context { layers, section, over: None, built_in: None, known: None }
     }
 
     /// The option of the section, or else of `[DEFAULT]`, expanded.
@@ -178,11 +178,16 @@ impl<'a> Context<'a> {
         let Some((section, _)) =
             name.split_once('/').filter(|(section, _)| !section.is_empty() && is_word(section))
         else {
-            let over = self.over.iter().find_map(|options| options.get(&lower));
+            if let Some(over) = self.over
+                && let Some(text) = over(&lower)?
+            {
+                return Ok(Some(Found::Raw(text)));
+            }
             let file = || self.layers.raw(self.section, &lower);
-            return raw(over.or_else(file).or_else(|| self.built_in?.get(&lower)));
+            return raw(file().or_else(|| self.built_in?.get(&lower)));
         };
-        let option = lower.split_once('/').map_or("", |(_, option)| option);
+        // As written: fail2ban knows no `%(section/NAME)s` in capitals.
+        let option = &name[section.len() + 1..];
         let default = || self.layers.own(DEFAULT, option);
         if section == "known" {
             if let Some(known) = self.known

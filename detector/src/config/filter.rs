@@ -1,7 +1,7 @@
 //! A jail's filter: the files, the jail's parameters, and the jail's own options that replace the filter's.
 use super::{
     FilterSettings, Located, Severity, Tree, UseDns,
-    definition::{Definition, Kind, Params},
+    definition::{Definition, Kind, Params, Remembered},
     expand::{ExpandError, Lookup},
     gone,
     jail::{Jail, Refused},
@@ -27,6 +27,7 @@ pub(super) struct FilterFiles {
     pub(super) name: String,
     layers: Layers,
     params: Params,
+    remembered: Remembered,
 }
 
 /// A filter that keeps its jail from running.
@@ -76,16 +77,33 @@ impl FilterFiles {
         if layers.own("Definition", "logtype").is_none() {
             params.insert_new("logtype", || Text::new(logtype, None));
         }
-        Ok(FilterFiles { name, layers, params: Params::new(params) })
+        let params = Params::new(params);
+        let mut files = FilterFiles { name, layers, params, remembered: Remembered::new() };
+        files.remembered = files.first().remembered();
+        Ok(files)
     }
 
     pub(super) fn definition(&self) -> Definition<'_> {
-        Definition { layers: &self.layers, params: &self.params, kind: Kind::Filter }
+        let kind = Kind::Filter(&self.remembered);
+        Definition { layers: &self.layers, params: &self.params, kind }
+    }
+
+    fn first(&self) -> Definition<'_> {
+        Definition { layers: &self.layers, params: &self.params, kind: Kind::FilterFirst }
     }
 
     /// An option of the filter, final.
     pub(super) fn get(&self, option: &str) -> Lookup {
         self.definition().get(option)
+    }
+
+    /// What the jail calls `known/…`: the filter's own options as first read. What that reading cannot expand, of which
+    /// fail2ban would die, is as it is used.
+    pub(super) fn known(&self, option: &str) -> Lookup {
+        match self.first() {
+            first if first.has(option) => first.get(option).or_else(|_| self.get(option)),
+            _ => Ok(None),
+        }
     }
 
     /// The option as the jail uses it: the jail's own replaces the filter's `[Definition]`. What comes from
@@ -154,7 +172,7 @@ impl Jail<'_, '_> {
     /// Tells slips in the filter's files, and parameters that it does not know.
     fn look_into(&mut self, files: &FilterFiles) {
         let definition = files.definition();
-        for (option, error) in definition.faulty() {
+        for (option, error) in files.first().faulty().into_iter().chain(definition.faulty()) {
             if !OPTIONS.contains(&option.as_str()) {
                 let what = format!(
                     "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",
@@ -244,8 +262,10 @@ impl Jail<'_, '_> {
             self.text("logtimezone", files)?.filter(|text| !text.as_str().trim().is_empty());
         Ok(FilterSettings {
             name: files.map_or_else(String::new, |files| files.name.clone()),
-            prefregex: prefregex
-                .map(|text| Located { value: text.as_str().trim().to_owned(), ..text.located() }),
+            prefregex: prefregex.map(|text| Located {
+                value: text.as_str().trim_matches('\n').to_owned(),
+                ..text.located()
+            }),
             failregex,
             ignoreregex,
             max_lines,
@@ -262,10 +282,10 @@ impl Jail<'_, '_> {
         files: Option<&FilterFiles>,
     ) -> Result<Vec<Located<String>>, Refused> {
         let mut regexes =
-            self.overridden(option, files)?.map(|text| text.lines()).unwrap_or_default();
+            self.overridden(option, files)?.map(|text| text.whole_lines()).unwrap_or_default();
         // `<regex-<mode>>` with a mode that the filter does not have would look for that very text, for ever.
         let unknown = |line: &Located<String>| {
-            let tag = line.value.strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
+            let tag = line.value.trim().strip_prefix('<').and_then(|tag| tag.strip_suffix('>'));
             tag.is_some_and(|tag| {
                 !tag.contains(['<', '>', ' ']) && !tag.contains(|c: char| c.is_ascii_uppercase())
             })

@@ -8,7 +8,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    Ignore, Place, Severity,
+    Ignore, Located, Place, Severity,
     filter::FilterFiles,
     jail::{Jail, Refused},
     ports,
@@ -97,7 +97,10 @@ fn is_host_name(word: &str) -> bool {
 
 impl Jail<'_, '_> {
     /// Reads `ignoreip`. What is no address is told and spares nobody.
-    pub(super) fn ignored(&mut self, filter: Option<&FilterFiles>) -> Result<Vec<Ignore>, Refused> {
+    pub(super) fn ignored(
+        &mut self,
+        filter: Option<&FilterFiles>,
+    ) -> Result<Vec<Located<Ignore>>, Refused> {
         let Some(text) = self.text("ignoreip", filter)? else { return Ok(Vec::new()) };
         let mut ignored = Vec::new();
         for line in text.lines() {
@@ -111,9 +114,14 @@ impl Jail<'_, '_> {
         Ok(ignored)
     }
 
-    fn ignored_word(&mut self, word: &str, place: &Option<Place>, ignored: &mut Vec<Ignore>) {
+    fn ignored_word(
+        &mut self,
+        word: &str,
+        place: &Option<Place>,
+        ignored: &mut Vec<Located<Ignore>>,
+    ) {
         match entry(word) {
-            Ok(ignore) => ignored.push(ignore),
+            Ok(value) => ignored.push(Located { value, place: place.clone() }),
             Err(error) => {
                 let what = format!("`ignoreip`: {error}; it spares nobody");
                 let remedy = "write an address, a network such as `192.0.2.0/24`, or a host name";
@@ -123,7 +131,12 @@ impl Jail<'_, '_> {
     }
 
     /// A file of addresses, one or more a line, with `#` comments.
-    fn ignored_in(&mut self, file: &str, place: &Option<Place>, ignored: &mut Vec<Ignore>) {
+    fn ignored_in(
+        &mut self,
+        file: &str,
+        place: &Option<Place>,
+        ignored: &mut Vec<Located<Ignore>>,
+    ) {
         let path = Path::new(file);
         let content = match self.tree().read(path) {
             Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),

@@ -1,6 +1,6 @@
 //! Ban times that grow: `bantime.increment` and what belongs to it.
 use super::{
-    Increment, Located,
+    Formula, Increment, Number,
     filter::FilterFiles,
     jail::{Jail, Refused, is_true},
     span,
@@ -11,6 +11,8 @@ use super::{
 const MOST_MULTIPLIERS: usize = 100;
 const GREATEST: f64 = 1e12;
 
+const FORMULA_REMEDY: &str = "write a calculation over `ban.Time`, `ban.Count` and `banFactor`, with `math` and \
+                              `random` where needed";
 const SPAN_REMEDY: &str = "write seconds, or a span such as `5w`";
 
 impl Jail<'_, '_> {
@@ -32,14 +34,12 @@ impl Jail<'_, '_> {
         let [max_time, random_time, over_all] =
             ["maxtime", "rndtime", "overalljails"].map(&mut written);
         let (factor, multipliers) = (self.factor(factor?)?, self.multipliers(multipliers?)?);
+        let formula = self.formula(formula?)?;
         let max_time = self.span_of("bantime.maxtime", max_time?)?;
         let random_time = self.span_of("bantime.rndtime", random_time?)?;
         Ok(Some(Increment {
             factor,
-            formula: formula?.map(|text| Located {
-                value: text.as_str().trim().to_owned(),
-                place: text.place(),
-            }),
+            formula,
             multipliers,
             max_time,
             random_time: random_time.unwrap_or(0.0),
@@ -48,16 +48,26 @@ impl Jail<'_, '_> {
     }
 
     /// A calculation without names or units, such as `2.0 / 2.885385`.
-    fn factor(&mut self, text: Option<Text>) -> Result<f64, Refused> {
-        let Some(text) = text else { return Ok(1.0) };
-        let plain = !text.as_str().contains(char::is_alphabetic);
-        match span::seconds(text.as_str()) {
-            Ok(factor) if plain && factor > 0.0 && factor <= GREATEST => Ok(factor),
+    fn factor(&mut self, text: Option<Text>) -> Result<Number, Refused> {
+        let Some(text) = text else { return Ok(Number::Int(1)) };
+        match Formula::constant(text.as_str().trim()) {
+            Ok(factor) if factor.as_f64() > 0.0 && factor.as_f64() <= GREATEST => Ok(factor),
             _ => {
                 let what = format!("`bantime.factor = {}` is no usable number", text.as_str());
                 Err(self.refuse(text.place(), what, "write a number above 0, as in `1` or `3 / 2`"))
             }
         }
+    }
+
+    fn formula(&mut self, text: Option<Text>) -> Result<Option<Formula>, Refused> {
+        let Some(text) = text else { return Ok(None) };
+        let written = text.as_str().trim();
+        Formula::new(written).map(Some).map_err(|error| {
+            let blanks = text.len() - text.as_str().trim_start().len();
+            let at = written.char_indices().nth(error.at - 1).map_or(written.len(), |(at, _)| at);
+            let what = format!("`bantime.formula` cannot be calculated: {error}");
+            self.refuse(text.place_at(blanks + at), what, FORMULA_REMEDY)
+        })
     }
 
     fn multipliers(&mut self, text: Option<Text>) -> Result<Vec<f64>, Refused> {

@@ -22,7 +22,7 @@ pub(super) struct IniSection {
 #[derive(Debug)]
 pub(super) struct IniFault {
     pub(super) place: Place,
-    /// `None` where the line stands before the first section.
+    /// `None` where the line stands before the first section, or begins one without a name.
     pub(super) section: Option<String>,
     pub(super) kind: IniFaultKind,
 }
@@ -39,6 +39,8 @@ pub(super) enum IniFaultKind {
     OptionTwice { name: String, section: String, first: u32 },
     #[error("`{line}` is neither an option nor a section")]
     NoOption { line: String },
+    #[error("`{line}` begins a section and has no `]`")]
+    OpenHeader { line: String },
     #[error("`{line}` is not UTF-8 text")]
     NotText { line: String },
 }
@@ -55,6 +57,7 @@ impl IniFaultKind {
             IniFaultKind::NoOption { .. } => {
                 "write `name = value`; indent the line if it continues the one above, or begin it with `#`"
             }
+            IniFaultKind::OpenHeader { .. } => "close it, as in `[sshd]`",
             IniFaultKind::NotText { .. } => "save the file as UTF-8",
         }
     }
@@ -150,6 +153,12 @@ impl Reader<'_> {
         let (name, value) = match content.split_once(['=', ':']) {
             Some((name, value)) if !name.trim().is_empty() => {
                 (name.trim().to_lowercase(), value.trim())
+            }
+            // What follows belongs to a section that is not known.
+            _ if content.starts_with('[') => {
+                let kind = IniFaultKind::OpenHeader { line: shortened(content) };
+                self.ini.faults.push(IniFault { place, section: None, kind });
+                return;
             }
             _ => {
                 self.fault(place, IniFaultKind::NoOption { line: shortened(content) });
@@ -297,6 +306,10 @@ mod tests {
     #[test]
     fn stray_lines_are_faults_of_the_section_they_stand_in() {
         check("x = 1", "! 1 -: `x = 1` stands before the first section");
+        check(
+            "[a]\nx = 1\n[b\ny = 2",
+            "[a] x=\"1\"@2 y=\"2\"@4\n! 3 -: `[b` begins a section and has no `]`",
+        );
         check("[a]\nenabled true", "[a]\n! 2 a: `enabled true` is neither an option nor a section");
         check("[a]\n= true", "[a]\n! 2 a: `= true` is neither an option nor a section");
         check(

@@ -7,7 +7,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    BanTime, Ignore, JailName, JailSettings, Place, Problem, Severity, Tree,
+    BanTime, Ignore, JailName, JailSettings, Located, Place, Problem, Severity, SourceSettings,
+    Tree,
     expand::{Context, ExpandError},
     filter::FilterFiles,
     layers::{DEFAULT, Fault, FaultKind, Layers, Section},
@@ -83,6 +84,16 @@ impl<'a> Reader<'a> {
         names.iter().filter_map(|name| self.jail(name)?.read().ok()?).collect()
     }
 
+    /// Those of the jails that read files, and do not run while there are none.
+    pub(super) fn skipped_without_logs(&mut self, jails: &[JailSettings]) -> Vec<JailName> {
+        let files = jails.iter().filter(|it| matches!(it.source, SourceSettings::Files { .. }));
+        let mut skips = |jail: &&JailSettings| {
+            let text = self.jail(&jail.name)?.text("skip_if_nologs", None).ok().flatten();
+            text.map(|text| is_true(text.as_str()))
+        };
+        files.filter(|jail| skips(jail) == Some(true)).map(|jail| jail.name.clone()).collect()
+    }
+
     /// The names of all jails, enabled or not, in file order.
     pub(super) fn names(&self) -> Vec<JailName> {
         let names = self.layers.sections().iter().map(|section| section.name.as_str());
@@ -145,11 +156,11 @@ fn is_native(action: &str) -> bool {
 }
 
 /// `ignoreip` of `[DEFAULT]` as networks, when every jail inherits it: the kernel can spare them, too.
-pub(super) fn ignored_by_all(layers: &Layers, jails: &[JailSettings]) -> Vec<IpNet> {
+pub(super) fn ignored_by_all(layers: &Layers, jails: &[JailSettings]) -> Vec<Located<IpNet>> {
     let inherits = |jail: &JailSettings| layers.own(jail.name.as_str(), "ignoreip").is_none();
     let nets = |jail: &JailSettings| {
-        let nets = jail.ignore.iter().filter_map(|ignore| match ignore {
-            Ignore::Net(net) => Some(*net),
+        let nets = jail.ignore.iter().filter_map(|ignore| match ignore.value {
+            Ignore::Net(net) => Some(Located { value: net, place: ignore.place.clone() }),
             Ignore::Name(_) => None,
         });
         nets.collect::<Vec<_>>()
@@ -225,7 +236,9 @@ impl Jail<'_, '_> {
         let scope = self.scope(filter);
         let ipv6_prefix = self.ipv6_prefix(filter);
         let silence = self.silence(filter);
-        let decided_here = self.decided_here(filter);
+        let (ignore_command, ignore_cache) =
+            (self.ignore_command(filter), self.ignore_cache(filter));
+        let observe = self.observe(filter);
         // Without its filter's files the rest would be a list of names that nobody knows.
         if files.is_err() {
             return Err(Refused);
@@ -233,7 +246,6 @@ impl Jail<'_, '_> {
         let what = self.filter(filter);
         let journalmatch = self.overridden("journalmatch", filter);
         let source = self.source(backend?, journalmatch?, filter);
-        decided_here?;
         Ok(Some(JailSettings {
             place: self.place(),
             filter: what?,
@@ -245,9 +257,12 @@ impl Jail<'_, '_> {
             max_matches: max_matches?,
             ignore: ignore?,
             ignore_self: ignore_self?.is_none_or(|text| is_true(text.as_str())),
+            ignore_command: ignore_command?,
+            ignore_cache: ignore_cache?,
             scope: scope?,
             ipv6_prefix: ipv6_prefix?,
             silence: silence?,
+            observe: observe?,
             name: self.name,
         }))
     }
@@ -338,12 +353,12 @@ impl Jail<'_, '_> {
         option: &str,
         filter: Option<&FilterFiles>,
     ) -> Result<Option<Text>, Refused> {
-        let known = |option: &str| filter.map_or(Ok(None), |filter| filter.get(option));
+        let known = |option: &str| filter.map_or(Ok(None), |filter| filter.known(option));
         let (layers, built_in) = (self.reader.layers, Some(&self.reader.built_in));
         let context = Context {
             layers,
             section: self.name.as_str(),
-            over: &[],
+            over: None,
             built_in,
             known: Some(&known),
         };
@@ -470,6 +485,18 @@ impl Jail<'_, '_> {
         }
     }
 
+    /// fail2ban's booleans take every other word for no, and here that would drop packets.
+    fn observe(&mut self, filter: Option<&FilterFiles>) -> Result<bool, Refused> {
+        let Some(text) = self.text("observe", filter)? else { return Ok(false) };
+        let written = text.as_str().trim().to_ascii_lowercase();
+        if !matches!(&*written, "" | "0" | "off" | "false" | "no") && !is_true(&written) {
+            let what = format!("`observe = {written}` is neither yes nor no; `yes` is used");
+            self.tell(Severity::Error, text.place(), what, "write `yes` or `no`");
+            return Ok(true);
+        }
+        Ok(is_true(&written))
+    }
+
     fn silence(&mut self, filter: Option<&FilterFiles>) -> Result<Option<Duration>, Refused> {
         let Some(text) = self.text("silence", filter)? else { return Ok(None) };
         match text.as_str().trim().to_ascii_lowercase().as_str() {
@@ -486,38 +513,13 @@ impl Jail<'_, '_> {
         self.tell(Severity::Error, text.place(), what, "write a span such as `1h`, or `off`");
         Ok(None)
     }
-
-    /// Options whose answer this version cannot give: where it would spare somebody, the jail must not run.
-    fn decided_here(&mut self, filter: Option<&FilterFiles>) -> Result<(), Refused> {
-        if let Some(text) =
-            self.text("ignorecommand", filter)?.filter(|text| !text.as_str().trim().is_empty())
-        {
-            let what = "`ignorecommand` decides whom to spare, and this version does not run it";
-            let remedy = "set `ignorecommand =` and name the addresses in `ignoreip`, or leave this jail to fail2ban";
-            return Err(self.refuse(text.outermost(0..text.len()), what, remedy));
-        }
-        if let Some(text) =
-            self.text("bantime.increment", filter)?.filter(|text| is_true(text.as_str()))
-        {
-            let what =
-                "`bantime.increment` is not applied by this version: every ban lasts `bantime`"
-                    .to_owned();
-            self.tell(
-                Severity::Warning,
-                text.place(),
-                what,
-                "choose `bantime` for repeated offenders",
-            );
-        }
-        Ok(())
-    }
 }
 
 const SPAN_REMEDY: &str = "write seconds, or a span such as `10m`, `1h30m`, `1w`";
 
-/// fail2ban's booleans: everything else is false, and never an error.
+/// fail2ban's booleans: everything else is false, and never an error; so is a value that begins on the next line.
 pub(super) fn is_true(text: &str) -> bool {
-    matches!(text.trim().to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes")
+    matches!(text.to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes")
 }
 
 /// Whether a text that means no looks as if it was to mean yes: `ture`, `"yes"`, `enabled`.

@@ -104,7 +104,7 @@ pub(super) fn shell_words(line: &str) -> Result<Vec<String>, JournalError> {
                 word.get_or_insert_default();
                 quote = Some(c);
             }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, ' ' | '\t' | '\r' | '\n') => words.extend(word.take()),
             (None, c) => word.get_or_insert_default().push(c),
         }
     }

@@ -15,6 +15,8 @@ use super::{
 
 /// The section whose options every other section inherits.
 pub(super) const DEFAULT: &str = "DEFAULT";
+/// Begins the name by which a section's known values are a section of their own.
+pub(super) const KNOWN: &str = "KNOWN/";
 /// The section that names further files.
 const INCLUDES: &str = "INCLUDES";
 /// Includes of includes of includes …
@@ -138,7 +140,10 @@ impl Layers {
 
     /// The option as written in the section itself.
     pub(super) fn own(&self, section: &str, option: &str) -> Option<&Text> {
-        self.section(section)?.options.get(option)
+        match section.strip_prefix(KNOWN) {
+            Some(section) => self.section(section)?.known.get(option),
+            None => self.section(section)?.options.get(option),
+        }
     }
 
     /// The option as written in the section or else in `[DEFAULT]`.
@@ -191,9 +196,6 @@ impl Layers {
 impl Reading<'_> {
     /// Reads a file with what it includes before and after itself. A missing file is none.
     fn file(&mut self, file: &Path) {
-        if self.path.iter().any(|known| known == file) {
-            return;
-        }
         if self.path.len() >= MAX_DEPTH || self.reads >= MAX_FILES {
             let top = self.path.first().cloned().unwrap_or_default();
             let deep = self.path.len() >= MAX_DEPTH;
@@ -266,6 +268,11 @@ impl Reading<'_> {
         let folder = file.parent().unwrap_or(Path::new(""));
         for name in names.lines() {
             let included = folder.join(&name.value);
+            // A circle ends here; fail2ban sees one only from its second file on.
+            let above = self.path.split_last().map_or(&[][..], |(_, above)| above);
+            if above.contains(&included) {
+                continue;
+            }
             self.file(&included);
             let sibling = included.with_extension("local");
             if sibling != included {

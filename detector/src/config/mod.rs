@@ -20,13 +20,16 @@ mod definition;
 mod doubts;
 mod expand;
 mod filter;
+mod formula;
 mod gone;
 mod ignore;
+mod ignorecommand;
 mod increment;
 mod ini;
 mod jail;
 mod journal;
 mod layers;
+mod log;
 mod options;
 mod ordered;
 mod params;
@@ -46,15 +49,19 @@ use std::{
     sync::Arc,
 };
 
-pub use by_hand::{bare_jail, ignore_cache, ignored, increment, journal_matches, shell_words};
+pub use action::is_firewall;
+pub use by_hand::{
+    bare_jail, ignore_cache, ignore_command, ignored, increment, journal_matches, shell_words,
+};
 pub use changes::changes;
 pub use doubts::doubts;
+pub use formula::{Formula, FormulaError, FormulaFault, Known, Number};
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
 pub use source::encoding;
-pub use span::{SpanError, seconds};
+pub use span::{SpanError, seconds, span_in_words};
 pub use stream::{Command, Value, stream};
 
 use layers::{DEFAULT, Fault, FaultKind, Layers};
@@ -140,6 +147,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
     let mut reader = jail::Reader::new(tree, &jails, fail2ban_tree, &mut problems);
     let default_ban_time = reader.default_ban_time();
     let read = reader.all();
+    let skip_without_logs = reader.skipped_without_logs(&read);
     let notes = reader.finish();
 
     if read.is_empty() && problems.iter().all(|problem| problem.severity == Severity::Warning) {
@@ -157,9 +165,13 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         enforce,
         default_ban_time,
         log_level: server.log_level,
+        log: server.log,
+        allow_ipv6: server.allow_ipv6,
+        skip_without_logs,
         store: server.store,
         compat_socket: server.compat_socket,
         counting: server.counting,
+        metrics: server.metrics,
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })

@@ -41,6 +41,7 @@ const JAIL: &[&str] = &[
     "prefregex",
     "protocol",
     "silence",
+    "observe",
     "skip_if_nologs",
     "systemd_if_nologs",
     "usedns",

@@ -1,4 +1,8 @@
 //! `name[param=value, …]`: filters, actions and backends with their parameters.
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::{ordered::Options, text::Text};
 
 /// A name with its parameters, values trimmed and without quotes. Of a parameter given twice the last counts.
@@ -8,17 +12,20 @@ pub(super) struct Call {
     pub(super) params: Options,
 }
 
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ParamError {
     #[error("`{call}` has no `]` at its end")]
     NotClosed { call: String },
     #[error("`{call}` has no name before its brackets")]
     NoName { call: String },
-    #[error("`{found}` in `{call}` is no parameter")]
+    #[error("`{}` in `{call}` is no parameter", found.trim())]
     NoParameter { call: String, at: usize, found: String },
-    #[error("`{found}` in `{call}` follows the value of `{param}` without a comma")]
+    #[error("`{}` in `{call}` follows the value of `{param}` without a comma", found.trim())]
     NoComma { call: String, at: usize, param: String, found: String },
 }
+
+/// How much of what was found is shown, in characters, as in fail2ban.
+const SHOWN: usize = 25;
 
 impl ParamError {
     /// What to do about it.
@@ -36,8 +43,7 @@ impl ParamError {
                 format!("expected option, wrong syntax at {at}: {found}")
             }
             ParamError::NoComma { at, param, found, .. } => {
-                format!("unexpected syntax at {at} after option {param:?}: {found}")
-                    .replacen('"', "'", 2)
+                format!("unexpected syntax at {at} after option '{param}': {found}")
             }
         }
     }
@@ -63,20 +69,21 @@ pub(super) fn read(text: &Text) -> Result<Call, ParamError> {
     let mut at = 0;
     while !inner[at..].trim().is_empty() {
         let rest = &inner[at..];
-        let key_end = rest.find('=').ok_or_else(|| no_parameter(call(), at, rest))?;
+        let key_end = rest.find('=').ok_or_else(|| no_parameter(call(), inner, at))?;
         let key = rest[..key_end].trim();
         let plain = key.split_once('?').map_or(key, |(key, _)| key);
         if plain.is_empty()
             || !plain.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
         {
-            return Err(no_parameter(call(), at, rest));
+            return Err(no_parameter(call(), inner, at));
         }
+        let begin = at;
         at += key_end + 1;
         // `x?family=inet6=value`: the condition holds a `=` of its own.
         let mut key = key.to_owned();
         if key.contains('?') {
             let condition_end =
-                inner[at..].find('=').ok_or_else(|| no_parameter(call(), at, rest))?;
+                inner[at..].find('=').ok_or_else(|| no_parameter(call(), inner, begin))?;
             key = format!("{key}={}", inner[at..at + condition_end].trim());
             at += condition_end + 1;
         }
@@ -87,7 +94,7 @@ pub(super) fn read(text: &Text) -> Result<Call, ParamError> {
         match next_separator(&inner[at..]) {
             Some(length) => at += length,
             None => {
-                let found = shortened(inner[at..].trim());
+                let (at, found) = shown(inner, at);
                 return Err(ParamError::NoComma { call: call(), at, param: key, found });
             }
         }
@@ -95,8 +102,14 @@ pub(super) fn read(text: &Text) -> Result<Call, ParamError> {
     Ok(Call { name, params })
 }
 
-fn no_parameter(call: String, at: usize, rest: &str) -> ParamError {
-    ParamError::NoParameter { call, at, found: shortened(rest.trim()) }
+fn no_parameter(call: String, inner: &str, at: usize) -> ParamError {
+    let (at, found) = shown(inner, at);
+    ParamError::NoParameter { call, at, found }
+}
+
+/// Where something wrong stands, in characters, and how it begins.
+fn shown(inner: &str, at: usize) -> (usize, String) {
+    (inner[..at].chars().count(), inner[at..].chars().take(SHOWN).collect())
 }
 
 /// The value that begins at `at`, and where it ends with its quotes. A quote that is never closed belongs to it.
@@ -130,32 +143,16 @@ fn next_separator(rest: &str) -> Option<usize> {
     }
 }
 
-/// Splits a list of calls at the blanks between them.
+/// Splits a list of calls at the blanks between them: brackets that hold nothing but parameters belong to the name
+/// before them, anything else is a word.
 pub(super) fn split(text: &Text) -> Vec<Text> {
-    let chars = text.as_str();
-    let mut calls = Vec::new();
-    let (mut start, mut inside, mut quote) = (None, false, None);
-    for (at, c) in chars.char_indices() {
-        match (inside, quote, c) {
-            (true, Some(open), c) if c == open => quote = None,
-            (true, None, '"' | '\'') if chars[at + 1..].contains(c) => quote = Some(c),
-            (true, None, ']') => inside = false,
-            (false, _, '[') => inside = true,
-            (false, _, c) if c.is_whitespace() => {
-                // `name [param=…]` is one call.
-                if !chars[at..].trim_start().starts_with('[')
-                    && let Some(start) = start.take()
-                {
-                    calls.push(text.slice(start..at));
-                }
-                continue;
-            }
-            _ => {}
-        }
-        start.get_or_insert(at);
-    }
-    calls.extend(start.map(|start| text.slice(start..chars.len())));
-    calls
+    static CALL: LazyLock<Regex> = LazyLock::new(|| {
+        let param = r#"[\w.-]+(?:\?\w+=\w+)?\s*=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*"#;
+        let call = format!(r"(?s)([^\[\s]+(?:\s*\[\s*(?:{param})*\])?|\S+)\s*(?:\s|$)");
+        Regex::new(&call).expect("a pattern that is always the same")
+    });
+    let calls = CALL.captures_iter(text.as_str()).filter_map(|call| call.get(1));
+    calls.map(|call| text.slice(call.range())).collect()
 }
 
 /// Enough of a call to recognise it.

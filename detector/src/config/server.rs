@@ -1,9 +1,10 @@
 //! `fail2xdp.conf`: what is ours alone; and the few options of `fail2ban.conf` that we honour.
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    AttachMode, CountingSettings, EnforceSettings, Located, Problem, Severity, StoreSettings,
-    expand::Context, ignore, layers::Layers, options, ports, seconds, text::Text,
+    AllowIpv6, AttachMode, CountingSettings, EnforceSettings, Located, LogFormat, LogSettings,
+    LogTarget, Problem, Severity, StoreSettings, WidestBan, expand::Context, ignore,
+    layers::Layers, log, options, ports, seconds, text::Text,
 };
 
 const SECTION: &str = "Definition";
@@ -15,6 +16,8 @@ const FAIL2BAN_SOCKET: &str = "/run/fail2ban/fail2ban.sock";
 const MAX_BANS: u32 = 4_194_304;
 /// What the maps are made for at first, each family.
 const INITIAL_BANS: u32 = 65_536;
+/// `widest_ban`: what registries hand out to a provider at the least is hardly one attacker's.
+const WIDEST_BAN: WidestBan = WidestBan { v4: 16, v6: 32 };
 /// Sampled drops a second.
 const EVENTS: u32 = 100;
 /// Bans of one family that any machine could hold: the bound of `max_bans`.
@@ -29,28 +32,41 @@ const OPTIONS: &[&str] = &[
     "observe",
     "allow",
     "allow_sessions",
+    "widest_ban",
     "max_bans",
     "initial_bans",
     "events_per_second",
+    "compare_every",
     "loglevel",
+    "logtarget",
+    "syslogsocket",
+    "allowipv6",
     "dbpurgeage",
     "dbmaxmatches",
     "max_pending",
     "max_evidence",
     "compat-socket",
+    "max_history",
+    "metrics",
 ];
 
+/// `compare_every`, and its bounds in seconds: the most is a day.
+const COMPARE_EVERY: &str = "5m";
+const COMPARE_BOUNDS: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
+
 /// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
-const PURGE_AGE: Duration = Duration::from_secs(86_400);
+const PURGE_AGE: &str = "1d";
 const MAX_MATCHES: u32 = 10;
 const MOST_MATCHES: u32 = 1000;
-/// A hundred years: the bound of `dbpurgeage`.
-const MOST_SECONDS: f64 = 3_155_760_000.0;
+/// Bounds of `dbpurgeage` in seconds: the most is a hundred years.
+const PURGE_BOUNDS: std::ops::RangeInclusive<f64> = 0.0..=3_155_760_000.0;
 
 /// `max_pending`, and bounds: the fewest that forgetting a sixteenth works with, the most a machine could hold.
 const PENDING: u32 = 1_000_000;
 const FEWEST_PENDING: u32 = 16;
 const MOST_PENDING: u32 = 1 << 28;
+/// `max_history`, with the same bounds.
+const HISTORY: u32 = 1_000_000;
 /// `max_evidence` and its bound, in MiB.
 const EVIDENCE: u32 = 24;
 const MOST_EVIDENCE: u32 = 1 << 16;
@@ -59,9 +75,12 @@ const MOST_EVIDENCE: u32 = 1 << 16;
 pub(super) struct Server {
     pub(super) enforce: EnforceSettings,
     pub(super) log_level: String,
+    pub(super) log: LogSettings,
+    pub(super) allow_ipv6: AllowIpv6,
     pub(super) store: StoreSettings,
     pub(super) counting: CountingSettings,
     pub(super) compat_socket: Option<PathBuf>,
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 /// Reads `fail2xdp.conf`, and what it leaves open from `fail2ban.conf`.
@@ -70,29 +89,45 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
     reader.unknown_options(own);
     let max_bans = reader.number("max_bans", MAX_BANS, 1..=MOST_BANS);
     let initial_bans = reader.number("initial_bans", INITIAL_BANS.min(max_bans), 1..=max_bans);
+    let (allow, allow_files) = reader.allow();
     let enforce = EnforceSettings {
         interfaces: reader.interfaces(),
         mode: reader.mode(),
         observe: reader.boolean("observe", false),
-        allow: reader.allow(),
+        allow,
+        allow_files,
+        widest_ban: reader.widest_ban(),
         allow_sessions: reader.boolean("allow_sessions", true),
         max_bans,
         initial_bans,
         events_per_second: reader.number("events_per_second", EVENTS, 0..=u32::MAX),
+        compare_every: reader
+            .time("compare_every", COMPARE_EVERY, COMPARE_BOUNDS)
+            .unwrap_or_else(|| time(COMPARE_EVERY)),
     };
     let counting = CountingSettings {
         max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
+        max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
     };
     let compat = reader.boolean("compat-socket", false);
-    let log_level = reader.log_level();
-    let (purge_age, max_matches) = (reader.purge_age(), reader.max_matches());
+    let (log_level, metrics) = (reader.log_level(), reader.metrics());
+    let log = LogSettings { target: reader.log_target(), syslog_socket: reader.syslog_socket() };
+    let allow_ipv6 = reader.allow_ipv6();
+    let purge_age =
+        |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
+    let (own_age, max_matches) = (purge_age(&mut reader), reader.max_matches());
     // What our own file leaves open is asked of fail2ban's.
     let mut other =
         Reader { context: Context::of_file(fail2ban, SECTION), problems: reader.problems };
     let log_level = log_level.or_else(|| other.log_level());
+    let log = LogSettings {
+        target: log.target.or_else(|| other.log_target()),
+        syslog_socket: log.syslog_socket.or_else(|| other.syslog_socket()),
+    };
+    let allow_ipv6 = allow_ipv6.or_else(|| other.allow_ipv6()).unwrap_or(AllowIpv6::Auto);
     let store = StoreSettings {
-        purge_age: purge_age.or_else(|| other.purge_age()).unwrap_or(PURGE_AGE),
+        purge_age: own_age.or_else(|| purge_age(&mut other)).unwrap_or_else(|| time(PURGE_AGE)),
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
     let compat_socket = compat.then(|| {
@@ -100,7 +135,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         PathBuf::from(socket.as_ref().map_or(FAIL2BAN_SOCKET, |socket| socket.as_str().trim()))
     });
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
-    Server { enforce, log_level, store, counting, compat_socket }
+    Server { enforce, log_level, log, allow_ipv6, store, counting, compat_socket, metrics }
 }
 
 struct Reader<'a, 'p> {
@@ -160,17 +195,21 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn purge_age(&mut self) -> Option<Duration> {
-        let text = self.text("dbpurgeage")?;
+    /// A span of time within these bounds in seconds; `None` when it is not set.
+    fn time(
+        &mut self,
+        option: &str,
+        default: &str,
+        bounds: std::ops::RangeInclusive<f64>,
+    ) -> Option<Duration> {
+        let text = self.text(option)?;
         match seconds(text.as_str()) {
-            Ok(seconds) if (0.0..=MOST_SECONDS).contains(&seconds) => {
-                Some(Duration::from_secs_f64(seconds))
-            }
+            Ok(seconds) if bounds.contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
             _ => {
-                let what =
-                    format!("`dbpurgeage = {}` is no usable time; 1d is used", text.as_str());
+                let told = text.as_str();
+                let what = format!("`{option} = {told}` is no usable time; {default} is used");
                 self.problem(Severity::Error, &text.located(), what, "write a time such as `7d`");
-                Some(PURGE_AGE)
+                Some(time(default))
             }
         }
     }
@@ -236,13 +275,27 @@ impl Reader<'_, '_> {
         interfaces
     }
 
-    fn allow(&mut self) -> Vec<ipnet::IpNet> {
-        let Some(text) = self.text("allow") else { return Vec::new() };
-        let mut allow = Vec::new();
+    fn allow(&mut self) -> (Vec<Located<ipnet::IpNet>>, Vec<PathBuf>) {
+        let Some(text) = self.text("allow") else { return Default::default() };
+        let (mut allow, mut files) = (Vec::new(), Vec::new());
         for line in text.lines() {
             for word in ports::words(&line.value) {
+                if let Some(file) = word.strip_prefix("file:") {
+                    if file.starts_with('/') {
+                        files.push(PathBuf::from(file));
+                    } else {
+                        let what = format!("`allow`: `{word}` names no file; it protects nobody");
+                        self.problem(
+                            Severity::Error,
+                            &line,
+                            what,
+                            "write `file:` and a whole path",
+                        );
+                    }
+                    continue;
+                }
                 match ignore::network(word) {
-                    Ok(net) => allow.push(net),
+                    Ok(value) => allow.push(Located { value, place: line.place.clone() }),
                     Err(error) => {
                         let what = format!("`allow`: {error}; it protects nobody");
                         let remedy = "write an address or a network, as in `192.0.2.1` or `2001:db8::/32`; names are \
@@ -252,7 +305,91 @@ impl Reader<'_, '_> {
                 }
             }
         }
-        allow
+        (allow, files)
+    }
+
+    fn widest_ban(&mut self) -> WidestBan {
+        let Some(text) = self.text("widest_ban") else { return WIDEST_BAN };
+        let length = |word: &str, most| {
+            let length = word.strip_prefix('/').unwrap_or(word).parse::<u8>().ok()?;
+            (length <= most).then_some(length)
+        };
+        let words: Vec<&str> = ports::words(text.as_str()).collect();
+        if let [v4, v6] = words[..]
+            && let (Some(v4), Some(v6)) = (length(v4, 32), length(v6, 128))
+        {
+            return WidestBan { v4, v6 };
+        }
+        let WidestBan { v4, v6 } = WIDEST_BAN;
+        let what =
+            format!("`widest_ban = {}` is no pair of lengths; /{v4}, /{v6} is used", text.as_str());
+        let remedy = "write two prefix lengths, for IPv4 and IPv6, as in `/16, /32`";
+        self.problem(Severity::Error, &text.located(), what, remedy);
+        WIDEST_BAN
+    }
+
+    /// Where metrics are read over TCP. Whoever reaches it may read: a word of warning beyond this machine.
+    fn metrics(&mut self) -> Option<SocketAddr> {
+        let text = self.text("metrics")?;
+        let written = text.as_str().trim();
+        if matches!(&*written.to_ascii_lowercase(), "off" | "no") {
+            return None;
+        }
+        let Ok(address) = written.parse::<SocketAddr>() else {
+            let what = format!("`metrics = {written}` is no address with a port; there are none");
+            let remedy = "write an address such as `127.0.0.1:9418`, or `off`";
+            self.problem(Severity::Error, &text.located(), what, remedy);
+            return None;
+        };
+        if !address.ip().is_loopback() {
+            let what = format!("`metrics = {address}` can be read by other machines");
+            let remedy = "write a loopback address, or see to it that only yours reach it";
+            self.problem(Severity::Warning, &text.located(), what, remedy);
+        }
+        Some(address)
+    }
+
+    fn log_target(&mut self) -> Option<Located<(LogTarget, LogFormat)>> {
+        let text = self.text("logtarget")?;
+        let Located { value: written, place } = text.located();
+        match log::target(&text) {
+            Ok(value) => Some(Located { value, place }),
+            Err(error) => {
+                let what = format!("`logtarget = {written}`: {error}; its default is used");
+                self.problem(Severity::Error, &text.located(), what, error.remedy());
+                None
+            }
+        }
+    }
+
+    fn syslog_socket(&mut self) -> Option<Located<PathBuf>> {
+        let text = self.text("syslogsocket")?;
+        let Located { value: written, place } = text.located();
+        match written.trim() {
+            word if word.eq_ignore_ascii_case("auto") => None,
+            path if path.starts_with('/') => Some(Located { value: path.into(), place }),
+            other => {
+                let what = format!("`syslogsocket = {other}` is no path; the system's is used");
+                let remedy = "write `auto`, or a socket's whole path such as `/dev/log`";
+                self.problem(Severity::Error, &text.located(), what, remedy);
+                None
+            }
+        }
+    }
+
+    fn allow_ipv6(&mut self) -> Option<AllowIpv6> {
+        let text = self.text("allowipv6")?;
+        match text.as_str().trim().to_ascii_lowercase().as_str() {
+            "auto" => Some(AllowIpv6::Auto),
+            "yes" | "1" | "on" | "true" => Some(AllowIpv6::Yes),
+            "no" | "0" | "off" | "false" => Some(AllowIpv6::No),
+            other => {
+                let what = format!("`allowipv6 = {other}` is none; `auto` is used");
+                let remedy = "write `auto`, `yes` or `no`";
+                self.problem(Severity::Error, &text.located(), what, remedy);
+                None
+            }
+        }
     }
 
     fn log_level(&mut self) -> Option<String> {
@@ -280,6 +417,11 @@ impl Reader<'_, '_> {
         );
         None
     }
+}
+
+/// A default.
+fn time(text: &str) -> Duration {
+    Duration::from_secs_f64(seconds(text).expect("defaults are times"))
 }
 
 /// Names for a message.

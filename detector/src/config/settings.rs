@@ -1,9 +1,15 @@
 //! Settings as used: complete, checked, ready to run. Nothing after this point can fail because of a setting.
-use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
-use super::Scope;
+use super::{Formula, Number, Scope};
 
 /// A jail's name: the section that defines it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,10 +110,9 @@ pub enum BanTime {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Increment {
     /// `bantime.factor`, above 0; the default is 1.
-    pub factor: f64,
-    /// `bantime.formula`: a Python expression over `ban.Time`, `ban.Count` and `banFactor`; not checked here.
-    /// `None` is fail2ban's default.
-    pub formula: Option<Located<String>>,
+    pub factor: Number,
+    /// `bantime.formula`; `None` is fail2ban's default.
+    pub formula: Option<Formula>,
     /// `bantime.multipliers`: one for each ban before, the last for all that follow; where there are any they
     /// replace the formula.
     pub multipliers: Vec<f64>,
@@ -220,6 +225,17 @@ pub enum Ignore {
     Name(String),
 }
 
+/// Answers of `ignorecommand` that are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoreCache {
+    /// Failures of the same key have the same answer; tags as written.
+    pub key: String,
+    /// Answers at the most, at least 1.
+    pub max_count: u32,
+    /// How long one serves.
+    pub max_time: Duration,
+}
+
 /// A jail, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JailSettings {
@@ -242,15 +258,21 @@ pub struct JailSettings {
     /// Matched lines kept for each address.
     pub max_matches: u32,
     /// Never counted.
-    pub ignore: Vec<Ignore>,
+    pub ignore: Vec<Located<Ignore>>,
     /// Never count this machine's own addresses.
     pub ignore_self: bool,
+    /// `ignorecommand`: asked for each failure, for the shell, tags as written; those that it spares are not counted.
+    pub ignore_command: Option<String>,
+    /// `ignorecache`: its answers, and those of `ignore`, serve for a while.
+    pub ignore_cache: Option<IgnoreCache>,
     /// What a ban drops; nothing for a jail without an action that bans.
     pub scope: Scope,
     /// Length of the IPv6 prefix that is counted and banned as one, 1 to 128.
     pub ipv6_prefix: u8,
     /// A source that says nothing for so long is reported; `None`: however long.
     pub silence: Option<Duration>,
+    /// Its bans are counted by the kernel and drop nothing.
+    pub observe: bool,
 }
 
 /// `--mode` and `mode`.
@@ -276,7 +298,11 @@ pub struct EnforceSettings {
     /// Count what would be dropped, drop nothing.
     pub observe: bool,
     /// Never dropped: `allow`, and `ignoreip` of `[DEFAULT]` when every enabled jail inherits it.
-    pub allow: Vec<IpNet>,
+    pub allow: Vec<Located<IpNet>>,
+    /// `allow = file:PATH`: files with more of them, one a line; read again when they change.
+    pub allow_files: Vec<PathBuf>,
+    /// `widest_ban`: networks wider than these, by prefix length, are banned by hand only with `--force`.
+    pub widest_ban: WidestBan,
     /// Add the remote ends of SSH sessions that are logged in at the start to the allow list; the default.
     pub allow_sessions: bool,
     /// Bans a family at the most.
@@ -285,15 +311,35 @@ pub struct EnforceSettings {
     pub initial_bans: u32,
     /// Sampled drops a second for the log.
     pub events_per_second: u32,
+    /// `compare_every`: between two comparisons of the maps with the ban table, at least a second.
+    pub compare_every: Duration,
 }
 
-/// Bounds of what is kept of addresses below the threshold, of all jails together.
+/// Prefix lengths of the widest networks that a ban by hand may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WidestBan {
+    /// IPv4, 0 to 32.
+    pub v4: u8,
+    /// IPv6, 0 to 128.
+    pub v6: u8,
+}
+
+impl WidestBan {
+    /// The length for this prefix's family.
+    pub fn of(self, prefix: IpNet) -> u8 {
+        if prefix.addr().is_ipv4() { self.v4 } else { self.v6 }
+    }
+}
+
+/// Bounds of what is kept of addresses below the threshold, and of those who were banned, of all jails together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountingSettings {
     /// `max_pending`: addresses, at least 16.
     pub max_pending: u32,
     /// `max_evidence`: their matched lines, in MiB.
     pub max_evidence: u32,
+    /// `max_history`: addresses whose bans are remembered, at least 16.
+    pub max_history: u32,
 }
 
 /// What the store keeps, and for how long.
@@ -305,6 +351,57 @@ pub struct StoreSettings {
     pub max_matches: u32,
 }
 
+/// Where log lines go (`logtarget`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Standard output, read by something that adds the time itself.
+    SysOut,
+    /// syslog(3).
+    Syslog {
+        /// In lower case, as in `daemon`.
+        facility: String,
+    },
+    /// The systemd journal.
+    Journal,
+    /// A file, by its whole path.
+    File(PathBuf),
+}
+
+/// How log lines look, as far as `logtarget` says; `None` leaves it to the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFormat {
+    /// `datetime`: they begin with the time.
+    pub time: Option<bool>,
+    /// `padding`: names and levels are filled up to one width.
+    pub padding: Option<bool>,
+    /// `format`, in the words of Python's `logging`.
+    pub format: Option<String>,
+}
+
+/// The log, as `fail2xdp.conf` or `fail2ban.conf` wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `logtarget`; `None` where nobody says.
+    pub target: Option<Located<(LogTarget, LogFormat)>>,
+    /// `syslogsocket`; `None` is the system's.
+    pub syslog_socket: Option<Located<PathBuf>>,
+}
+
+/// Whether names are looked up as IPv6 addresses, too (`allowipv6`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowIpv6 {
+    /// Where this machine has IPv6.
+    Auto,
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+}
+
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -312,6 +409,8 @@ pub struct Settings {
     pub jails: Vec<JailSettings>,
     /// Enforcement.
     pub enforce: EnforceSettings,
+    /// `metrics`: where they are read over TCP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// The store.
     pub store: StoreSettings,
     /// Bounds of counting.
@@ -322,6 +421,12 @@ pub struct Settings {
     pub log_level: String,
     /// Where fail2ban's own clients are answered: `socket` of `fail2ban.conf`; `None` without `compat-socket`.
     pub compat_socket: Option<PathBuf>,
+    /// `logtarget` and `syslogsocket` of either file.
+    pub log: LogSettings,
+    /// `allowipv6` of either file.
+    pub allow_ipv6: AllowIpv6,
+    /// Jails that do not run while none of their logs exists (`skip_if_nologs`).
+    pub skip_without_logs: Vec<JailName>,
     /// A fail2ban tree: one without `fail2xdp.conf`.
     pub fail2ban_tree: bool,
 }

@@ -42,6 +42,37 @@ pub fn seconds(text: &str) -> Result<f64, SpanError> {
     if calculation.next().is_some() { Err(fault()) } else { Ok(value) }
 }
 
+/// A span in the words of fail2ban's log, of three units at most: `59m 50s`, `1h`, `2d 7h 15m`, `1y 3w 4d`. A year is
+/// 365 days here; what is long is rounded.
+///
+/// ```
+/// # use fail2xdp::config::span_in_words;
+/// assert_eq!(span_in_words(1200), "20m");
+/// assert_eq!(span_in_words(86_400 * 2 + 3_599), "2d 1h");
+/// ```
+pub fn span_in_words(seconds: u64) -> String {
+    /// From so many seconds on: what is rounded to, and units of it.
+    type Style = (u64, u64, &'static [(u64, &'static str)]);
+    const STYLES: [Style; 5] = [
+        (31_536_000, 86_400, &[(365, "y"), (7, "w"), (1, "d")]),
+        (604_800, 3_600, &[(168, "w"), (24, "d"), (1, "h")]),
+        (86_400, 60, &[(1_440, "d"), (60, "h"), (1, "m")]),
+        (3_595, 10, &[(360, "h"), (6, "m")]),
+        (0, 1, &[(60, "m"), (1, "s")]),
+    ];
+    let style = STYLES.iter().find(|(from, ..)| seconds >= *from).unwrap_or(&STYLES[4]);
+    let (_, step, units) = style;
+    let mut left = (seconds as f64 / *step as f64).round_ties_even() as u64;
+    let mut words = Vec::new();
+    for (size, name) in *units {
+        if left >= *size {
+            words.push(format!("{}{name}", left / size));
+            left %= size;
+        }
+    }
+    if words.is_empty() { "0".to_owned() } else { words.join(" ") }
+}
+
 /// The text with each unit written as `*seconds` and a `+` between two numbers.
 fn with_units(text: &str) -> String {
     let mut spaced = String::new();
@@ -271,6 +302,23 @@ mod tests {
             &"9".repeat(1000),
         ] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_are_told_as_fail2ban_tells_them() {
+        let told = [
+            (0, "0"),
+            (59, "59s"),
+            (3590, "59m 50s"),
+            (3595, "1h"),
+            (86_400 * 2 + 3_600 * 7 + 60 * 15, "2d 7h 15m"),
+            (86_400 * 9 + 3_600, "1w 2d 1h"),
+            (86_400 * 390, "1y 3w 4d"),
+            (86_400 * 368, "1y 3d"),
+        ];
+        for (seconds, words) in told {
+            assert_eq!(span_in_words(seconds), words);
         }
     }
 }

@@ -105,13 +105,20 @@ impl Text {
 
     /// Its lines without surrounding blanks and without empty ones, each with the place of its outermost part.
     pub(super) fn lines(&self) -> Vec<Located<String>> {
+        let mut lines = self.whole_lines();
+        lines.iter_mut().for_each(|line| line.value = line.value.trim().to_owned());
+        lines
+    }
+
+    /// The same with the blanks around them, which mean something in a pattern: a substitution may have left them.
+    pub(super) fn whole_lines(&self) -> Vec<Located<String>> {
         let mut start = 0;
         let mut lines = Vec::new();
         for line in self.chars.split('\n') {
             let range = start..start + line.len();
             start = range.end + 1;
             if !line.trim().is_empty() {
-                lines.push(Located { value: line.trim().to_owned(), place: self.outermost(range) });
+                lines.push(Located { value: line.to_owned(), place: self.outermost(range) });
             }
         }
         lines

@@ -6,7 +6,10 @@ pub mod client;
 pub mod command;
 mod compat;
 mod door;
+pub mod events;
+pub mod explained;
 mod limited;
+pub mod metrics;
 mod pickle;
 mod server;
 pub mod wire;
@@ -30,10 +33,18 @@ pub enum Request {
     Ping,
     /// `GET /v1/status`
     Status,
+    /// `GET /v1/jails`
+    Jails,
     /// `GET /v1/jails/NAME`
     Jail(String),
+    /// `GET /v1/metrics`
+    Metrics,
+    /// `GET /v1/events`: this one listens from now on.
+    Events(events::Listener),
     /// `GET /v1/bans`
     Bans,
+    /// `GET /v1/explain/ADDRESS`: an address, or a network.
+    Explain(IpNet),
     /// `GET /v1/banned`: who is banned, by jail.
     Banned,
     /// `POST /v1/bans`
@@ -61,6 +72,8 @@ pub enum Request {
     },
     /// `POST /v1/reload`
     Reload,
+    /// `POST /v1/confirm`
+    Confirm,
     /// `POST /v1/stop`
     Stop,
     /// `POST /v1/detach`
@@ -73,7 +86,7 @@ impl Request {
     /// May somebody other than root ask this? Looking, banning and unbanning, yes.
     fn is_for_group(&self) -> bool {
         match self {
-            Request::Reload | Request::Stop | Request::Detach => false,
+            Request::Reload | Request::Confirm | Request::Stop | Request::Detach => false,
             Request::Command(command) => command.is_for_group(),
             _ => true,
         }

@@ -7,8 +7,9 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, State, connect_info::Connected},
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::IncomingStream,
@@ -23,8 +24,9 @@ use super::{
     AT_ONCE, Asked, Refusal, Request,
     command::{Class, Fault},
     door::{Door, Peer, prefix},
+    events,
     limited::Limited,
-    wire,
+    metrics, wire,
 };
 use crate::config::Value;
 
@@ -142,11 +144,16 @@ pub async fn serve(
     let routes = Router::new()
         .route("/v1/ping", get(fixed(Request::Ping)))
         .route("/v1/status", get(fixed(Request::Status)))
+        .route("/v1/jails", get(fixed(Request::Jails)))
         .route("/v1/jails/{name}", get(jail))
+        .route("/v1/events", get(events))
+        .route("/v1/metrics", get(metrics))
         .route("/v1/bans", get(fixed(Request::Bans)).post(ban))
+        .route("/v1/explain/{*address}", get(explain))
         .route("/v1/banned", get(fixed(Request::Banned)))
         .route("/v1/unban", post(unban))
         .route("/v1/reload", post(fixed(Request::Reload)))
+        .route("/v1/confirm", post(fixed(Request::Confirm)))
         .route("/v1/stop", post(fixed(Request::Stop)))
         .route("/v1/detach", post(fixed(Request::Detach)))
         .route("/v1/command", post(command))
@@ -165,6 +172,27 @@ async fn jail(
     UrlPath(name): UrlPath<String>,
 ) -> Answer {
     door.ask(peer, Request::Jail(name)).await.map(Json)
+}
+
+async fn events(State(door): State<Door>, ConnectInfo(peer): Caller) -> Result<Response, Refusal> {
+    let (listener, lines) = events::pair();
+    door.ask(peer, Request::Events(listener)).await?;
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::new(lines)).into_response())
+}
+
+async fn metrics(State(door): State<Door>, ConnectInfo(peer): Caller) -> Result<Response, Refusal> {
+    match door.ask(peer, Request::Metrics).await? {
+        wire::Reply::Metrics(text) => Ok(([(CONTENT_TYPE, metrics::KIND)], text).into_response()),
+        other => Ok(Json(other).into_response()),
+    }
+}
+
+async fn explain(
+    State(door): State<Door>,
+    ConnectInfo(peer): Caller,
+    UrlPath(address): UrlPath<String>,
+) -> Answer {
+    door.ask(peer, Request::Explain(parse_one(&address)?)).await.map(Json)
 }
 
 async fn ban(
@@ -215,12 +243,15 @@ fn parse(prefixes: &[String]) -> Result<Vec<IpNet>, Refusal> {
     if prefixes.is_empty() {
         return Err(Refusal::Invalid("no address given".into()));
     }
-    let parse = |text: &String| {
-        prefix(text).ok_or_else(|| {
-            Refusal::Invalid(format!("`{text}` is no address: write 192.0.2.1, 2001:db8::1 or a network such as 192.0.2.0/24"))
-        })
-    };
-    prefixes.iter().map(parse).collect()
+    prefixes.iter().map(|text| parse_one(text)).collect()
+}
+
+fn parse_one(text: &str) -> Result<IpNet, Refusal> {
+    prefix(text).ok_or_else(|| {
+        Refusal::Invalid(format!(
+            "`{text}` is no address: write 192.0.2.1, 2001:db8::1 or a network such as 192.0.2.0/24"
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What travels over the socket. Field names are stable: scripts read them.
 use serde::{Deserialize, Serialize};
 
+use super::explained::{Explained, Rule};
+
 /// An answer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
@@ -9,10 +11,18 @@ pub enum Reply {
     Pong(Pong),
     /// To `status`.
     Status(Box<Status>),
+    /// To `GET /v1/jails`.
+    Jails(Vec<Jail>),
+    /// To `GET /v1/metrics`: not JSON.
+    Metrics(String),
+    /// To `GET /v1/events`: the events follow.
+    Subscribed,
     /// To `status JAIL`.
     Jail(Jail),
     /// To `bans`.
     Bans(Vec<Ban>),
+    /// To `explain`.
+    Explained(Box<Explained>),
     /// To `banned`.
     Banned(Vec<BannedBy>),
     /// To `ban`.
@@ -25,6 +35,8 @@ pub enum Reply {
     Stopping(Stopping),
     /// To a command of fail2ban's.
     Value(crate::config::Value),
+    /// To `confirm`.
+    Confirmed(Confirmed),
 }
 
 /// The daemon lives.
@@ -49,10 +61,33 @@ pub struct Status {
     pub store: Option<Store>,
     /// What is kept of those below the threshold.
     pub pending: Pending,
+    /// Names found in logs, on their way to addresses.
+    pub names: Names,
+    /// What `ignorecommand` is asked.
+    pub questions: Questions,
     /// Alarms about sources, raised since the daemon started.
     pub source_alarms: u64,
+    /// What of the logs was not read, or not wholly, since the daemon started or was reloaded.
+    pub unread: Unread,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
+}
+
+/// How often a limit on what is read of log files was reached, and losses that nobody can prevent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Lines longer than 1 MiB, cut there.
+    pub cut_lines: u64,
+    /// Times that a log was truncated with bytes unread that no copy beside it held.
+    pub truncations: u64,
+    /// Rotated files that were left out because too many came between two looks.
+    pub rotated_files: u64,
+    /// Rotated files whose rest could not be read.
+    pub unreadable_files: u64,
+    /// Directory entries that were left out in the search for rotated files.
+    pub directory_entries: u64,
+    /// Files that globs matched beyond those that are followed.
+    pub surplus_files: u64,
 }
 
 /// What is kept of those below the threshold, of all jails together.
@@ -70,6 +105,34 @@ pub struct Pending {
     pub most_evidence_bytes: usize,
     /// Lines forgotten because there were more, since the daemon started.
     pub forgotten_lines: u64,
+    /// Addresses whose bans are remembered, each jail counting its own.
+    pub history: usize,
+    /// `max_history`.
+    pub most_history: usize,
+    /// Addresses whose bans were forgotten because there were more, since the daemon started.
+    pub forgotten_history: u64,
+}
+
+/// What `ignorecommand` is asked, of all jails together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questions {
+    /// Failures that wait for an answer.
+    pub waiting: usize,
+    /// Questions without an answer, since the daemon started: the command could not run, took too long, or failed.
+    pub failed: u64,
+    /// Failures counted without asking because too many waited, since the daemon started.
+    pub unasked: u64,
+}
+
+/// Names found in logs, on their way to addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Being looked up.
+    pub waiting: usize,
+    /// More are not looked up at once.
+    pub most_waiting: usize,
+    /// Failures not counted because too many waited, since the daemon started.
+    pub lost: u64,
 }
 
 /// One jail.
@@ -93,12 +156,29 @@ pub struct Jail {
     pub journal: Option<String>,
     /// Which packets a ban drops, as `tcp:22`.
     pub scope: String,
+    /// Its bans are counted by the kernel, and drop nothing; also while the whole daemon observes.
+    pub observe: bool,
     /// What is wrong with its sources now.
     pub alarms: Vec<String>,
+    /// It hears of other jails' bans as they are made, whether or not a log of them is written.
+    pub hears_bans: bool,
     /// Its filter has found nothing since the daemon started.
     pub never_matched: bool,
+    /// Patterns that lines made try too long, since its filter was read.
+    pub gave_up: Vec<GaveUp>,
     /// Banned prefixes, in the order of banning.
     pub banned: Vec<String>,
+}
+
+/// A pattern that was stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaveUp {
+    /// As `failregex 3`.
+    pub pattern: String,
+    /// Its file and line.
+    pub place: Option<String>,
+    /// Lines that it was stopped on, which count as not matched.
+    pub lines: u64,
 }
 
 /// A log file.
@@ -219,10 +299,23 @@ pub struct Ban {
     pub until: Option<i64>,
     /// Failures that led to it; 0 by hand.
     pub failures: u32,
+    /// How often the prefix was banned, this ban included, as far as `bantime.increment` remembers; else 1.
+    pub count: u32,
     /// As `tcp:22`.
     pub scope: String,
     /// Packets dropped; null with mode `none`.
     pub packets: Option<u64>,
+    /// Packets that would have been dropped, while the jail or the daemon only observes; null with mode `none`.
+    pub would_drop: Option<u64>,
+    /// The jail, or the daemon, only observes now: nothing is dropped for this ban.
+    pub observe: bool,
+    /// When the last of them came, as far as it was seen: Unix seconds.
+    pub last_packet: Option<i64>,
+    /// Where an IPv6 prefix is banned: the addresses of the matched lines.
+    pub addresses: Vec<String>,
+    /// The failregex that found its last failure; only in what `explain` answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
     /// The last matched lines.
     pub lines: Vec<String>,
 }
@@ -315,6 +408,13 @@ pub struct CommandOrder {
 pub struct CommandAnswer {
     /// The value; lists of a name and a value are what fail2ban has as tuples.
     pub value: crate::config::Value,
+}
+
+/// Somebody is not locked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The daemon waited for it.
+    pub waited: bool,
 }
 
 /// A refused request.

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fail2xdp_common::report::Counter;
+
 use super::{
     fault::EnforceError,
     interfaces::{Device, Network},
@@ -38,6 +40,11 @@ pub struct InterfaceStatus {
     pub mode: InterfaceMode,
     /// Why not natively, or why not at all.
     pub reason: Option<String>,
+    /// What was dropped there, since the maps were made; together with an interface whose index leaves the same
+    /// remainder.
+    pub dropped: Option<Counter>,
+    /// What would have been, by those who only observe.
+    pub would_drop: Option<Counter>,
 }
 
 /// The kernel needs a moment after a detachment; this often it is asked again.
@@ -260,18 +267,24 @@ impl Attachments {
                 Mode::Generic => InterfaceMode::Generic,
             },
             reason: attachment.reason.clone(),
+            dropped: None,
+            would_drop: None,
         });
         let refused = self.refused.values().map(|(device, why)| InterfaceStatus {
             name: device.name.clone(),
             index: device.index,
             mode: InterfaceMode::Gone,
             reason: Some(why.clone()),
+            dropped: None,
+            would_drop: None,
         });
         let missed = self.missed.iter().map(|name| InterfaceStatus {
             name: name.clone(),
             index: 0,
             mode: InterfaceMode::Gone,
             reason: Some("not there; waiting for it".to_owned()),
+            dropped: None,
+            would_drop: None,
         });
         let mut all: Vec<InterfaceStatus> = attached.chain(refused).chain(missed).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));

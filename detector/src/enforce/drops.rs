@@ -98,7 +98,8 @@ fn read(bytes: &[u8]) -> Option<Event> {
         scope_row: word(28)?,
         length: word(32)?,
         jail: half(36)?,
-        family: half(38)?,
+        family: *bytes.get(38)?,
+        observed: *bytes.get(39)?,
     })
 }
 
@@ -118,7 +119,8 @@ fn describe(event: &Event, network: &Network) -> String {
     };
     let interface =
         network.by_index(event.interface).map_or("an interface that is gone", |one| &one.name);
-    format!("dropped {source}, {what}, {} bytes on {interface}", event.length)
+    let dropped = if event.observed == 0 { "dropped" } else { "would drop" };
+    format!("{dropped} {source}, {what}, {} bytes on {interface}", event.length)
 }
 
 #[cfg(test)]

@@ -67,24 +67,27 @@ pub(super) enum Step {
 }
 
 impl Growth {
-    /// Begins when a family is three quarters full and may have more; whether it did.
-    pub fn consider(
+    /// The sizes to grow to, when a family is three quarters full, may have more, and nothing stands against it.
+    pub fn due(&self, load: Load, most: u32) -> Option<Sizes> {
+        let is_free = match self {
+            Growth::Idle => true,
+            Growth::Paused(until) => *until <= Instant::now(),
+            _ => false,
+        };
+        wanted(load, most).filter(|_| is_free)
+    }
+
+    /// Begins to grow to what [`Growth::due`] answers.
+    pub fn begin(
         &mut self,
-        load: Load,
-        most: u32,
+        sizes: Sizes,
         pins: &PinDir,
         current: u32,
-        plan: impl FnOnce() -> Blueprint,
-    ) -> Result<bool, EnforceError> {
-        match self {
-            Growth::Idle => {}
-            Growth::Paused(until) if *until <= Instant::now() => {}
-            _ => return Ok(false),
-        }
-        let Some(sizes) = wanted(load, most) else { return Ok(false) };
+        plan: Blueprint,
+    ) -> Result<(), EnforceError> {
         let number = current + 1;
         let folder = pins.make_set(number)?;
-        let (plan, before) = (plan(), pins.set(current));
+        let before = pins.set(current);
         let (send, receive) = sync_channel(1);
         let make = move || {
             // The receiver is gone when the daemon ends: then the next one clears the folder away.
@@ -97,7 +100,7 @@ impl Growth {
             source,
         })?;
         *self = Growth::Preparing(Preparation(receive));
-        Ok(true)
+        Ok(())
     }
 
     /// Goes on for a few milliseconds, or with `whole` until every ban is in the new set.
@@ -162,7 +165,9 @@ impl Growth {
         let deadline = Instant::now() + STEP;
         while rest.len() > 0 {
             for prefix in rest.by_ref().take(PAGE) {
-                if let Some(dropped) = old.traffic(prefix).filter(|dropped| dropped.packets > 0) {
+                if let Some(dropped) =
+                    old.traffic(prefix).filter(|dropped| dropped.packets + dropped.would_drop > 0)
+                {
                     to.credit(prefix, dropped);
                 }
             }

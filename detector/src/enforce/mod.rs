@@ -39,7 +39,7 @@ use std::{
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
@@ -50,7 +50,7 @@ use self::{
     pins::PinDir,
     protect::AllowList,
     set::{Blueprint, Set},
-    tables::{Counters, Dropped, Hold, Load, TableError},
+    tables::{Counters, Dropped, Hold, Load, Sizes, TableError},
     upkeep::Upkeep,
 };
 pub use self::{
@@ -78,28 +78,46 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// Count what would be dropped, drop nothing.
     pub observe: bool,
+    /// The jails that count what they would drop, and drop nothing.
+    pub observing: Vec<String>,
     /// Never dropped, beside what must never be.
     pub allow: Vec<IpNet>,
+    /// As `allow`, for reasons of their own; [`Enforcer::also_allow`] changes them.
+    pub also_allow: Vec<(IpNet, Why)>,
     /// Put the remote ends of SSH sessions that are logged in now on the allow list.
     pub allow_sessions: bool,
     /// Bans a family at the most.
     pub max_bans: u32,
     /// Bans a family that new maps have room for.
     pub initial_bans: u32,
+    /// Bans that are about to be put into new maps, IPv4 and IPv6: there is room for these and half as many more.
+    pub expected: [u32; 2],
     /// Sampled drops a second and CPU.
     pub events_per_second: u32,
+    /// Between two comparisons of the maps with the table of bans.
+    pub compare_every: Duration,
     /// Load the object that reports rare events through aya-log.
     pub kernel_log: bool,
 }
 
 impl Options {
-    /// New maps shall hold these at once, and half as many more.
+    /// New maps shall hold these at once.
     pub fn make_room_for(&mut self, prefixes: impl Iterator<Item = IpNet>) {
-        let (v4, v6): (Vec<IpNet>, Vec<IpNet>) =
-            prefixes.partition(|prefix| prefix.addr().is_ipv4());
-        let roomy = v4.len().max(v6.len()).saturating_mul(3) / 2;
-        let roomy = u32::try_from(roomy).unwrap_or(u32::MAX);
-        self.initial_bans = self.initial_bans.max(roomy).min(self.max_bans);
+        self.expected = [0; 2];
+        for prefix in prefixes {
+            let count = &mut self.expected[usize::from(prefix.addr().is_ipv6())];
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Sizes of new maps.
+    fn sizes(&self) -> Sizes {
+        let [v4, v6] = self.expected.map(|bans| {
+            // Half as many more, or they would have to grow at once.
+            let roomy = bans.saturating_mul(3) / 2;
+            self.initial_bans.max(roomy).min(self.max_bans).max(bans)
+        });
+        Sizes::for_bans(v4, v6)
     }
 }
 
@@ -207,9 +225,21 @@ impl Enforcer {
         lifted.map(drop).map_err(|source| EnforceError::Table { doing: "lift the ban", source })
     }
 
-    /// The allow entry that covers a prefix: it can be banned, and is not dropped.
-    pub fn allowed_by(&self, prefix: IpNet) -> Option<IpNet> {
-        self.allow.covering(prefix).map(|(entry, _)| entry)
+    /// The allow entry that a ban of this prefix would reach, and why it is on the list: one that covers the prefix,
+    /// which is then not dropped, else the first within it.
+    pub fn spares(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
+        self.allow.touching(prefix)
+    }
+
+    /// The allow entry that covers a prefix, and why it is there.
+    pub fn allowance(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
+        self.allow.covering(prefix)
+    }
+
+    /// These are never dropped either, in the place of those told before.
+    pub fn also_allow(&mut self, also: Vec<(IpNet, Why)>) {
+        self.options.also_allow = also;
+        self.renew_allow_list();
     }
 
     /// What the ban of a prefix has dropped; `None`: it is not banned.
@@ -217,17 +247,48 @@ impl Enforcer {
         self.set.tables.traffic(prefix)
     }
 
+    /// The same with what came since the last look, whose packets count as of `now`.
+    pub fn traffic_at(&self, prefix: IpNet, now: Timestamp) -> Option<Dropped> {
+        self.set.tables.harvest_of(prefix, seconds(Until::At(now)));
+        self.traffic(prefix)
+    }
+
+    /// Sampled drops that were not told: over the budget, or the buffer was full.
+    pub fn suppressed_samples(&self) -> Option<u64> {
+        self.set.tables.maps().suppressed_events().ok()
+    }
+
+    /// Each map's name, how many entries are in it where that is known, and for how many it has room.
+    pub fn map_fills(&self) -> Vec<(&'static str, Option<u32>, u32)> {
+        self.set.tables.fills()
+    }
+
+    /// Whether a jail's bans are only counted.
+    pub fn observes(&self, jail: &str) -> bool {
+        self.options.observe || self.options.observing.iter().any(|known| known == jail)
+    }
+
     /// What enforcement is doing.
     pub fn status(&self) -> Status {
         Status {
             observe: self.options.observe,
             maps: self.set.folder.clone(),
-            interfaces: self.attachments.status(),
+            interfaces: self.interfaces(),
             counters: self.set.tables.counters().ok(),
             load: self.set.tables.load(),
             allowed: self.allow.entries().map(|(entry, _)| entry).collect(),
             refused: self.refused,
         }
+    }
+
+    fn interfaces(&self) -> Vec<InterfaceStatus> {
+        let mut interfaces = self.attachments.status();
+        for interface in interfaces.iter_mut().filter(|interface| interface.index != 0) {
+            if let Ok((dropped, would_drop)) = self.set.tables.dropped_on(interface.index) {
+                (interface.dropped, interface.would_drop) = (Some(dropped), Some(would_drop));
+            }
+        }
+        interfaces
     }
 
     /// Takes over what can change while it runs: interfaces, allow list, observing, events and `max_bans`.
@@ -241,12 +302,17 @@ impl Enforcer {
             pin_dir: kept.pin_dir,
             kernel_log: kept.kernel_log,
             allow_sessions: kept.allow_sessions,
+            also_allow: kept.also_allow,
             ..options.clone()
         };
         for set in [Some(&mut self.set), self.growth.filling()].into_iter().flatten() {
             set.tables.set_observe(options.observe);
+            if let Err(fault) = set.set_observing(&options.observing) {
+                self.notices.push(Notice::MapFault { what: attachments::chain(&fault) });
+            }
             set.tables.set_events_per_second(options.events_per_second);
         }
+        self.upkeep.compare_within(options.compare_every);
         self.attachments.want(options.interfaces.clone());
         self.link_changed(LinkChange::Network(Box::new(self.network.clone())))
     }
@@ -282,6 +348,7 @@ impl Enforcer {
         Blueprint {
             object: start::object(&self.options),
             observe: self.options.observe,
+            observing: self.options.observing.clone(),
             events_per_second: self.options.events_per_second,
             allow: self.allow.clone(),
             now: (now, at),
@@ -331,6 +398,11 @@ pub fn detach(pin_dir: &Path) -> Result<Detached, EnforceError> {
         return Ok(Detached { interfaces: Vec::new(), anything: false });
     }
     PinDir::open(pin_dir)?.remove_all().map(Detached::of)
+}
+
+/// Whether an earlier daemon has left maps in `pin_dir`.
+pub fn has_maps(pin_dir: &Path) -> bool {
+    pins::current(pin_dir).is_some()
 }
 
 /// This machine's own addresses; needs no privilege.

@@ -98,8 +98,7 @@ impl PinDir {
 
     /// The number of the set of maps that `maps` names; `None`: there is none yet.
     pub fn current(&self) -> Option<u32> {
-        let target = fs::read_link(self.path.join(MAPS)).ok()?;
-        number(target.to_str()?)
+        current(&self.path)
     }
 
     /// Where the maps of a set are pinned.
@@ -196,6 +195,12 @@ pub(super) struct Removed {
     pub interfaces: Vec<String>,
     /// Whether there were maps.
     pub maps: bool,
+}
+
+/// As [`PinDir::current`], without opening anything.
+pub(super) fn current(path: &Path) -> Option<u32> {
+    let target = fs::read_link(path.join(MAPS)).ok()?;
+    number(target.to_str()?)
 }
 
 /// The number behind `maps_`.

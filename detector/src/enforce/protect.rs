@@ -20,6 +20,10 @@ pub enum Why {
     Gateway,
     /// Loopback, link-local, unspecified or multicast.
     Special,
+    /// A file that `allow` names lists it.
+    Listed,
+    /// A name server that this machine asks.
+    Resolver,
     /// The remote end of an SSH session that was logged in when the daemon started.
     Session,
 }
@@ -31,6 +35,8 @@ impl fmt::Display for Why {
             Why::Own => "own address",
             Why::Gateway => "default gateway",
             Why::Special => "loopback, link-local, unspecified or multicast",
+            Why::Listed => "a file of the configuration's allow list has it",
+            Why::Resolver => "name server of this machine",
             Why::Session => "logged-in SSH session",
         })
     }
@@ -56,13 +62,19 @@ pub(super) struct AllowList {
 
 impl AllowList {
     /// What has to be on it in this network.
-    pub fn of(network: &Network, configured: &[IpNet], sessions: &[IpAddr]) -> AllowList {
+    pub fn of(
+        network: &Network,
+        configured: &[IpNet],
+        also: &[(IpNet, Why)],
+        sessions: &[IpAddr],
+    ) -> AllowList {
         let special = SPECIAL
             .iter()
             .map(|text| text.parse::<IpNet>().expect("a constant prefix, checked by a test"));
         let host = |why| move |address: &IpAddr| (IpNet::from(*address), why);
         let mut entries = BTreeMap::new();
         let all = (configured.iter().map(|prefix| (prefix.trunc(), Why::Configured)))
+            .chain(also.iter().map(|(prefix, why)| (prefix.trunc(), *why)))
             .chain(network.addresses.iter().map(host(Why::Own)))
             .chain(network.gateways.iter().map(host(Why::Gateway)))
             .chain(sessions.iter().map(host(Why::Session)))
@@ -81,6 +93,13 @@ impl AllowList {
             let wider = IpNet::new(prefix.addr(), length).ok()?.trunc();
             self.entries.get(&wider).map(|&why| (wider, why))
         })
+    }
+
+    /// An entry that the prefix reaches: one that covers it, else the first within.
+    pub fn touching(&self, prefix: IpNet) -> Option<(IpNet, Why)> {
+        let within =
+            || self.entries.range(prefix..).next().filter(|(entry, _)| prefix.contains(*entry));
+        self.covering(prefix).or_else(|| within().map(|(&entry, &why)| (entry, why)))
     }
 
     /// Whether exactly this entry is on it.
@@ -122,7 +141,7 @@ mod tests {
         };
         let configured: Vec<IpNet> = configured.iter().map(|text| text.parse().unwrap()).collect();
         let sessions: Vec<IpAddr> = sessions.iter().map(|text| text.parse().unwrap()).collect();
-        AllowList::of(&network, &configured, &sessions)
+        AllowList::of(&network, &configured, &[], &sessions)
     }
 
     #[track_caller]
@@ -152,6 +171,25 @@ mod tests {
         check("203.0.113.0/24", None);
         check("0.0.0.0/0", None);
         check("198.51.100.0/25", Some(("198.51.100.0/24", Why::Configured)));
+    }
+
+    #[track_caller]
+    fn check_touching(prefix: &str, expect: Option<(&str, Why)>) {
+        let list = list(&["198.51.100.7/24", "192.0.2.1/32"], &["203.0.113.9"]);
+        let expect = expect.map(|(entry, why)| (entry.parse().unwrap(), why));
+        assert_eq!(list.touching(prefix.parse().unwrap()), expect, "{prefix}");
+    }
+
+    #[test]
+    fn a_network_reaches_what_is_allowed_within_it() {
+        check_touching("203.0.113.0/24", Some(("203.0.113.9/32", Why::Session)));
+        check_touching("192.0.2.0/24", Some(("192.0.2.1/32", Why::Configured)));
+        check_touching("198.51.100.0/25", Some(("198.51.100.0/24", Why::Configured)));
+        check_touching("::/0", Some(("::/128", Why::Special)));
+        check_touching("2001:db8::/32", Some(("2001:db8::1/128", Why::Own)));
+        check_touching("203.0.113.0/29", None);
+        check_touching("203.0.113.10/32", None);
+        check_touching("255.0.0.0/8", None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Blueprint {
     pub object: &'static [u8],
     /// Count what would be dropped, drop nothing.
     pub observe: bool,
+    /// The jails that count what they would drop, and drop nothing.
+    pub observing: Vec<String>,
     /// Sampled drops a second and CPU.
     pub events_per_second: u32,
     /// Who is never dropped.
@@ -111,6 +113,7 @@ impl Set {
     pub fn prepare(&mut self, plan: &Blueprint) -> Result<(), EnforceError> {
         self.set_clock(plan.wall())?;
         self.tables.set_observe(plan.observe);
+        self.set_observing(&plan.observing)?;
         self.tables.set_events_per_second(plan.events_per_second);
         let stale: Vec<_> =
             self.tables.allowed().filter(|&entry| !plan.allow.contains(entry)).collect();
@@ -119,6 +122,13 @@ impl Set {
             .try_for_each(|(entry, _)| self.tables.allow(entry))
             .map_err(allow_fault)?;
         stale.into_iter().try_for_each(|entry| self.tables.disallow(entry)).map_err(allow_fault)
+    }
+
+    /// From now on these jails only observe.
+    pub fn set_observing(&mut self, jails: &[String]) -> Result<(), EnforceError> {
+        self.tables
+            .set_observing(jails.iter().map(String::as_str))
+            .map_err(|source| EnforceError::Table { doing: "say which jails observe", source })
     }
 
     /// Makes the kernel's clock show `now`.

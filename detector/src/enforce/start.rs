@@ -14,7 +14,7 @@ use super::{
     protect::AllowList,
     salvage, sessions,
     set::{Blueprint, Set},
-    tables::{self, Hold, Sizes},
+    tables::{self, Hold},
     until,
     upkeep::Upkeep,
 };
@@ -51,10 +51,11 @@ impl Enforcer {
         let mut notices = Vec::new();
         let sessions =
             if options.allow_sessions { find_sessions(&mut notices) } else { Vec::new() };
-        let allow = AllowList::of(&network, &options.allow, &sessions);
+        let allow = AllowList::of(&network, &options.allow, &options.also_allow, &sessions);
         let plan = Blueprint {
             object: object(options),
             observe: options.observe,
+            observing: options.observing.clone(),
             events_per_second: options.events_per_second,
             allow: allow.clone(),
             now: (now, at),
@@ -94,7 +95,7 @@ impl Enforcer {
             .bans()
             .flat_map(|(prefix, holds)| holds.into_iter().map(move |hold| (prefix, hold)));
         let adopted = adopted.map(|(prefix, hold)| adopted_ban(prefix, hold)).collect();
-        let upkeep = Upkeep::new(Instant::now());
+        let upkeep = Upkeep::new(Instant::now(), options.compare_every);
         let mut enforcer = Enforcer {
             options: options.clone(),
             pins,
@@ -121,9 +122,8 @@ fn first_set(
     options: &Options,
     notices: &mut Vec<Notice>,
 ) -> Result<Set, EnforceError> {
-    let room = options.initial_bans.min(options.max_bans);
     let Some(before) = before else {
-        return Set::make(plan, 1, pins.make_set(1)?, Sizes::for_bans(room, room), None);
+        return Set::make(plan, 1, pins.make_set(1)?, options.sizes(), None);
     };
     let folder = pins.set(before);
     let why = match Set::adopt(plan, before, folder.clone())? {
@@ -131,7 +131,7 @@ fn first_set(
             if !mended.is_none() {
                 notices.push(Notice::Repaired { what: mended.to_string() });
             }
-            let bans = set.tables.bans().count();
+            let bans = set.tables.prefixes().count();
             if bans > 0 {
                 notices.push(Notice::Adopted { bans });
             }
@@ -140,13 +140,10 @@ fn first_set(
         Err(why) => why,
     };
     let old = salvage::bans(plan.object, &folder);
-    let count = |v4: bool| old.iter().filter(|ban| ban.prefix.addr().is_ipv4() == v4).count();
-    // Room for half as many more than there are, or it would have to grow at once.
-    let roomy =
-        |bans: usize| room.max(u32::try_from(bans.saturating_mul(3) / 2).unwrap_or(u32::MAX));
+    let mut options = options.clone();
+    options.make_room_for(old.iter().map(|ban| ban.prefix));
     let number = before + 1;
-    let sizes = Sizes::for_bans(roomy(count(true)), roomy(count(false)));
-    let mut set = Set::make(plan, number, pins.make_set(number)?, sizes, None)?;
+    let mut set = Set::make(plan, number, pins.make_set(number)?, options.sizes(), None)?;
     for ban in &old {
         for hold in &ban.holds {
             set.tables

@@ -16,8 +16,6 @@ use crate::engine::{Timestamp, Until};
 
 /// Between two looks at what became of packets.
 const MINUTE: Duration = Duration::from_secs(60);
-/// Between two comparisons of table and maps.
-const COMPARISON: Duration = Duration::from_secs(300);
 /// Changed entries settle in batches: one grace period serves many.
 const SETTLING: Duration = Duration::from_millis(10);
 /// Entries compared at once, and the pause for other work after it.
@@ -46,12 +44,12 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     /// From the start on.
-    pub fn new(at: Instant) -> Upkeep {
+    pub fn new(at: Instant, compare_every: Duration) -> Upkeep {
         Upkeep {
             settle: Some(at),
             minute: at + MINUTE,
             // Adoption itself compares.
-            comparison: at + COMPARISON,
+            comparison: at + compare_every,
             harvest: at + HARVEST,
             grow: None,
             clock_now: false,
@@ -60,6 +58,11 @@ impl Upkeep {
             refused_at: 0,
             tell_refused: at,
         }
+    }
+
+    /// The next comparison comes no later than this.
+    pub fn compare_within(&mut self, time: Duration) {
+        self.comparison = self.comparison.min(Instant::now() + time);
     }
 
     /// Something was written that may have to settle.
@@ -165,8 +168,13 @@ impl Enforcer {
     }
 
     /// Own addresses and gateways as they are now.
-    fn renew_allow_list(&mut self) {
-        let new = AllowList::of(&self.network, &self.options.allow, &self.sessions);
+    pub(super) fn renew_allow_list(&mut self) {
+        let new = AllowList::of(
+            &self.network,
+            &self.options.allow,
+            &self.options.also_allow,
+            &self.sessions,
+        );
         if new == self.allow {
             return;
         }
@@ -181,12 +189,11 @@ impl Enforcer {
     pub(super) fn consider_growth(&mut self) {
         let (load, most) = (self.set.tables.load(), self.options.max_bans);
         let at = Instant::now();
+        let Some(sizes) = self.growth.due(load, most) else { return };
         // The wall clock as the last renewal knew it: the new set's clock is set again before it is used.
-        let (renewal, number) = (self.set.renewal(), self.set.number);
-        let plan = self.blueprint(renewal.wall_at(at), at);
-        match self.growth.consider(load, most, &self.pins, number, || plan) {
-            Ok(true) => self.upkeep.grow = Some(at),
-            Ok(false) => {}
+        let plan = self.blueprint(self.set.renewal().wall_at(at), at);
+        match self.growth.begin(sizes, &self.pins, self.set.number, plan) {
+            Ok(()) => self.upkeep.grow = Some(at),
             Err(fault) => self.notices.push(Notice::CannotGrow { why: chain(&fault) }),
         }
     }
@@ -250,7 +257,7 @@ impl Enforcer {
 
     /// Compares table and maps a piece at a time.
     fn compare(&mut self, at: Instant) {
-        self.upkeep.comparison = at + COMPARISON;
+        self.upkeep.comparison = at + self.options.compare_every;
         match self.set.tables.compare(COMPARED) {
             Ok(None) => self.upkeep.comparison = at + BREATH,
             Ok(Some(differences)) if differences.is_none() => {}

@@ -167,9 +167,12 @@ impl BanTable {
         self.by_jail.values().flat_map(HashMap::values).map(Arc::as_ref)
     }
 
-    /// The bans that cover an address, of whatever jail.
-    pub fn covering(&self, prefix: IpNet) -> impl Iterator<Item = &Ban> {
-        self.iter().filter(move |ban| ban.prefix.contains(&prefix))
+    /// The bans that cover an address or network, of whatever jail, the widest first. By length, not by ban: there may
+    /// be a million.
+    pub fn covering(&self, prefix: IpNet) -> impl Iterator<Item = &Arc<Ban>> {
+        let wider = (0..=prefix.prefix_len())
+            .filter_map(move |length| Some(IpNet::new(prefix.addr(), length).ok()?.trunc()));
+        wider.flat_map(|prefix| self.by_jail.values().filter_map(move |bans| bans.get(&prefix)))
     }
 
     /// How many bans there are.

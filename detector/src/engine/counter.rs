@@ -1,17 +1,18 @@
 //! Failures counted towards a ban, in fail2ban's arithmetic: a rate, not a window.
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use ipnet::IpNet;
 
 use super::{
-    Pending, Timestamp,
-    evidence::{Chain, Evidence},
+    Origin, Pending, Timestamp,
+    evidence::{Chain, Evidence, Matched},
+    rules,
 };
-use crate::config::CountingSettings;
+use crate::config::{CountingSettings, Settings};
 
 /// What an attacker could make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,20 +22,33 @@ pub struct Limits {
     pub pending_failures: usize,
     /// Bytes of matched lines kept for them; beyond it the oldest lines go first.
     pub evidence: usize,
+    /// Addresses whose bans are remembered, each jail counting its own; beyond it the sixteenth whose last ban is oldest
+    /// is forgotten.
+    pub history: usize,
+    /// How long they are remembered, beside three times the length of the last ban.
+    pub purge_age: Duration,
 }
 
-impl From<CountingSettings> for Limits {
-    fn from(settings: CountingSettings) -> Limits {
+impl From<&Settings> for Limits {
+    fn from(settings: &Settings) -> Limits {
+        let CountingSettings { max_pending, max_evidence, max_history } = settings.counting;
         Limits {
-            pending_failures: settings.max_pending as usize,
-            evidence: (settings.max_evidence as usize) << 20,
+            pending_failures: max_pending as usize,
+            evidence: (max_evidence as usize) << 20,
+            history: max_history as usize,
+            purge_age: settings.store.purge_age,
         }
     }
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { pending_failures: 1_000_000, evidence: 24 << 20 }
+        Limits {
+            pending_failures: 1_000_000,
+            evidence: 24 << 20,
+            history: 1_000_000,
+            purge_age: Duration::from_secs(86_400),
+        }
     }
 }
 
@@ -71,6 +85,10 @@ pub(super) struct Counter {
 pub(super) struct Failure {
     pub at: Timestamp,
     pub lines: Vec<Box<str>>,
+    /// The number of its failregex.
+    pub rule: u32,
+    /// Who failed, where a wider prefix is counted.
+    pub address: Option<Ipv6Addr>,
 }
 
 /// The rules of one jail.
@@ -113,17 +131,24 @@ impl Record {
             }
             self.last = at;
         }
-        self.attempts = self.attempts.saturating_add(1);
+        self.add(1);
+    }
+
+    fn add(&mut self, attempts: u32) {
+        self.attempts = self.attempts.saturating_add(attempts);
         self.failures = self.failures.saturating_add(1);
     }
 
     fn pending(&self, evidence: &Evidence, most: usize) -> Pending {
+        let told = evidence.of(self.lines, most);
+        let rule = evidence.rules.get(told.rule).cloned();
         Pending {
             first: self.first,
             last: self.last,
             attempts: self.attempts,
             failures: self.failures,
-            lines: evidence.of(self.lines, most),
+            lines: told.texts,
+            origin: Origin { rule, addresses: told.addresses },
         }
     }
 }
@@ -137,36 +162,70 @@ impl Counter {
         rules: Rules,
         evidence: &mut Evidence,
     ) -> Counted {
-        let Failure { at, lines } = failure;
+        let Failure { at, lines, rule, address } = failure;
         if let Some(changed) = &mut self.changed {
             changed.insert(key.clone());
         }
         let new =
             || Record { first: at, last: at, attempts: 0, failures: 0, lines: Chain::default() };
-        let v4 = v4_of(&key);
-        let record = match v4 {
+        let record = match v4_of(&key) {
             Some(address) => self.v4.entry(address).or_insert_with(new),
             None => self.others.entry(key.clone()).or_insert_with(new),
         };
         record.count(at, rules.find_time);
-        for line in lines.into_iter().filter(|_| rules.max_matches > 0) {
-            evidence.add(&mut record.lines, line);
+        for text in lines.into_iter().filter(|_| rules.max_matches > 0) {
+            evidence.add(&mut record.lines, Matched { text, rule, address });
         }
+        self.judge(&key, rules, evidence).unwrap_or(Counted { attempts: 0, reached: None })
+    }
+
+    /// Counts a failure of `key` that was counted once for `more`; and, as fail2ban does, for one failure more. `None`:
+    /// it is not counted at present.
+    pub fn count_more(
+        &mut self,
+        key: &Key,
+        more: u32,
+        rules: Rules,
+        evidence: &mut Evidence,
+    ) -> Option<Counted> {
+        self.record(key)?.add(more);
+        self.judge(key, rules, evidence)
+    }
+
+    fn record(&mut self, key: &Key) -> Option<&mut Record> {
+        match v4_of(key) {
+            Some(address) => self.v4.get_mut(&address),
+            None => self.others.get_mut(key),
+        }
+    }
+
+    /// Takes a key out that has reached the threshold.
+    fn judge(&mut self, key: &Key, rules: Rules, evidence: &mut Evidence) -> Option<Counted> {
+        let record = self.record(key)?;
         let attempts = record.attempts;
         if attempts < rules.max_retry {
             // Now and then, so that who fails for ever below the threshold keeps no more than twice as many.
             if (record.failures as usize).is_multiple_of(rules.max_matches.max(1)) {
                 evidence.trim(&mut record.lines, rules.max_matches);
             }
-            return Counted { attempts, reached: None };
+            return Some(Counted { attempts, reached: None });
         }
         let reached = record.pending(evidence, rules.max_matches);
         evidence.trim(&mut record.lines, 0);
-        match v4 {
+        match v4_of(key) {
             Some(address) => self.v4.remove(&address),
-            None => self.others.remove(&key),
+            None => self.others.remove(key),
         };
-        Counted { attempts, reached: Some(reached) }
+        Some(Counted { attempts, reached: Some(reached) })
+    }
+
+    /// What is known of one key.
+    pub fn pending(&self, key: &Key, evidence: &Evidence, lines: usize) -> Option<Pending> {
+        let record = match v4_of(key) {
+            Some(address) => self.v4.get(&address),
+            None => self.others.get(key),
+        };
+        record.map(|record| record.pending(evidence, lines))
     }
 
     /// Whether it is counted already.
@@ -175,6 +234,15 @@ impl Counter {
             Some(address) => self.v4.contains_key(&address),
             None => self.others.contains_key(key),
         }
+    }
+
+    /// The newest failure of a key.
+    pub fn last_failure(&self, key: &Key) -> Option<Timestamp> {
+        let record = match v4_of(key) {
+            Some(address) => self.v4.get(&address),
+            None => self.others.get(key),
+        };
+        record.map(|record| record.last)
     }
 
     fn retain(&mut self, evidence: &mut Evidence, mut keep: impl FnMut(&Record) -> bool) {
@@ -244,17 +312,10 @@ impl Counter {
         if changed.is_empty() && changed.capacity() > 4096 {
             changed.shrink_to(1024);
         }
-        let pending = |key: &Key| {
-            let record = match v4_of(key) {
-                Some(address) => self.v4.get(&address),
-                None => self.others.get(key),
-            };
-            record.map(|record| record.pending(evidence, lines))
-        };
         given
             .into_iter()
             .map(|key| {
-                let pending = pending(&key);
+                let pending = self.pending(&key, evidence, lines);
                 (key, pending)
             })
             .collect()
@@ -267,9 +328,11 @@ impl Counter {
 
     /// Takes up what was known before.
     pub fn restore(&mut self, key: Key, known: Pending, evidence: &mut Evidence) {
-        let Pending { first, last, attempts, failures, lines } = known;
+        let Pending { first, last, attempts, failures, lines, origin: _ } = known;
         let mut record = Record { first, last, attempts, failures, lines: Chain::default() };
-        lines.into_iter().for_each(|line| evidence.add(&mut record.lines, line));
+        for text in lines {
+            evidence.add(&mut record.lines, Matched { text, rule: rules::NONE, address: None });
+        }
         let before = match v4_of(&key) {
             Some(address) => self.v4.insert(address, record),
             None => self.others.insert(key, record),
@@ -306,7 +369,7 @@ mod tests {
     }
 
     fn failure(at: i64) -> Failure {
-        Failure { at: Timestamp::from_seconds(at), lines: vec![] }
+        Failure { at: Timestamp::from_seconds(at), lines: vec![], rule: 0, address: None }
     }
 
     /// Attempts after each failure; `!` where the threshold was reached.
@@ -316,8 +379,7 @@ mod tests {
         let shown: Vec<String> = failures_at
             .iter()
             .map(|&at| {
-                let failure =
-                    Failure { at: Timestamp::from_seconds(at), lines: vec!["line".into()] };
+                let failure = Failure { lines: vec!["line".into()], ..failure(at) };
                 let counted = counter.count(key(1), failure, RULES, &mut evidence);
                 match counted.reached {
                     Some(record) => format!("{}!{}", counted.attempts, record.last.seconds()),
@@ -348,7 +410,7 @@ mod tests {
         let (mut counter, mut evidence) = (Counter::default(), evidence());
         for nth in 0..5 {
             let lines = vec![format!("line {nth}").into_boxed_str()];
-            let failure = Failure { at: Timestamp::from_seconds(nth), lines };
+            let failure = Failure { lines, ..failure(nth) };
             let counted = counter.count(key(1), failure, RULES, &mut evidence);
             if let Some(record) = counted.reached {
                 assert_eq!(record.lines, ["line 3".into(), "line 4".into()]);
@@ -363,11 +425,10 @@ mod tests {
     fn who_fails_for_ever_below_the_threshold_keeps_few_lines() {
         let (mut counter, mut evidence) = (Counter::default(), evidence());
         for nth in 0..100 {
-            let failure =
-                Failure { at: Timestamp::from_seconds(nth * 1000), lines: vec!["line".into()] };
+            let failure = Failure { lines: vec!["line".into()], ..failure(nth * 1000) };
             assert!(counter.count(key(1), failure, RULES, &mut evidence).reached.is_none());
         }
-        assert!(evidence.of(counter.v4.values().next().expect("one").lines, 100).len() <= 4);
+        assert!(evidence.of(counter.v4.values().next().expect("one").lines, 100).texts.len() <= 4);
         counter.forget_lapsed(Timestamp::from_seconds(1_000_000), &mut evidence);
         assert_eq!((counter.len(), evidence.bytes()), (0, 0));
     }

@@ -4,10 +4,14 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 
 use super::{
-    Ban, Change, FailureId, Finding, Pending, SparedBy, Timestamp, Until,
-    counter::{Counter, Failure, Key, Rules},
+    Ban, Change, FailRegex, FailureId, Finding, Origin, Pending, SparedBy, Timestamp, Until,
+    asking::Answers,
+    counter::{self, Counter, Failure, Key, Rules},
     evidence::Evidence,
+    hearing::Ear,
+    increment,
     names::Names,
+    rules::{self, Rules as FailRegexes},
 };
 use crate::config::{BanTime, Ignore, JailSettings, Scope};
 
@@ -18,7 +22,11 @@ const FORGET_EVERY: Duration = Duration::from_secs(20);
 pub struct Jail {
     settings: JailSettings,
     scope: Arc<Scope>,
+    /// The numbers of its failregexes.
+    rules: Box<[u32]>,
     counter: Counter,
+    ear: Option<Ear>,
+    pub(super) answers: Answers,
     totals: JailTotals,
     forget_at: Option<Timestamp>,
 }
@@ -47,11 +55,13 @@ pub(super) struct Counted {
 
 impl Jail {
     pub(super) fn new(settings: JailSettings) -> Jail {
-        let scope = Arc::new(settings.scope.clone());
         Jail {
+            scope: Arc::new(settings.scope.clone()),
+            ear: Ear::of(&settings),
             settings,
-            scope,
+            rules: Box::default(),
             counter: Counter::default(),
+            answers: Answers::default(),
             totals: JailTotals::default(),
             forget_at: None,
         }
@@ -59,7 +69,13 @@ impl Jail {
 
     /// The same jail, counting on, under new settings.
     pub(super) fn with_settings(self, settings: JailSettings) -> Jail {
-        Jail { scope: Arc::new(settings.scope.clone()), settings, ..self }
+        let (scope, ear) = (Arc::new(settings.scope.clone()), Ear::of(&settings));
+        Jail { scope, ear, answers: Answers::default(), settings, ..self }
+    }
+
+    /// Its failregexes get their numbers.
+    pub(super) fn number_rules(&mut self, known: &mut FailRegexes) {
+        self.rules = known.numbers(&self.settings.filter.failregex);
     }
 
     /// Its settings.
@@ -82,32 +98,56 @@ impl Jail {
         self.counter.len()
     }
 
+    /// Whether it hears of other jails' bans as they are made.
+    pub fn hears_bans(&self) -> bool {
+        self.ear.is_some()
+    }
+
+    pub(super) fn hear(&mut self, ban: &Ban, now: Timestamp) -> Option<Finding> {
+        self.ear.as_mut()?.hear(ban, now)
+    }
+
     /// How long a ban decided at `now` lasts, by this jail's `bantime`.
     pub fn ban_until(&self, since: Timestamp) -> Until {
         ban_end(self.settings.ban_time, since)
     }
 
-    /// Why an address is not counted, if it is not.
-    pub(super) fn spares(
-        &self,
-        address: IpAddr,
-        own: &[IpAddr],
-        names: &Names,
-    ) -> Option<SparedBy> {
-        if self.settings.ignore_self && own.contains(&address) {
+    /// Why an address or network is not counted, if it is not.
+    pub(super) fn spares(&self, prefix: IpNet, own: &[IpAddr], names: &Names) -> Option<SparedBy> {
+        if self.settings.ignore_self && own.iter().any(|own| IpNet::from(*own) == prefix) {
             return Some(SparedBy::OwnAddress);
         }
-        self.settings.ignore.iter().find_map(|ignore| match ignore {
-            Ignore::Net(net) => net.contains(&address).then_some(SparedBy::IgnoreIp(*net)),
+        self.settings.ignore.iter().find_map(|ignore| match &ignore.value {
+            Ignore::Net(net) => net.contains(&prefix).then_some(SparedBy::IgnoreIp(*net)),
             Ignore::Name(name) => {
-                names.is(name, address).then(|| SparedBy::IgnoreName(name.clone()))
+                names.is(name, prefix).then(|| SparedBy::IgnoreName(name.clone()))
             }
         })
+    }
+
+    /// Everybody whom it spares, as far as known.
+    pub(super) fn spared(&self, own: &[IpAddr], names: &Names) -> Vec<IpNet> {
+        let own = own.iter().filter(|_| self.settings.ignore_self).copied();
+        let mut spared: Vec<IpNet> = own.map(IpNet::from).collect();
+        for ignore in &self.settings.ignore {
+            match &ignore.value {
+                Ignore::Net(net) => spared.push(*net),
+                Ignore::Name(name) => {
+                    spared.extend(names.addresses(name).iter().copied().map(IpNet::from));
+                }
+            }
+        }
+        spared
     }
 
     /// Whether a failure of this one would be the first that is counted.
     pub(super) fn is_new(&self, who: &FailureId) -> bool {
         !self.counter.knows(&self.key_of(who.clone()))
+    }
+
+    /// The newest failure of this one that is counted.
+    pub(super) fn last_failure(&self, who: &FailureId) -> Option<Timestamp> {
+        self.counter.last_failure(&self.key_of(who.clone()))
     }
 
     /// Forgets some that failed last long ago; how many.
@@ -128,15 +168,52 @@ impl Jail {
     ) -> Counted {
         self.totals.failed += 1;
         self.forget_at.get_or_insert(now.plus(FORGET_EVERY));
-        let key = self.key_of(finding.who);
-        let rules = Rules {
+        let address = match finding.who {
+            FailureId::Address(IpAddr::V6(address)) if self.settings.ipv6_prefix < 128 => {
+                Some(address)
+            }
+            _ => None,
+        };
+        let rule = self.rules.get(finding.rule).copied().unwrap_or(rules::NONE);
+        let (key, rules) = (self.key_of(finding.who), self.rules());
+        // A line from the future, written by a clock that runs ahead, counts as of now.
+        let failure = Failure { at: finding.at.min(now), lines: finding.lines, rule, address };
+        let counted = self.counter.count(key.clone(), failure, rules, evidence);
+        self.decide(key, counted, evidence.rules.get(rule))
+    }
+
+    /// Counts the failure of one who was banned before for `more` than itself.
+    pub(super) fn count_more(
+        &mut self,
+        who: &FailureId,
+        more: u32,
+        evidence: &mut Evidence,
+    ) -> Counted {
+        let (key, rules) = (self.key_of(who.clone()), self.rules());
+        match self.counter.count_more(&key, more, rules, evidence) {
+            Some(counted) => {
+                self.totals.failed += 1;
+                self.decide(key, counted, None)
+            }
+            None => Counted { attempts: 0, outcome: Outcome::Below },
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
             max_retry: self.settings.max_retry,
             find_time: self.settings.find_time,
             max_matches: self.settings.max_matches as usize,
-        };
-        // A line from the future, written by a clock that runs ahead, counts as of now.
-        let failure = Failure { at: finding.at.min(now), lines: finding.lines };
-        let counted = self.counter.count(key.clone(), failure, rules, evidence);
+        }
+    }
+
+    /// `rule` found the last failure: it is told also where no lines are kept.
+    fn decide(
+        &self,
+        key: Key,
+        counted: counter::Counted,
+        rule: Option<&Arc<FailRegex>>,
+    ) -> Counted {
         let outcome = match (counted.reached, key) {
             (None, _) => Outcome::Below,
             (Some(_), Key::Text(text)) => Outcome::NoAddress(text),
@@ -147,15 +224,29 @@ impl Jail {
                 since: record.last,
                 until: self.ban_until(record.last),
                 failures: record.failures,
+                count: 1,
+                counted: true,
                 lines: record.lines,
+                origin: Origin { rule: rule.cloned().or(record.origin.rule), ..record.origin },
             }),
         };
         Counted { attempts: counted.attempts, outcome }
     }
 
+    /// What it counts as one with this address, and what it knows of that.
+    pub(super) fn standing(
+        &self,
+        address: IpAddr,
+        evidence: &Evidence,
+    ) -> (IpNet, Option<Pending>) {
+        let prefix = self.unit_of(address);
+        let lines = self.settings.max_matches as usize;
+        (prefix, self.counter.pending(&Key::Prefix(prefix), evidence, lines))
+    }
+
     fn key_of(&self, who: FailureId) -> Key {
         match who {
-            FailureId::Address(address) => Key::Prefix(self.prefix_of(address)),
+            FailureId::Address(address) => Key::Prefix(self.unit_of(address)),
             FailureId::Network(net) => Key::Prefix(net.trunc()),
             FailureId::Name(text) | FailureId::Text(text) => Key::Text(text),
         }
@@ -203,8 +294,16 @@ impl Jail {
         }
     }
 
+    /// What this one is counted and banned as; `None`: a text is never banned.
+    pub(super) fn prefix_of(&self, who: &FailureId) -> Option<IpNet> {
+        match self.key_of(who.clone()) {
+            Key::Prefix(prefix) => Some(prefix),
+            Key::Text(_) => None,
+        }
+    }
+
     /// What is counted and banned as one: the address itself, or for IPv6 the jail's prefix.
-    fn prefix_of(&self, address: IpAddr) -> IpNet {
+    fn unit_of(&self, address: IpAddr) -> IpNet {
         let length = match address {
             IpAddr::V4(_) => 32,
             IpAddr::V6(_) => self.settings.ipv6_prefix.min(128),
@@ -232,11 +331,6 @@ impl Jail {
 pub fn ban_end(ban_time: BanTime, since: Timestamp) -> Until {
     match ban_time {
         BanTime::Permanent => Until::Forever,
-        BanTime::Seconds(seconds) => {
-            let end = since.plus(Duration::from_secs(seconds.into()));
-            Until::At(Timestamp::from_seconds(
-                end.seconds() + i64::from(end.micros() % 1_000_000 != 0),
-            ))
-        }
+        BanTime::Seconds(seconds) => increment::end(since, seconds.into()),
     }
 }

@@ -2,35 +2,49 @@
 //!
 //! Read [`Engine::handle`] first: everything that can ever happen is an [`Event`], everything that
 //! ever follows an [`Effect`]. The rooms that act (kernel maps, log, socket) stand outside.
+mod asking;
+mod banning;
 mod bans;
 mod counter;
 mod date;
 mod evidence;
+mod explain;
 mod filter;
+mod hearing;
+mod history;
+mod increment;
 mod jail;
 mod names;
 mod pattern;
 mod review;
+mod rules;
 mod types;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
+use asking::Asking;
+pub use asking::{Answer, Question, QuestionTotals};
 pub use bans::{BanTable, Place};
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode, date_in_words};
 use evidence::Evidence;
+pub use explain::Standing;
 pub use filter::{
     FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
     MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, expand_tags,
 };
+use history::History;
+pub use history::{Past, PastPlace};
+use increment::Random;
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals, ban_end};
+pub use names::NameTotals;
 use names::Names;
 pub use pattern::{Engine as PatternEngine, PatternError, SyntaxFault};
 pub use review::{PatternReview, review_jail};
 pub use types::*;
 
-use crate::config::{Ignore, JailName, JailSettings};
+use crate::config::{FormulaFault, Ignore, JailName, JailSettings};
 
 /// Bans lifted in one turn: a mass expiry goes on in the next, so that a new ban never waits for it.
 pub const LIFTED_AT_ONCE: usize = 64;
@@ -47,11 +61,19 @@ pub enum Event {
         /// Its addresses.
         addresses: Vec<IpAddr>,
     },
+    /// The answer to [`Effect::Ask`].
+    Answered {
+        /// What was asked.
+        question: Question,
+        /// What came of it.
+        answer: Answer,
+    },
     /// This machine's addresses, whenever they change.
     OwnAddresses(Vec<IpAddr>),
     /// What the kernel never drops, whenever it changes: a ban of it would be none.
     AllowList(Vec<IpNet>),
-    /// Somebody bans by hand.
+    /// Somebody bans by hand. In a jail with `bantime.increment` it lasts longer for one who was banned before, if it
+    /// would last `bantime` otherwise.
     Ban(Ban),
     /// Somebody lifts a jail's ban by hand, or every jail's.
     Unban {
@@ -97,6 +119,46 @@ pub enum Effect {
         /// Attempts counted so far.
         attempts: u32,
     },
+    /// It counts for more, since this one was banned before: `bantime.increment` lowers the threshold.
+    KnownOffender {
+        /// In which jail.
+        jail: JailName,
+        /// Who.
+        who: FailureId,
+        /// When it happened.
+        at: Timestamp,
+        /// Bans before.
+        bans: u32,
+        /// Failures that it counts for.
+        counts_for: u32,
+        /// The threshold is reached by it.
+        reached: bool,
+    },
+    /// The ban just made lasts longer, or shorter, than `bantime`, since its address was banned before.
+    Increased {
+        /// The ban.
+        ban: Arc<Ban>,
+        /// The last failure of the ban before it.
+        last: Timestamp,
+        /// Seconds of the jail's `bantime`.
+        plain: u32,
+    },
+    /// `bantime.formula` has no value for this one: the ban lasts `bantime`.
+    NotIncreased {
+        /// By which jail.
+        jail: JailName,
+        /// Who.
+        prefix: IpNet,
+        /// Why.
+        why: FormulaFault,
+    },
+    /// Somebody pardoned addresses that are not banned now: their bans of the past are forgotten.
+    Pardoned {
+        /// By which jail.
+        jail: JailName,
+        /// Who; `None`: everybody.
+        prefix: Option<IpNet>,
+    },
     /// A failure was not counted.
     Spared {
         /// By which jail.
@@ -125,6 +187,15 @@ pub enum Effect {
         /// The name.
         name: Box<str>,
     },
+    /// Run this `ignorecommand` and answer with [`Event::Answered`].
+    Ask(Question),
+    /// Too many failures wait for an `ignorecommand`: some count without its answer.
+    Unasked {
+        /// Whose.
+        jail: JailName,
+        /// How many did so far, of all jails.
+        failures: u64,
+    },
     /// The limit of pending failures was reached and the oldest were forgotten.
     Forgot {
         /// Whose.
@@ -132,51 +203,6 @@ pub enum Effect {
         /// How many addresses.
         addresses: usize,
     },
-}
-
-/// Why a ban ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifted {
-    /// Its time was over.
-    Expired,
-    /// Somebody lifted it.
-    ByHand,
-    /// Its jail is no longer configured.
-    JailRemoved,
-}
-
-/// Why a failure was not counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SparedBy {
-    /// `ignoreself`.
-    OwnAddress,
-    /// The allow list, which stands above every ban.
-    AllowList(IpNet),
-    /// An address or network of `ignoreip`.
-    IgnoreIp(IpNet),
-    /// A host name of `ignoreip`.
-    IgnoreName(String),
-    /// The ban it led to would be over already.
-    EndsInThePast,
-    /// The ban it led to was lifted by hand since: it was read again after a crash.
-    LiftedSince,
-}
-
-/// What is kept of those below the threshold, of all jails together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PendingTotals {
-    /// Addresses counted.
-    pub addresses: usize,
-    /// At most so many: [`Limits::pending_failures`].
-    pub most_addresses: usize,
-    /// Addresses forgotten because there were more, since the daemon started.
-    pub forgotten_addresses: u64,
-    /// Bytes of their matched lines.
-    pub evidence: usize,
-    /// At most so many: [`Limits::evidence`].
-    pub most_evidence: usize,
-    /// Lines forgotten because there were more, since the daemon started.
-    pub forgotten_lines: u64,
 }
 
 /// All jails and all bans.
@@ -190,6 +216,9 @@ pub struct Engine {
     limits: Limits,
     evidence: Evidence,
     forgotten: u64,
+    history: History,
+    asking: Asking,
+    random: Random,
     /// Lifted by hand before a crash: what led to these bans may be read again.
     lifted: HashMap<(JailName, IpNet), Timestamp>,
     notes_changes: bool,
@@ -207,6 +236,9 @@ impl Engine {
             allowed: Vec::new(),
             evidence: Evidence::new(limits.evidence),
             forgotten: 0,
+            history: History::new(limits.history, limits.purge_age),
+            asking: Asking::default(),
+            random: Random::new(0),
             limits,
             lifted: HashMap::new(),
             notes_changes: false,
@@ -215,12 +247,16 @@ impl Engine {
         engine
     }
 
-    fn place(&mut self, jails: Vec<Jail>) {
+    fn place(&mut self, mut jails: Vec<Jail>) {
+        self.evidence.rules.begin();
+        for jail in &mut jails {
+            jail.number_rules(&mut self.evidence.rules);
+        }
         self.index =
             jails.iter().enumerate().map(|(at, jail)| (jail.settings().name.clone(), at)).collect();
         self.jails = jails;
         self.names.keep(self.jails.iter().flat_map(|jail| &jail.settings().ignore).filter_map(
-            |ignore| match ignore {
+            |ignore| match &ignore.value {
                 Ignore::Name(name) => Some(name.as_str()),
                 Ignore::Net(_) => None,
             },
@@ -262,6 +298,7 @@ impl Engine {
     /// Other bounds, kept from the next failure on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.history.set_limits(limits.history, limits.purge_age);
         self.evidence.set_limit(limits.evidence);
     }
 
@@ -269,7 +306,11 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
+            Event::Finding(finding) if self.is_echo(&finding) => {}
             Event::Finding(finding) => self.found(finding, now, &mut effects),
+            Event::Answered { question, answer } => {
+                self.answered(&question, answer, now, &mut effects);
+            }
             Event::Resolved { name, addresses } => {
                 for finding in self.names.resolved(&name, &addresses, now) {
                     self.found_each(&finding, &addresses, now, &mut effects);
@@ -278,20 +319,8 @@ impl Engine {
             Event::OwnAddresses(addresses) => self.own = addresses,
             Event::AllowList(prefixes) => self.allowed = prefixes,
             Event::Ban(ban) => self.ban(ban, now, &mut effects),
-            Event::Unban { prefix, jail } => {
-                let lifted = self.bans.take_within(prefix, jail.as_ref());
-                effects.extend(
-                    lifted.into_iter().map(|ban| Effect::Unban { ban, why: Lifted::ByHand }),
-                );
-            }
-            Event::UnbanAll { jail } => {
-                let jails: Vec<JailName> = match jail {
-                    Some(jail) => vec![jail],
-                    None => self.bans.jails().cloned().collect(),
-                };
-                let lifted = jails.iter().flat_map(|jail| self.bans.take_jail(jail));
-                effects.extend(lifted.map(|ban| Effect::Unban { ban, why: Lifted::ByHand }));
-            }
+            Event::Unban { prefix, jail } => self.unban(prefix, jail.as_ref(), &mut effects),
+            Event::UnbanAll { jail } => self.unban_all(jail, &mut effects),
             Event::Wake => {
                 let lapsed = self.bans.expire(now, LIFTED_AT_ONCE);
                 effects.extend(
@@ -300,6 +329,7 @@ impl Engine {
                 for jail in &mut self.jails {
                     jail.forget_lapsed(now, &mut self.evidence);
                 }
+                self.history.sweep(now);
                 effects
                     .extend(self.names.due(now).into_iter().map(|name| Effect::Resolve { name }));
             }
@@ -333,29 +363,41 @@ impl Engine {
             }
             return;
         }
-        let jail = &mut self.jails[at];
-        if let FailureId::Address(address) = finding.who {
+        if let Some(prefix) = finding.who.prefix() {
             let allowed = || {
-                let entry = self.allowed.iter().find(|entry| entry.contains(&address))?;
+                let entry = self.allowed.iter().find(|entry| entry.contains(&prefix))?;
                 Some(SparedBy::AllowList(*entry))
             };
-            if let Some(by) = jail.spares(address, &self.own, &self.names).or_else(allowed) {
+            let spared = self.jails[at].spares(prefix, &self.own, &self.names);
+            if let Some(by) = spared.or_else(allowed) {
+                self.cache(at, &finding, true, now);
                 effects.push(Effect::Spared { jail: finding.jail, who: finding.who, by });
                 return;
             }
         }
+        if let Some(finding) = self.ask(at, finding, now, effects) {
+            self.count(at, finding, now, effects);
+        }
+    }
+
+    fn count(&mut self, at: usize, finding: Finding, now: Timestamp, effects: &mut Vec<Effect>) {
         let (who, jail_name, failed_at) = (finding.who.clone(), finding.jail.clone(), finding.at);
-        if jail.is_new(&who) {
+        if self.jails[at].is_new(&who) {
             self.make_room(effects);
         }
         let counted = self.jails[at].count(finding, now, &mut self.evidence);
-        effects.push(Effect::Found {
+        let found = Effect::Found {
             jail: jail_name,
-            who,
+            who: who.clone(),
             at: failed_at,
             attempts: counted.attempts,
-        });
-        match counted.outcome {
+        };
+        effects.push(found);
+        let outcome = match counted.outcome {
+            jail::Outcome::Below => self.known_offender(at, who, failed_at.min(now), now, effects),
+            outcome => outcome,
+        };
+        match outcome {
             jail::Outcome::Below => {}
             jail::Outcome::NoAddress(text) => {
                 effects
@@ -375,6 +417,11 @@ impl Engine {
         }
     }
 
+    /// Names found in logs, on their way to addresses.
+    pub fn names(&self) -> NameTotals {
+        self.names.totals()
+    }
+
     /// Room for one more below the threshold.
     fn make_room(&mut self, effects: &mut Vec<Effect>) {
         if self.pending().addresses < self.limits.pending_failures {
@@ -388,7 +435,7 @@ impl Engine {
         effects.push(Effect::Forgot { jail: jail.settings().name.clone(), addresses });
     }
 
-    /// What is kept of those below the threshold.
+    /// What is kept of those below the threshold, and of those who were banned.
     pub fn pending(&self) -> PendingTotals {
         PendingTotals {
             addresses: self.jails.iter().map(Jail::currently_failed).sum(),
@@ -397,33 +444,22 @@ impl Engine {
             evidence: self.evidence.bytes(),
             most_evidence: self.limits.evidence,
             forgotten_lines: self.evidence.forgotten(),
+            history: self.history.len(),
+            most_history: self.history.most(),
+            forgotten_history: self.history.forgotten(),
         }
     }
 
-    fn ban(&mut self, ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {
-        if matches!(ban.until, Until::At(end) if end <= now) {
-            let who = FailureId::Network(ban.prefix);
-            effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
-            return;
-        }
-        match self.bans.put(ban) {
-            bans::Put::New(ban) => {
-                if let Some(&at) = self.index.get(&ban.jail) {
-                    self.jails[at].count_ban();
-                }
-                effects.push(Effect::Ban { ban, prolonged: false });
-            }
-            bans::Put::Later(ban) => effects.push(Effect::Ban { ban, prolonged: true }),
-            bans::Put::Already(ban) => {
-                effects.push(Effect::AlreadyBanned { jail: ban.jail.clone(), prefix: ban.prefix })
+    /// Lifts bans that were taken over and that their jails would not make any more: `ignoreip` names the address by now.
+    /// fail2ban leaves these out too when it restores its bans.
+    pub fn lift_ignored(&mut self) -> Vec<Effect> {
+        let mut lifted = Vec::new();
+        for jail in &self.jails {
+            for net in jail.spared(&self.own, &self.names) {
+                lifted.extend(self.bans.take_within(net, Some(&jail.settings().name)));
             }
         }
-    }
-
-    /// Takes over a ban that the kernel's maps hold since before the daemon started; one that has lapsed
-    /// meanwhile is lifted by the next [`Event::Wake`].
-    pub fn adopt(&mut self, ban: Ban) {
-        self.bans.put(ban);
+        lifted.into_iter().map(|ban| Effect::Unban { ban, why: Lifted::Ignored }).collect()
     }
 
     /// Takes up what a jail knew of an address when it last ran; what is too old or of no jail is left.
@@ -431,11 +467,6 @@ impl Engine {
         if let (Some(&at), Some(pending)) = (self.index.get(&change.jail), change.pending) {
             self.jails[at].restore(change.who, pending, now, &mut self.evidence);
         }
-    }
-
-    /// This ban was lifted by hand before the daemon crashed: failures up to then, read again, do not bring it back.
-    pub fn was_lifted(&mut self, prefix: IpNet, jail: JailName, at: Timestamp) {
-        self.lifted.insert((jail, prefix), at);
     }
 
     /// From now on notes whose counts change, for [`Engine::changes`]; with `all` as if everybody's just had.
@@ -465,15 +496,17 @@ impl Engine {
         changes
     }
 
-    /// Forgets a ban that could not be enforced, so that what is listed is what is enforced.
-    pub fn refused(&mut self, ban: &Ban) {
-        self.bans.take(ban.prefix, &ban.jail);
-    }
-
     /// When [`Event::Wake`] next has work; `None` when nothing is pending.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let jails = self.jails.iter().filter_map(Jail::next_forget);
-        self.bans.next_expiry().into_iter().chain(jails).chain(self.names.next_due()).min()
+        let sweep = self.history.next_sweep();
+        self.bans
+            .next_expiry()
+            .into_iter()
+            .chain(jails)
+            .chain(sweep)
+            .chain(self.names.next_due())
+            .min()
     }
 
     /// The jails, in the order of the configuration.

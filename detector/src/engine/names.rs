@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use super::{Finding, Timestamp};
 
 /// How long an answer serves, as in fail2ban.
@@ -30,6 +32,19 @@ pub(super) struct Names {
     logged: HashMap<Box<str>, Answer>,
     logged_order: VecDeque<Box<str>>,
     waiting: HashMap<Box<str>, Vec<Finding>>,
+    /// Findings that found no room in `waiting`.
+    lost: u64,
+}
+
+/// Names from logs on their way to addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameTotals {
+    /// Being looked up.
+    pub waiting: usize,
+    /// More are not looked up at once.
+    pub most_waiting: usize,
+    /// Findings that were not counted because too many waited.
+    pub lost: u64,
 }
 
 impl Names {
@@ -39,9 +54,17 @@ impl Names {
         self.ignored = names.map(|name| (name.into(), old.remove(name).flatten())).collect();
     }
 
+    /// The addresses of a name of `ignoreip`, as far as known.
+    pub fn addresses(&self, name: &str) -> &[IpAddr] {
+        match self.ignored.get(name) {
+            Some(Some(answer)) => &answer.addresses,
+            _ => &[],
+        }
+    }
+
     /// The address is one of the name's, as far as known.
-    pub fn is(&self, name: &str, address: IpAddr) -> bool {
-        matches!(self.ignored.get(name), Some(Some(answer)) if answer.addresses.contains(&address))
+    pub fn is(&self, name: &str, address: IpNet) -> bool {
+        self.addresses(name).iter().any(|known| IpNet::from(*known) == address)
     }
 
     /// Names of `ignoreip` never looked up yet.
@@ -83,14 +106,22 @@ impl Names {
         if let Some(waiting) = self.waiting.get_mut(name) {
             if waiting.len() < WAITING_EACH {
                 waiting.push(finding);
+            } else {
+                self.lost += 1;
             }
             return false;
         }
         if self.waiting.len() >= WAITING {
+            self.lost += 1;
             return false;
         }
         self.waiting.insert(name.into(), vec![finding]);
         true
+    }
+
+    /// How the look-ups are doing.
+    pub fn totals(&self) -> NameTotals {
+        NameTotals { waiting: self.waiting.len(), most_waiting: WAITING, lost: self.lost }
     }
 
     /// An answer came: the findings that waited for it.

@@ -40,13 +40,17 @@ pub fn review_jail(jail: &JailSettings) -> (Vec<PatternReview>, Vec<Problem>) {
             let (jail, place) = (Some(jail.name.clone()), regex.place.clone());
             doubts.push(Problem { severity, jail, place, what, remedy: remedy.to_owned() });
         };
-        // What a prefix lets through is searched as a line of its own.
-        let forgery = forgery.filter(|_| option == "failregex" && !(lines || prefix_names));
+        // What a prefix lets through is searched as a line of its own, unless the prefix says already who it was.
+        let forgery = forgery.filter(|_| match option {
+            "failregex" => !(lines || prefix_names),
+            "prefregex" => true,
+            _ => false,
+        });
         match forgery {
             Some(Forgery::NotAnchored) => doubt(
                 Severity::Warning,
                 format!(
-                    "failregex {} may begin anywhere in a line, also within text that a client chooses: any address can be banned",
+                    "{option} {} may begin anywhere in a line, also within text that a client chooses: any address can be banned",
                     nth + 1
                 ),
                 "begin it with `^`",
@@ -54,7 +58,7 @@ pub fn review_jail(jail: &JailSettings) -> (Vec<PatternReview>, Vec<Problem>) {
             Some(Forgery::AnyTextBefore) => doubt(
                 Severity::Warning,
                 format!(
-                    "failregex {} lets any text stand before the address and does not fix the end of the line: any address can be banned",
+                    "{option} {} lets any text stand before the address and does not fix the end of the line: any address can be banned",
                     nth + 1
                 ),
                 "end it with `$`, or name what may stand before the address more closely than by `.*`",

@@ -105,12 +105,20 @@ pub enum Limit {
     Unreadable,
     /// Directory entries that were left out in the search for rotated files.
     Siblings,
+    /// Files that globs matched and that are not read, because there were too many.
+    Files,
 }
 
 impl Limit {
     /// Every one, in the order of their numbers.
-    pub const ALL: [Limit; 5] =
-        [Limit::Line, Limit::Truncated, Limit::Missed, Limit::Unreadable, Limit::Siblings];
+    pub const ALL: [Limit; 6] = [
+        Limit::Line,
+        Limit::Truncated,
+        Limit::Missed,
+        Limit::Unreadable,
+        Limit::Siblings,
+        Limit::Files,
+    ];
 }
 
 impl Board {

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
 pub use board::{JournalCounts, JournalProgress, JournalStatus, Limit, SourceStatus};
-pub use files::{FilePosition, FilePositions, FileState, Mark, PastFile, Rotation, Spot};
+pub use files::{FilePosition, FilePositions, FileState, Head, Mark, PastFile, Rotation, Spot};
 pub use gauge::FileProgress;
 pub use jail::LineMatcher;
 pub use journal::{JournalPosition, JournalSpot, JournalState, PastEntry, PastJournal};

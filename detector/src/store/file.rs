@@ -21,7 +21,9 @@ const KEPT: usize = 16;
 const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Each brings the schema of the version before it to its own; never changed once released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+
+const FIRST: &str = "
     -- Times are microseconds since the Unix epoch, ends too; an end that is NULL is never.
     CREATE TABLE bans (
         jail TEXT NOT NULL, prefix TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,
@@ -42,7 +44,17 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE notes (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL);
     CREATE VIEW banned AS SELECT prefix, jail, datetime(since / 1000000, 'unixepoch') AS since_utc,
         datetime(until / 1000000, 'unixepoch') AS until_utc, failures, scope FROM bans;
-"];
+";
+
+/// What a ban was found by, and of whom; the history asked for one prefix.
+const SECOND: &str = "
+    CREATE TABLE rules (
+        id INTEGER PRIMARY KEY, nth INTEGER NOT NULL, text TEXT NOT NULL, file TEXT NOT NULL, line INTEGER NOT NULL,
+        UNIQUE (nth, line, file, text));
+    ALTER TABLE bans ADD COLUMN rule INTEGER;
+    ALTER TABLE bans ADD COLUMN addresses TEXT NOT NULL DEFAULT '';
+    CREATE INDEX history_prefix ON history (prefix);
+";
 
 /// Why there is no database.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@
 //! of, what it finds in the file at its next start is a state that it once was in, and the lines since then are read
 //! again. So no line counts twice and none is missed, though the counts are up to a second old.
 mod file;
+mod look;
 mod queue;
 mod rows;
 mod status;
@@ -20,16 +21,22 @@ use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::status::{News, State, Status};
+pub use self::{
+    look::{Earlier, history},
+    status::{News, State, Status},
+};
 use self::{queue::Queue, status::Shared, writer::Writer};
 use crate::{
     clock::Clock,
     config::{JailName, StoreSettings},
-    engine::{Ban, Change, Timestamp},
+    engine::{Ban, Change, Past, Timestamp},
 };
 
 /// The file's name in the state directory.
 pub const FILE: &str = "fail2xdp.sqlite3";
+
+/// Writes that may wait for the thread that makes them.
+pub const MOST_WAITING: usize = queue::MOST;
 
 /// News on their way to the daemon; the status keeps what finds no room.
 const NEWS: usize = 64;
@@ -48,6 +55,8 @@ pub struct Place {
 pub struct Loaded {
     /// Bans that were live, with their evidence; some may be over by now.
     pub bans: Vec<Ban>,
+    /// Bans of the past, as they are remembered.
+    pub history: Vec<(JailName, IpNet, Past)>,
     /// Bans lifted by hand not long ago.
     pub lifted: Vec<(JailName, IpNet, Timestamp)>,
     /// How far every source was read.
@@ -70,6 +79,10 @@ pub enum Write {
         /// Somebody lifted it, then: old failures must not bring it back, and it is no longer held against the address.
         by_hand: Option<Timestamp>,
     },
+    /// Somebody was pardoned who is not banned, or with `None` everybody in this jail: their past is forgotten.
+    Pardoned(JailName, Option<IpNet>),
+    /// What is remembered of an address's bans.
+    Past(JailName, IpNet, Past),
     /// Counts changed; they wait in memory for the next `Cut` that names their jail.
     Counts(Vec<Change>),
     /// So far was read, and every change of these jails' counts up to there was given: they belong together.
@@ -79,7 +92,7 @@ pub enum Write {
         /// How far it has read.
         places: Vec<Place>,
     },
-    /// Everything follows anew: each ban as `Ban`, then `Complete`; each count, and its jail's next `Cut`.
+    /// Everything follows anew: each ban as `Ban`, each past, then `Complete`; each count, and its jail's next `Cut`.
     Anew,
     /// Every ban was given since `Anew`: what is stored beyond these is over.
     Complete,
@@ -146,7 +159,8 @@ impl Store {
         self.status().state == State::Works
     }
 
-    /// From here on everything is given anew: each ban as [`Write::Ban`] and then [`Write::Complete`], and every count.
+    /// From here on everything is given anew: each ban as [`Write::Ban`], each past as
+    /// [`Write::Past`], and then [`Write::Complete`]; and every count.
     pub fn begin_anew(&self) {
         self.shared.anew_begun();
         self.write(Write::Anew);

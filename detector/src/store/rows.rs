@@ -1,31 +1,45 @@
 //! The rows of the tables, written and read.
-use std::{collections::HashMap, str::FromStr, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, str::FromStr, sync::Arc};
 
 use ipnet::IpNet;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::{Loaded, Place};
 use crate::{
-    config::{JailName, Scope},
-    engine::{Ban, Change, FailureId, Pending, Timestamp, Until},
+    config::{JailName, Place as Written, Scope},
+    engine::{Ban, Change, FailRegex, FailureId, Origin, Past, Pending, Timestamp, Until},
 };
 
 /// Bytes of one matched line that are kept, and of all lines together.
 const LINE: usize = 1024;
 const LINES: usize = 8192;
 
+/// What the engine remembers no longer of the history: a past is kept for three times the length of its last ban.
+pub(super) const FORGOTTEN: &str = "until < ?1 AND 3 * until - 2 * last < ?1";
+
 /// A text that is no address begins with this in `counts.who`.
 const TEXT: char = '=';
 
-/// Enters a ban, or moves its end; what it is in the history for is entered once.
-pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> rusqlite::Result<()> {
+/// Numbers of failregexes, as far as they were asked for in one transaction.
+pub(super) type RuleNumbers = HashMap<Arc<FailRegex>, i64>;
+
+/// Enters a ban, or moves its end; in the history it stands with the end that it was given.
+pub(super) fn ban(
+    sql: &Connection,
+    ban: &Ban,
+    matches: usize,
+    round: i64,
+    rules: &mut RuleNumbers,
+) -> rusqlite::Result<()> {
     let (jail, prefix) = (ban.jail.as_str(), ban.prefix.to_string());
     let (since, until) = (ban.since.micros(), end(ban.until));
+    let rule = ban.origin.rule.as_ref().map(|rule| number_of(sql, rule, rules)).transpose()?;
     sql.prepare_cached(
-        "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round, rule, addresses)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT DO UPDATE SET since = excluded.since, until = excluded.until, failures = excluded.failures,
-         scope = excluded.scope, lines = excluded.lines, round = excluded.round",
+         scope = excluded.scope, lines = excluded.lines, round = excluded.round, rule = excluded.rule,
+         addresses = excluded.addresses",
     )?
     .execute(params![
         jail,
@@ -35,15 +49,87 @@ pub(super) fn ban(sql: &Connection, ban: &Ban, matches: usize, round: i64) -> ru
         ban.failures,
         ban.scope.to_string(),
         text_of(&ban.lines, matches),
-        round
+        round,
+        rule,
+        addresses_of(&ban.origin)
     ])?;
-    sql.prepare_cached(
-        "INSERT INTO history (jail, prefix, bans, last, until) VALUES (?1, ?2, 1, ?3, ?4)
-         ON CONFLICT DO UPDATE SET bans = bans + (excluded.last > last), last = max(last, excluded.last),
-         until = CASE WHEN until IS NULL OR excluded.until IS NULL THEN NULL ELSE max(until, excluded.until) END",
-    )?
-    .execute(params![jail, prefix, since, until])?;
+    if ban.counted {
+        let found = Past { bans: ban.count, last: ban.since, until: ban.until };
+        past(sql, &ban.jail, ban.prefix, &found)?;
+    }
     Ok(())
+}
+
+/// Enters what is remembered of an address, unless something later is.
+pub(super) fn past(
+    sql: &Connection,
+    jail: &JailName,
+    prefix: IpNet,
+    past: &Past,
+) -> rusqlite::Result<()> {
+    sql.prepare_cached(
+        "INSERT INTO history (jail, prefix, bans, last, until) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET bans = excluded.bans, last = excluded.last, until = excluded.until
+         WHERE excluded.last > last",
+    )?
+    .execute(params![
+        jail.as_str(),
+        prefix.to_string(),
+        past.bans,
+        past.last.micros(),
+        end(past.until)
+    ])?;
+    Ok(())
+}
+
+/// Forgets the past of an address, or of all that a jail has banned.
+pub(super) fn pardoned(
+    sql: &Connection,
+    jail: &JailName,
+    prefix: Option<IpNet>,
+) -> rusqlite::Result<()> {
+    match prefix {
+        Some(prefix) => sql
+            .prepare_cached("DELETE FROM history WHERE jail = ?1 AND prefix = ?2")?
+            .execute(params![jail.as_str(), prefix.to_string()])?,
+        None => {
+            sql.prepare_cached("DELETE FROM history WHERE jail = ?1")?.execute([jail.as_str()])?
+        }
+    };
+    Ok(())
+}
+
+/// The number of a failregex, given now if it has none.
+fn number_of(
+    sql: &Connection,
+    rule: &Arc<FailRegex>,
+    known: &mut RuleNumbers,
+) -> rusqlite::Result<i64> {
+    if let Some(number) = known.get(rule) {
+        return Ok(*number);
+    }
+    let number = stored_number_of(sql, rule)?;
+    known.insert(rule.clone(), number);
+    Ok(number)
+}
+
+fn stored_number_of(sql: &Connection, rule: &FailRegex) -> rusqlite::Result<i64> {
+    let file = rule.place.as_ref().map_or(String::new(), |place| place.file.display().to_string());
+    let line = rule.place.as_ref().map_or(0, |place| place.line);
+    let key = params![rule.nth as i64, line, file, rule.text];
+    let known = "SELECT id FROM rules WHERE nth = ?1 AND line = ?2 AND file = ?3 AND text = ?4";
+    match sql.prepare_cached(known)?.query_row(key, |row| row.get(0)) {
+        Err(rusqlite::Error::QueryReturnedNoRows) => {}
+        found => return found,
+    }
+    sql.prepare_cached("INSERT INTO rules (nth, line, file, text) VALUES (?1, ?2, ?3, ?4)")?
+        .insert(key)
+}
+
+/// Takes out the failregexes that no ban names.
+pub(super) fn forget_rules(sql: &Connection) -> rusqlite::Result<()> {
+    let used = "SELECT rule FROM bans WHERE rule IS NOT NULL";
+    sql.execute(&format!("DELETE FROM rules WHERE id NOT IN ({used})"), []).map(drop)
 }
 
 /// Takes a ban out; one that was lifted by hand is held against nobody.
@@ -55,7 +141,7 @@ pub(super) fn lifted(
     let key = params![ban.jail.as_str(), ban.prefix.to_string()];
     sql.prepare_cached("DELETE FROM bans WHERE jail = ?1 AND prefix = ?2")?.execute(key)?;
     if let Some(at) = by_hand {
-        sql.prepare_cached("DELETE FROM history WHERE jail = ?1 AND prefix = ?2")?.execute(key)?;
+        pardoned(sql, &ban.jail, Some(ban.prefix))?;
         sql.prepare_cached("INSERT OR REPLACE INTO lifted (jail, prefix, at) VALUES (?1, ?2, ?3)")?
             .execute(params![ban.jail.as_str(), ban.prefix.to_string(), at.micros()])?;
     }
@@ -126,11 +212,23 @@ pub(super) fn load(sql: &Connection) -> (Loaded, rusqlite::Result<()>) {
     let mut loaded = Loaded::default();
     let mut texts = Texts::default();
     let read = (|| {
+        each(sql, "SELECT id, nth, text, file, line FROM rules", |row| texts.rule(row))?;
         // First what would be missed most.
-        each(sql, "SELECT jail, prefix, since, until, failures, scope, lines FROM bans", |row| {
+        const BANS: &str = "SELECT jail, prefix, since, bans.until, failures, scope, lines, rule, addresses, history.bans
+             FROM bans LEFT JOIN history USING (jail, prefix)";
+        each(sql, BANS, |row| {
             let ban = texts.ban(row)?;
             loaded.unreadable += u64::from(ban.is_none());
             loaded.bans.extend(ban);
+            Ok(())
+        })?;
+        each(sql, "SELECT jail, prefix, last, until, bans FROM history", |row| {
+            let (prefix, last): (String, i64) = (row.get(1)?, row.get(2)?);
+            let (jail, until, bans) = (texts.jail(row.get(0)?), until(row.get(3)?), row.get(4)?);
+            let past = Past { bans, last: Timestamp::from_micros(last), until };
+            let found = prefix.parse().ok();
+            loaded.unreadable += u64::from(found.is_none());
+            loaded.history.extend(found.map(|prefix| (jail, prefix, past)));
             Ok(())
         })?;
         each(sql, "SELECT jail, prefix, at FROM lifted", |row| {
@@ -181,11 +279,21 @@ fn each(
 struct Texts {
     jails: HashMap<String, JailName>,
     scopes: HashMap<String, Option<Arc<Scope>>>,
+    rules: HashMap<i64, Arc<FailRegex>>,
 }
 
 impl Texts {
     fn jail(&mut self, name: String) -> JailName {
         self.jails.entry(name).or_insert_with_key(|name| JailName::new(name)).clone()
+    }
+
+    fn rule(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        let (nth, text, file): (u32, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let line: u32 = row.get(4)?;
+        let place = (line > 0).then(|| Written { file: Arc::new(PathBuf::from(file)), line });
+        let rule = FailRegex { nth: nth as usize, text: text.into(), place };
+        self.rules.insert(row.get(0)?, Arc::new(rule));
+        Ok(())
     }
 
     fn ban(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Ban>> {
@@ -196,15 +304,21 @@ impl Texts {
         let (Ok(prefix), Some(scope)) = (prefix.parse::<IpNet>(), scope.clone()) else {
             return Ok(None);
         };
-        let until: Option<i64> = row.get(3)?;
+        let (rule, addresses): (Option<i64>, String) = (row.get(7)?, row.get(8)?);
         Ok(Some(Ban {
             prefix,
             jail: self.jail(row.get(0)?),
             scope,
             since: Timestamp::from_micros(row.get(2)?),
-            until: until.map_or(Until::Forever, |end| Until::At(Timestamp::from_micros(end))),
+            until: until(row.get(3)?),
             failures: row.get(4)?,
+            count: row.get::<_, Option<u32>>(9)?.unwrap_or(1),
+            counted: true,
             lines: lines_of(&lines),
+            origin: Origin {
+                rule: rule.and_then(|rule| self.rules.get(&rule).cloned()),
+                addresses: addresses.split(' ').flat_map(str::parse).collect(),
+            },
         }))
     }
 
@@ -226,6 +340,7 @@ impl Texts {
                 attempts: row.get(4)?,
                 failures: row.get(5)?,
                 lines: lines_of(&lines),
+                origin: Origin::default(),
             }),
             lapses: Timestamp::from_micros(row.get(6)?),
         }))
@@ -248,6 +363,10 @@ fn end(until: Until) -> Option<i64> {
     }
 }
 
+fn until(end: Option<i64>) -> Until {
+    end.map_or(Until::Forever, |end| Until::At(Timestamp::from_micros(end)))
+}
+
 /// The last lines as a JSON list; long ones are cut.
 fn text_of(lines: &[Box<str>], most: usize) -> String {
     let mut room = LINES;
@@ -266,6 +385,11 @@ fn text_of(lines: &[Box<str>], most: usize) -> String {
     }
     kept.reverse();
     serde_json::to_string(&kept).expect("texts can be written as JSON")
+}
+
+fn addresses_of(origin: &Origin) -> String {
+    let texts: Vec<String> = origin.addresses.iter().map(ToString::to_string).collect();
+    texts.join(" ")
 }
 
 /// Lines that cannot be read are none: a ban holds without its evidence.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::engine::{FailureId, Pending, Until};
+use crate::engine::{FailRegex, FailureId, Origin, Pending, Until};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const SETTINGS: StoreSettings =
@@ -93,7 +93,13 @@ fn ban(nth: u32, since: i64, until: Until) -> Arc<Ban> {
         since: Timestamp::from_seconds(since),
         until,
         failures: 5,
+        count: 1,
+        counted: true,
         lines: ["one", "two", "thrée", "four"].map(Into::into).to_vec(),
+        origin: Origin {
+            rule: Some(Arc::new(FailRegex { nth: 2, text: "^a <HOST>".into(), place: None })),
+            addresses: vec!["2001:db8::1".parse().expect("an address")],
+        },
     })
 }
 
@@ -103,8 +109,14 @@ fn until(seconds: i64) -> Until {
 
 fn change(jail: &str, who: FailureId, attempts: u32) -> Change {
     let at = Timestamp::from_seconds(1_800_000_100);
-    let pending =
-        Pending { first: at, last: at, attempts, failures: attempts, lines: vec!["l".into()] };
+    let pending = Pending {
+        first: at,
+        last: at,
+        attempts,
+        failures: attempts,
+        lines: vec!["l".into()],
+        origin: Origin::default(),
+    };
     Change {
         jail: JailName::new(jail),
         who,
@@ -157,16 +169,19 @@ fn what_is_written_is_found_again() {
     bench.close();
     let mode = fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(number(&path, "PRAGMA user_version"), 1);
+    assert_eq!(number(&path, "PRAGMA user_version"), 2);
 }
 
 #[test]
 fn a_ban_counts_once_in_the_history_however_often_it_is_written() {
     let (_dir, path) = place();
     let bench = start(&path);
-    for since in [100, 100, 200, 200, 150] {
-        bench.write(Write::Ban(ban(1, 1_800_000_000 + since, until(1_800_000_600))));
+    for (since, count) in [(100, 1), (100, 1), (200, 2), (200, 2), (150, 2)] {
+        let ban = ban(1, 1_800_000_000 + since, until(1_800_000_600));
+        bench.write(Write::Ban(Arc::new(Ban { count, ..(*ban).clone() })));
     }
+    let other = (*ban(1, 1_800_000_300, until(1_800_000_600))).clone();
+    bench.write(Write::Ban(Arc::new(Ban { count: 3, counted: false, ..other })));
     assert!(bench.settled());
     assert_eq!(number(&path, "SELECT bans FROM history"), 2);
     assert_eq!(number(&path, "SELECT last / 1000000 FROM history"), 1_800_000_200);

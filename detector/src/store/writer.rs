@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     clock::{Clock, monotonic},
     config::{JailName, StoreSettings},
-    engine::{Ban, Change, Timestamp},
+    engine::{Ban, Change, Past, Timestamp},
 };
 
 /// Rows that wait for a file that cannot be written; with more they are given up, and follow anew when it can.
@@ -38,7 +39,8 @@ const PURGED: usize = 500;
 const LIFTED_KEPT: Duration = Duration::from_secs(86_400);
 /// How long a source that nobody reads any longer is remembered.
 const PLACE_KEPT: Duration = Duration::from_secs(90 * 86_400);
-/// How much the thread stands back: who detects and enforces goes first where processors are few.
+/// How much the thread stands back once the start no longer waits for it: who detects and enforces goes first where
+/// processors are few.
 const NICE: i32 = 10;
 /// The name of the number of the last copy of everything, among the notes.
 const ROUND: &str = "round";
@@ -47,6 +49,8 @@ const ROUND: &str = "round";
 enum Step {
     Ban(Arc<Ban>, i64),
     Lifted(Arc<Ban>, Option<Timestamp>),
+    Pardoned(JailName, Option<IpNet>),
+    Past(JailName, IpNet, Past),
     Cut { places: Vec<Place>, forget: Vec<JailName>, counts: Vec<Change> },
     Complete(i64),
 }
@@ -108,8 +112,6 @@ impl Writer {
 
     /// Until the queue is closed and what was in it is written, or cannot be.
     pub fn run(mut self, loaded: oneshot::Sender<Loaded>) {
-        // Of this thread alone, as Linux has it (setpriority(2)); where it is refused nothing is lost.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
         let mut loaded = Some(loaded);
         loop {
             if self.file.is_none() && !self.off && self.retry.0 <= monotonic() {
@@ -168,6 +170,11 @@ impl Writer {
                 return self.failed(&error.to_string());
             }
             give(loaded, found);
+            if let Err(error) = rows::forget_rules(&file.sql)
+                && !file::is_damage(&error)
+            {
+                return self.failed(&error.to_string());
+            }
             match file.fault() {
                 Ok(None) => {}
                 Ok(Some(fault)) => return self.damaged(&fault),
@@ -201,6 +208,8 @@ impl Writer {
                 _ if self.incomplete => self.shared.lost(1),
                 Write::Ban(ban) => self.push(Step::Ban(ban, self.round), 1),
                 Write::Lifted { ban, by_hand } => self.push(Step::Lifted(ban, by_hand), 1),
+                Write::Pardoned(jail, prefix) => self.push(Step::Pardoned(jail, prefix), 1),
+                Write::Past(jail, prefix, past) => self.push(Step::Past(jail, prefix, past), 1),
                 Write::Complete => self.push(Step::Complete(self.round), 1),
                 Write::Counts(changes) => self.counted(changes),
                 Write::Cut { jails, places } => self.cut(&jails, places),
@@ -301,7 +310,7 @@ impl Writer {
         let now = (self.clock)();
         let before = |age: Duration| now.minus(age).micros();
         let old = [
-            ("history", "until < ?1", before(self.settings.purge_age)),
+            ("history", rows::FORGOTTEN, before(self.settings.purge_age)),
             ("counts", "lapses < ?1", before(Duration::ZERO)),
             ("lifted", "at < ?1", before(LIFTED_KEPT)),
             ("places", "at < ?1", before(PLACE_KEPT)),
@@ -387,6 +396,8 @@ fn give(to: &mut Option<oneshot::Sender<Loaded>>, loaded: Loaded) {
     if let Some(to) = to.take() {
         // The daemon may have ended.
         let _ = to.send(loaded);
+        // Of this thread alone, as Linux has it (setpriority(2)); where it is refused nothing is lost.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
     }
 }
 
@@ -402,11 +413,14 @@ fn transaction(
     matches: usize,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
+    let mut rules = rows::RuleNumbers::new();
     let all = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in steps {
         match step {
-            Step::Ban(ban, round) => rows::ban(&all, ban, matches, *round)?,
+            Step::Ban(ban, round) => rows::ban(&all, ban, matches, *round, &mut rules)?,
             Step::Lifted(ban, by_hand) => rows::lifted(&all, ban, *by_hand)?,
+            Step::Pardoned(jail, prefix) => rows::pardoned(&all, jail, *prefix)?,
+            Step::Past(jail, prefix, past) => rows::past(&all, jail, *prefix, past)?,
             Step::Cut { places, forget, counts } => {
                 for jail in forget {
                     all.execute("DELETE FROM counts WHERE jail = ?1", [jail.as_str()])?;

@@ -25,11 +25,15 @@ pub fn options(interfaces: &[&str]) -> Options {
         mode: AttachMode::Auto,
         pin_dir: pins(),
         observe: false,
+        observing: Vec::new(),
         allow: Vec::new(),
+        also_allow: Vec::new(),
         allow_sessions: false,
         max_bans: 4_194_304,
         initial_bans: 1024,
+        expected: [0; 2],
         events_per_second: 0,
+        compare_every: Duration::from_secs(300),
         kernel_log: false,
     }
 }

@@ -31,6 +31,7 @@ enum Operation {
     Allow(IpNet),
     Disallow(IpNet),
     Harvest,
+    Observe(Vec<String>),
 }
 
 impl Operation {
@@ -47,6 +48,9 @@ impl Operation {
                 tables.disallow(*prefix).expect("a map that can be written")
             }
             Operation::Harvest => tables.harvest(NOW, u32::MAX),
+            Operation::Observe(jails) => tables
+                .set_observing(jails.iter().map(String::as_str))
+                .expect("a map that can be written"),
         }
     }
 
@@ -59,6 +63,7 @@ impl Operation {
             }
             Operation::Disallow(prefix) => model.allowed.retain(|allowed| allowed != prefix),
             Operation::Allow(_) | Operation::Harvest => {}
+            Operation::Observe(jails) => model.observing = jails.iter().cloned().collect(),
         }
     }
 
@@ -66,7 +71,7 @@ impl Operation {
         match self {
             Operation::Ban(prefix, _) | Operation::Unban(prefix, _) => Some(*prefix),
             Operation::Allow(prefix) | Operation::Disallow(prefix) => Some(*prefix),
-            Operation::Harvest => None,
+            Operation::Harvest | Operation::Observe(_) => None,
         }
     }
 }
@@ -156,6 +161,9 @@ impl Scene {
         let (tables, _) =
             Tables::adopt(self.lab.maps()).unwrap_or_else(|error| panic!("{when}: {error:?}"));
         self.tables = tables;
+        // Who observes the configuration says: here as before.
+        let observing: Vec<String> = models[0].observing.iter().cloned().collect();
+        Operation::Observe(observing).on_tables(&mut self.tables);
         let again =
             self.tables.compare(usize::MAX).expect("maps that can be read").expect("all at once");
         assert!(again.is_none(), "{when}: adopted, yet {again}");
@@ -230,7 +238,11 @@ impl Scene {
 
 fn operation(random: &mut Random, model: &Model) -> Operation {
     let known: Vec<IpNet> = model.prefixes().collect();
-    match random.below(12) {
+    match random.below(14) {
+        12.. => {
+            let some = (0..8).filter(|_| random.one_in(3));
+            Operation::Observe(some.map(|nth| format!("jail {nth}")).collect())
+        }
         0..4 => Operation::Ban(random.prefix(), random.hold(8)),
         4..7 if !known.is_empty() => Operation::Ban(random.pick(&known), random.hold(8)),
         7..10 if !known.is_empty() => {
@@ -382,4 +394,31 @@ fn the_outermost_ban_of_a_deep_nest_holds_while_those_within_come_and_go() {
         scene.die_everywhere(&Operation::Unban(outermost, "jail".into()), &packets);
     }
     assert!(scene.deaths > 300, "{} deaths", scene.deaths);
+}
+
+#[test]
+fn an_heir_without_room_for_both_is_told_what_comes_after() {
+    let mut scene = Scene::new();
+    let hold = |jail: &str, scope: &str, until| Hold {
+        jail: jail.into(),
+        scope: scope.parse().expect(scope),
+        until,
+    };
+    let net = |length| format!("192.0.2.77/{length}").parse::<IpNet>().expect("a network").trunc();
+    // Seven networks; the innermost tells what bans the six others, in all of its eight slots.
+    scene.apply(&Operation::Ban(net(31), hold("jail", "proto-50", NOW + 3600)));
+    for length in 25..31 {
+        let scope = format!("tcp:{length}");
+        scene.apply(&Operation::Ban(net(length), hold("jail", &scope, NOW + 1)));
+    }
+    scene.apply(&Operation::Ban(net(30), hold("second", "udp", NOW + 3600)));
+    let source = "192.0.2.77".parse().expect("an address");
+    let packets: Vec<_> = [(6, 25), (6, 30), (6, 53), (17, 53), (47, 0)]
+        .map(|(protocol, port)| Frame { protocol, port, ..Frame::from(source) }.build())
+        .into();
+    for (scope, until) in [("tcp:53", NOW + 1), ("tcp:30", NOW + 3600), ("all", NOW + 1)] {
+        scene.die_everywhere(&Operation::Ban(net(30), hold("jail", scope, until)), &packets);
+    }
+    scene.die_everywhere(&Operation::Unban(net(30), "jail".into()), &packets);
+    assert!(scene.deaths > 10, "{} deaths", scene.deaths);
 }

@@ -1,5 +1,8 @@
 //! The plain model of a verdict: lists of bans, no tricks.
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use fail2xdp::config::Scope;
 use fail2xdp_common::value::{MAX_DEPTH, MAX_SLOTS};
@@ -23,6 +26,7 @@ pub fn in_scope(scope: &Scope, protocol: Option<u8>, port: Option<u16>) -> bool 
 pub enum Outcome {
     Passed,
     Dropped,
+    WouldDrop,
     Spared,
     NotIp,
     Unreadable,
@@ -36,6 +40,9 @@ pub struct Hold {
     pub until: u32,
 }
 
+/// Jails that only observe.
+type Observing = BTreeSet<String>;
+
 /// One slot as enforced: a hold, and the guests merged into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Slot {
@@ -44,30 +51,43 @@ struct Slot {
 }
 
 impl Slot {
-    fn until(&self) -> u32 {
-        self.all().map(|hold| hold.until).max().unwrap_or(0)
-    }
-
-    fn scope(&self) -> Scope {
-        let scopes = self.all().map(|hold| hold.scope.clone());
-        scopes.reduce(Scope::union).unwrap_or(Scope::NOTHING)
-    }
-
     fn all(&self) -> impl Iterator<Item = &Hold> {
         std::iter::once(&self.own).chain(&self.guests)
     }
 
-    fn applies(&self, now: u32, protocol: Option<u8>, port: Option<u16>) -> bool {
-        self.until() > now && self.all().any(|hold| in_scope(&hold.scope, protocol, port))
+    fn told(&self, observing: &Observing) -> Told {
+        Told::united(self.all().map(|hold| Told {
+            scope: hold.scope.clone(),
+            until: hold.until,
+            drops: !observing.contains(&hold.jail),
+        }))
     }
 }
 
-/// What a network tells of shorter ones.
-struct Inherited(Vec<(Scope, u32)>);
+/// What the kernel is told in one slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    scope: Scope,
+    until: u32,
+    drops: bool,
+}
 
-impl Inherited {
+impl Told {
+    /// Of several in one slot those that drop, if any does.
+    fn united(all: impl Iterator<Item = Told>) -> Told {
+        let all: Vec<Told> = all.collect();
+        let drops = all.iter().any(|told| told.drops);
+        let kept = all.into_iter().filter(|told| told.drops == drops);
+        let nothing = Told { scope: Scope::NOTHING, until: 0, drops };
+        kept.fold(nothing, |one, other| Told {
+            scope: one.scope.union(other.scope),
+            until: one.until.max(other.until),
+            drops,
+        })
+    }
+
     fn applies(&self, now: u32, protocol: Option<u8>, port: Option<u16>) -> bool {
-        self.0.iter().any(|(scope, until)| *until > now && in_scope(scope, protocol, port))
+        self.until > now && in_scope(&self.scope, protocol, port)
     }
 }
 
@@ -76,13 +96,18 @@ impl Inherited {
 pub struct Model {
     bans: BTreeMap<IpNet, Vec<Slot>>,
     pub allowed: Vec<IpNet>,
+    /// Jails that only observe.
+    pub observing: BTreeSet<String>,
+    /// Nothing is dropped at all.
+    pub observes: bool,
     /// Jails that were merged, in the order they came: the first gets the slot that becomes free.
     order: Vec<(IpNet, String)>,
 }
 
 impl Model {
     pub fn ban(&mut self, prefix: IpNet, hold: Hold) {
-        let slots = self.bans.entry(prefix).or_default();
+        let Model { bans, observing, .. } = self;
+        let slots = bans.entry(prefix).or_default();
         for slot in slots.iter_mut() {
             if slot.own.jail == hold.jail {
                 slot.own = hold;
@@ -98,9 +123,10 @@ impl Model {
             return;
         }
         // The nearest later end, else the latest; the first of equals that end later, the last of equals else.
-        let later = (0..slots.len()).filter(|&nth| slots[nth].until() >= hold.until);
-        let host = later.min_by_key(|&nth| (slots[nth].until(), nth));
-        let host = host.or_else(|| (0..slots.len()).max_by_key(|&nth| (slots[nth].until(), nth)));
+        let until = |nth: usize| slots[nth].told(observing).until;
+        let later = (0..slots.len()).filter(|&nth| until(nth) >= hold.until);
+        let host = later.min_by_key(|&nth| (until(nth), nth));
+        let host = host.or_else(|| (0..slots.len()).max_by_key(|&nth| (until(nth), nth)));
         self.order.push((prefix, hold.jail.clone()));
         slots[host.expect("eight slots")].guests.push(hold);
     }
@@ -169,41 +195,49 @@ impl Model {
         let covers = |net: &&IpNet| net.contains(&source);
         let mut covering: Vec<&IpNet> = self.bans.keys().filter(covers).collect();
         covering.sort_by_key(|net| std::cmp::Reverse(net.prefix_len()));
-        let hit = covering.iter().enumerate().find(|&(nth, net)| {
-            let own = &self.bans[*net];
-            let from_outside = covering.len() - nth;
-            own.iter().any(|slot| slot.applies(now, protocol, port))
-                || from_outside.is_multiple_of(MAX_DEPTH - 1)
-                    && net.prefix_len() < net.max_prefix_len()
-                    && self.inherited(own, &covering[nth + 1..]).applies(now, protocol, port)
+        let mut observed = None;
+        // Deeper than so many the program does not look: what is there is told by one of these.
+        let hit = covering.iter().enumerate().take(MAX_DEPTH).find(|&(nth, net)| {
+            let heir = (covering.len() - nth).is_multiple_of(MAX_DEPTH - 1)
+                && net.prefix_len() < net.max_prefix_len();
+            let told = self.told(net, if heir { &covering[nth + 1..] } else { &[] });
+            let applying = || told.iter().filter(|told| told.applies(now, protocol, port));
+            if observed.is_none() && applying().next().is_some() {
+                observed = Some(**net);
+            }
+            applying().any(|told| told.drops)
         });
-        let hit = hit.map(|(_, net)| *net);
-        match hit {
-            None => (Outcome::Passed, None),
-            Some(_) if self.is_allowed(source) => (Outcome::Spared, None),
-            Some(net) => (Outcome::Dropped, Some(*net)),
+        let hit = hit.map(|(_, net)| **net);
+        match (hit, observed) {
+            (None, None) => (Outcome::Passed, None),
+            _ if self.is_allowed(source) => (Outcome::Spared, None),
+            (Some(net), _) if self.observes => (Outcome::WouldDrop, Some(net)),
+            (Some(net), _) => (Outcome::Dropped, Some(net)),
+            (None, observed) => (Outcome::WouldDrop, observed),
         }
     }
 
-    /// What every seventh network from outside tells of the shorter ones, beside its own slots.
-    fn inherited(&self, own: &[Slot], shorter: &[&IpNet]) -> Inherited {
+    /// What a network's slots tell: its own, and what it inherits of shorter ones.
+    fn told(&self, net: &IpNet, shorter: &[&IpNet]) -> Vec<Told> {
+        let told = |net: &IpNet| self.bans[net].iter().map(|slot| slot.told(&self.observing));
+        let mut own: Vec<Told> = told(net).collect();
         // Of one scope only the one that ends last.
-        let mut slots: Vec<(Scope, u32)> = Vec::new();
-        for slot in shorter.iter().flat_map(|net| &self.bans[*net]) {
-            match slots.iter_mut().find(|(scope, _)| *scope == slot.scope()) {
-                Some((_, until)) => *until = slot.until().max(*until),
-                None => slots.push((slot.scope(), slot.until())),
+        let mut inherited: Vec<Told> = Vec::new();
+        for slot in shorter.iter().flat_map(|net| told(net)) {
+            let like = |known: &&mut Told| known.scope == slot.scope && known.drops == slot.drops;
+            match inherited.iter_mut().find(like) {
+                Some(known) => known.until = known.until.max(slot.until),
+                None => inherited.push(slot),
             }
         }
-        if own.len() + slots.len() <= MAX_SLOTS || slots.is_empty() {
-            return Inherited(slots);
+        if own.len() + inherited.len() <= MAX_SLOTS {
+            own.extend(inherited);
+        } else if !inherited.is_empty() {
+            // All in one where they have no room: in the last of the own slots if these are eight.
+            let last = if own.len() == MAX_SLOTS { own.pop() } else { None };
+            own.push(Told::united(last.into_iter().chain(inherited)));
         }
-        // All in one where they have no room: in the last of the own slots if these are eight.
-        let last = own.last().filter(|_| own.len() == MAX_SLOTS);
-        slots.extend(last.map(|slot| (slot.scope(), slot.until())));
-        let united =
-            slots.into_iter().reduce(|one, other| (one.0.union(other.0), one.1.max(other.1)));
-        Inherited(united.into_iter().collect())
+        own
     }
 
     fn is_allowed(&self, source: IpAddr) -> bool {

@@ -27,8 +27,8 @@ struct Pair {
     lab: Lab,
     tables: Tables,
     model: Model,
-    /// What each ban is to have dropped since it was made.
-    dropped: HashMap<IpNet, u64>,
+    /// What each ban is to have dropped since it was made, and what it would have.
+    dropped: HashMap<IpNet, (u64, u64)>,
     outcomes: HashMap<Outcome, u64>,
     flags: u32,
 }
@@ -44,18 +44,28 @@ impl Pair {
     fn ban(&mut self, prefix: IpNet, hold: Hold) {
         self.tables.ban(prefix, &real(&hold)).expect("room for a ban");
         self.model.ban(prefix, hold);
-        self.dropped.entry(prefix).or_insert(0);
+        self.dropped.entry(prefix).or_default();
     }
 
     fn unban(&mut self, prefix: IpNet, jail: &str) {
         let lifted = self.tables.unban(prefix, jail).expect("a map that can be written");
         assert_eq!(lifted.is_some(), self.model.unban(prefix, jail), "{prefix} by {jail}");
         if let Some(lifted) = lifted {
-            assert_eq!(lifted.packets, self.dropped[&prefix], "what {prefix} had dropped");
+            let found = (lifted.packets, lifted.would_drop);
+            assert_eq!(found, self.dropped[&prefix], "what {prefix} had dropped");
         }
         if self.model.jails(prefix).is_empty() {
             self.dropped.remove(&prefix);
         }
+    }
+
+    /// Switches a jail between dropping and observing.
+    fn switch(&mut self, jail: &str) {
+        if !self.model.observing.remove(jail) {
+            self.model.observing.insert(jail.to_owned());
+        }
+        let observing = self.model.observing.iter().map(String::as_str);
+        self.tables.set_observing(observing).expect("a map that can be written");
     }
 
     fn ignore(&mut self, flags: u32) {
@@ -76,8 +86,9 @@ impl Pair {
             self.flags
         );
         *self.outcomes.entry(outcome).or_insert(0) += 1;
-        if let (Outcome::Dropped, Some(net)) = (outcome, by) {
-            *self.dropped.get_mut(&net).expect("a banned prefix") += 1;
+        if let Some(net) = by {
+            let (dropped, would_drop) = self.dropped.get_mut(&net).expect("a banned prefix");
+            *(if outcome == Outcome::Dropped { dropped } else { would_drop }) += 1;
         }
     }
 
@@ -87,6 +98,7 @@ impl Pair {
         for (outcome, counter) in [
             (Outcome::Passed, counters.passed),
             (Outcome::Dropped, counters.dropped),
+            (Outcome::WouldDrop, counters.would_drop),
             (Outcome::Spared, counters.spared),
             (Outcome::NotIp, counters.not_ip),
             (Outcome::Unreadable, counters.unreadable),
@@ -100,7 +112,7 @@ impl Pair {
         assert_eq!(self.dropped.len(), self.model.len());
         for (net, packets) in &self.dropped {
             assert_eq!(
-                self.tables.traffic(*net).map(|dropped| dropped.packets),
+                self.tables.traffic(*net).map(|dropped| (dropped.packets, dropped.would_drop)),
                 Some(*packets),
                 "{net}"
             );
@@ -135,7 +147,12 @@ pub fn model(holds: Vec<tables::Hold>) -> Vec<Hold> {
 /// One random change of the table.
 fn change(pair: &mut Pair, random: &mut Random) {
     let known: Vec<IpNet> = pair.model.prefixes().collect();
-    match random.below(10) {
+    match random.below(11) {
+        10 if random.one_in(4) => {
+            pair.model.observes ^= true;
+            pair.tables.set_observe(pair.model.observes);
+        }
+        10 => pair.switch(&format!("jail {}", random.below(10))),
         0..4 => {
             let prefix = random.prefix();
             pair.ban(prefix, random.hold(10));
@@ -218,9 +235,14 @@ fn every_verdict_and_count_equals_the_models() {
     }
     println!("{outcomes:?}");
     assert!(outcomes.values().sum::<u64>() >= 100_000);
-    for outcome in
-        [Outcome::Passed, Outcome::Dropped, Outcome::Spared, Outcome::NotIp, Outcome::Unreadable]
-    {
+    for outcome in [
+        Outcome::Passed,
+        Outcome::Dropped,
+        Outcome::WouldDrop,
+        Outcome::Spared,
+        Outcome::NotIp,
+        Outcome::Unreadable,
+    ] {
         assert!(
             outcomes.get(&outcome).is_some_and(|count| *count > 300),
             "too few packets were {outcome:?}"

@@ -97,7 +97,8 @@ fn race(
         streams.filter(|(stream, _)| stream.action == action).map(|(_, sent)| sent).sum()
     };
     let counters = tables.counters().expect("counters");
-    let (dropped, passed) = (counters.dropped.packets, counters.passed.packets);
+    let passed = counters.passed.packets + counters.would_drop.packets;
+    let dropped = counters.dropped.packets;
     println!("{turns} turns of the writer, {dropped} drops, {passed} passes");
     let (drop, pass, either) = (of(Some(Action::Drop)), of(Some(Action::Pass)), of(None));
     assert!(
@@ -292,4 +293,37 @@ fn a_count_is_never_anothers() {
             assert_eq!(lifted.map(|lifted| lifted.packets), Some(0), "{next} never sent a packet");
         }
     });
+}
+
+#[test]
+fn a_jail_that_is_switched_lets_no_packet_of_another_jails_ban_through() {
+    let (lab, mut tables) = small();
+    let both = [net("192.0.2.1/32"), net("2001:db8:1::1/128"), net("2001:db8:2::/64")];
+    let within = net("198.51.100.9/32");
+    let alone = net("203.0.113.1/32");
+    for (nth, prefix) in both.iter().enumerate() {
+        // Either stands in the first slot.
+        let order = if nth % 2 == 0 { ["switched", "other"] } else { ["other", "switched"] };
+        for jail in order {
+            tables.ban(*prefix, &hold(jail, "tcp", FOREVER)).expect("room");
+        }
+    }
+    tables.ban(within, &hold("switched", "all", FOREVER)).expect("room");
+    tables.ban(net("198.51.100.0/24"), &hold("other", "tcp", FOREVER)).expect("room");
+    tables.ban(alone, &hold("switched", "all", FOREVER)).expect("room");
+    let mut streams: Vec<Stream> =
+        both.iter().map(|prefix| stream("of both", *prefix, "tcp=22", Action::Drop)).collect();
+    streams.push(stream("within another jail's network", within, "tcp=22", Action::Drop));
+    streams.push(stream("of the switched jail alone", alone, "tcp=22", None));
+    let (tables, sent) = race(tables, lab, streams, |tables, turn| {
+        let observing = ["switched"].into_iter().take(turn as usize % 2);
+        tables.set_observing(observing).expect("a map that can be written");
+    });
+    for (prefix, sent) in both.iter().chain([&within, &alone]).zip(sent.packets) {
+        let counted = tables.traffic(*prefix).map_or(0, |it| it.packets + it.would_drop);
+        let network = if *prefix == within { net("198.51.100.0/24") } else { *prefix };
+        let of_network = tables.traffic(network).map_or(0, |it| it.packets);
+        let all = if *prefix == within { counted + of_network } else { counted };
+        assert_eq!(all, sent, "counts of {prefix} were lost");
+    }
 }

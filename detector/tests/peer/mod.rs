@@ -1,7 +1,7 @@
-//! Debian's fail2ban where it lies: unpacked aside by `cargo xtask test`, or installed. Read by tests, never copied.
+//! Debian's fail2ban where it lies: its filters as jails of ours, and itself as a judge. Read by tests, never copied.
 #![allow(dead_code, reason = "each test uses a part of it")]
 use std::{
-    env, fs,
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -10,11 +10,15 @@ use std::{
 
 use fail2xdp::{
     config::{self, JailSettings, ReadFault, Severity, Tree},
-    config_tree::DirTree,
+    config_tree::{DirTree, ShippedTree},
     engine::Timestamp,
 };
 use jiff::tz::TimeZone;
 use serde_json::Value;
+
+mod place;
+
+pub use place::{config, tests};
 
 /// The clock of fail2ban's samples and of the judge: 14 August 2005, 12:00 in Central Europe.
 pub const NOON: Timestamp = Timestamp::from_seconds(1_124_013_600);
@@ -22,32 +26,6 @@ pub const NOON: Timestamp = Timestamp::from_seconds(1_124_013_600);
 /// The zone of samples and judge: nearly Central Europe, where summer time ends an hour later.
 pub fn zone() -> TimeZone {
     TimeZone::posix("CET-1CEST-2,M3.5.0,M10.5.0").expect("a POSIX zone")
-}
-
-/// fail2ban's configuration directory.
-pub fn config() -> PathBuf {
-    let aside = env::var_os("FAIL2XDP_FAIL2BAN_TREE").map(PathBuf::from);
-    let config = aside.unwrap_or_else(|| PathBuf::from("/etc/fail2ban"));
-    assert!(
-        config.join("jail.conf").is_file(),
-        "there is no fail2ban configuration in `{}`: run `cargo xtask test`, which unpacks one, or unpack it with \
-         `apt-get download fail2ban && dpkg -x fail2ban_*.deb DIR` and set FAIL2XDP_FAIL2BAN_TREE=DIR/etc/fail2ban",
-        config.display()
-    );
-    config
-}
-
-/// The tests that the same package brings: sample logs with expectations, filters made for them.
-pub fn tests() -> PathBuf {
-    let config = config();
-    let root = config.parent().and_then(Path::parent).expect("`etc/fail2ban` below some directory");
-    let tests = root.join("usr/lib/python3/dist-packages/fail2ban/tests");
-    assert!(
-        tests.join("files/logs").is_dir(),
-        "this package of fail2ban brings no `{}`: take Debian's 1.0.2-2",
-        tests.join("files/logs").display()
-    );
-    tests
 }
 
 /// fail2ban's filters, and one jail that uses one of them.
@@ -107,6 +85,38 @@ pub fn try_jail(filter: &str, params: &[(String, String)]) -> Option<JailSetting
     loaded.settings.jails.into_iter().next()
 }
 
+/// The shipped tree with a jail that has nothing but one of its filters.
+struct Shipped(String);
+
+impl Tree for Shipped {
+    fn root(&self) -> &Path {
+        ShippedTree.root()
+    }
+
+    fn read(&self, file: &Path) -> Result<Option<Vec<u8>>, ReadFault> {
+        match file.ends_with("jail.conf") {
+            true => Ok(Some(self.0.clone().into_bytes())),
+            false => ShippedTree.read(file),
+        }
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<String>, ReadFault> {
+        ShippedTree.list(folder)
+    }
+}
+
+/// A jail that has nothing but our own filter of this name, in this mode.
+pub fn shipped(filter: &str, mode: &str) -> JailSettings {
+    let jail = format!(
+        "[sample]\nenabled = true\nbackend = polling\nlogpath = /dev/null\nfilter = {filter}[mode={mode}]\n"
+    );
+    let loaded = config::load(&Shipped(jail)).expect("a configuration");
+    let faults = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let faults: Vec<String> = faults.map(|problem| problem.what.clone()).collect();
+    assert!(faults.is_empty(), "filter `{filter}` in mode {mode}: {faults:#?}");
+    loaded.settings.jails.into_iter().next().expect("the jail is enabled")
+}
+
 /// fail2ban's release.
 pub fn version() -> String {
     let file = tests().join("../version.py");
@@ -147,10 +157,9 @@ MyTime.setTime(1124013600)
 
 /// Asks fail2ban itself: `script` reads a request a line from its standard input and answers with a line of JSON.
 pub fn judge(script: &str, requests: &[Value]) -> Vec<Value> {
-    let library = tests().ancestors().nth(2).expect("above fail2ban's tests").to_owned();
     let mut python = Command::new("python3")
         .args(["-c", &format!("{JUDGE}{script}")])
-        .env("PYTHONPATH", library)
+        .env("PYTHONPATH", place::packages())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONIOENCODING", "utf-8")
         .stdin(Stdio::piped())

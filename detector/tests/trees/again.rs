@@ -195,7 +195,21 @@ fn own_name(options: &[Value]) -> String {
 }
 
 fn action(options: &[Value]) -> String {
-    const COMMANDS: [&str; 2] = ["action", "norestored"];
+    const COMMANDS: [&str; 13] = [
+        "actionstart",
+        "actionstart_on_demand",
+        "actionstop",
+        "actionflush",
+        "actionreload",
+        "actioncheck",
+        "actionrepair",
+        "actionrepair_on_unban",
+        "actionban",
+        "actionprolong",
+        "actionreban",
+        "actionunban",
+        "norestored",
+    ];
     let (mut definition, mut init) = (String::new(), String::new());
     let mut variants: BTreeMap<&str, String> = BTreeMap::new();
     let mut defined = options.is_empty();
@@ -206,7 +220,7 @@ fn action(options: &[Value]) -> String {
     let pairs: Vec<(String, &Value)> = pairs.collect();
     for (name, value) in &pairs {
         let value = *value;
-        let is_command = COMMANDS.iter().any(|command| name.starts_with(command));
+        let is_command = COMMANDS.contains(&name.as_str());
         match name.split_once('?') {
             _ if name == "name" || name == "actname" => {}
             Some((name, condition)) => {

@@ -142,3 +142,25 @@ pub fn ours(tree: &Path, flag: &str) -> Option<Vec<String>> {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     output.status.success().then(|| text.lines().map(str::to_owned).collect())
 }
+
+/// The lines with those that a glob made sorted.
+pub fn sorted_paths(mut lines: Vec<String>) -> Vec<String> {
+    let is_path = |line: &String| line.contains("', 'addlogpath', '");
+    let mut at = 0;
+    while at < lines.len() {
+        let length = lines[at..].iter().take_while(|line| is_path(line)).count();
+        lines[at..at + length].sort();
+        at += length.max(1);
+    }
+    lines
+}
+
+/// Lines that do not concern the jail.
+pub fn without(lines: Vec<String>, jail: &str) -> Vec<String> {
+    let mark = format!("', '{jail}'");
+    let skipped = format!("Jail '{jail}' skipped");
+    let concerns = |line: &String| {
+        line.contains(&mark) || line.starts_with("['config-error'") && line.contains(&skipped)
+    };
+    lines.into_iter().filter(|line| !concerns(line)).collect()
+}

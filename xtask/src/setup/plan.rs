@@ -70,6 +70,8 @@ pub const NEEDS: &[Need] = &[
     need("bpftool", Purpose::Test, Proof::Program("bpftool")),
     need("hydra", Purpose::Test, Proof::Program("hydra")),
     need("nftables", Purpose::Test, Proof::Program("nft")),
+    need("iptables", Purpose::Test, Proof::Program("iptables-save")),
+    need("ipset", Purpose::Test, Proof::Program("ipset")),
     need("nginx", Purpose::Test, Proof::Program("nginx")),
     // The program without the service: nothing that could start.
     need("apache2-bin", Purpose::Test, Proof::Program("apache2")),
@@ -104,6 +106,12 @@ pub const NEEDS: &[Need] = &[
     need("zstd", Purpose::Test, Proof::Program("zstd")),
     need("logrotate", Purpose::Test, Proof::Program("logrotate")),
     need("perl", Purpose::Test, Proof::Program("perl")),
+    // Reads our metrics as Prometheus does.
+    need(
+        "python3-prometheus-client",
+        Purpose::Test,
+        Proof::File(&["/usr/lib/python3/dist-packages/prometheus_client/parser.py"]),
+    ),
 ];
 
 /// A package whose files are laid aside, never installed: no service, nothing in `/etc`.

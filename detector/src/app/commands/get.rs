@@ -80,7 +80,7 @@ impl Daemon {
             Listed::IgnoreIp => {
                 // Single addresses come last, as in fail2ban.
                 let (single, others): (Vec<_>, Vec<_>) = jail.ignore.iter().partition(|ignore| {
-                    matches!(ignore, Ignore::Net(net) if net.prefix_len() == net.max_prefix_len())
+                    matches!(ignore.value, Ignore::Net(net) if net.prefix_len() == net.max_prefix_len())
                 });
                 texts(others.into_iter().chain(single).map(ignored))
             }
@@ -153,8 +153,8 @@ fn expanded(regex: &Located<String>, filter: &FilterSettings) -> String {
     expand_tags(&regex.value, filter.use_dns)
 }
 
-fn ignored(ignore: &Ignore) -> String {
-    match ignore {
+fn ignored(ignore: &Located<Ignore>) -> String {
+    match &ignore.value {
         Ignore::Net(net) => crate::app::act::shown(*net),
         Ignore::Name(name) => name.clone(),
     }

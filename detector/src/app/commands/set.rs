@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, Fault, texts};
 use crate::{
-    config::{self, Ignore, JailName, JailSettings, Located, SourceSettings, UseDns, Value},
+    config::{self, IgnoreCache, JailName, JailSettings, Located, SourceSettings, UseDns, Value},
     control::{
         Refusal,
         command::{Class, Listed, Single},
@@ -84,19 +84,29 @@ impl Daemon {
             | Single::MaxMatches
             | Single::MaxRetry
             | Single::BanTime => Anew::Counting,
-            // A cache of the command's answers, which would spare nobody by itself.
             Single::IgnoreCache => {
+                let cache = config::ignore_cache(value).map(|(key, most, seconds)| IgnoreCache {
+                    key,
+                    max_count: u32::try_from(most).unwrap_or(1).max(1),
+                    max_time: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+                });
+                self.change(jail, Anew::Counting, |jail| {
+                    jail.ignore_cache = cache;
+                    Ok(())
+                })
+                .await?;
                 self.spoken().await.put(jail, "ignorecache", value);
                 return self.get_single(jail, option).await;
             }
-            Single::IgnoreCommand if value.trim().is_empty() => {
+            Single::IgnoreCommand => {
+                let command = config::ignore_command(value).map_err(Fault::value)?;
+                self.change(jail, Anew::Counting, |jail| {
+                    jail.ignore_command = command;
+                    Ok(())
+                })
+                .await?;
                 self.spoken().await.set(jail, "ignorecommand", value);
                 return self.get_single(jail, option).await;
-            }
-            Single::IgnoreCommand => {
-                return Err(Fault::plain(
-                    "fail2xdp of this version runs no `ignorecommand`: nobody would be spared by it",
-                ));
             }
             Single::BanTimeExtra(name) => return self.set_ban_time_extra(jail, name, value).await,
             _ => Anew::Reading,
@@ -147,8 +157,8 @@ impl Daemon {
                 }
                 self.change(name, Anew::Counting, |jail| {
                     for ignore in more {
-                        if !jail.ignore.contains(&ignore) {
-                            jail.ignore.push(ignore);
+                        if jail.ignore.iter().all(|known| known.value != ignore) {
+                            jail.ignore.push(Located { value: ignore, place: None });
                         }
                     }
                     Ok(())
@@ -210,7 +220,7 @@ impl Daemon {
                 let absent = || Fault::value("list.remove(x): x not in list");
                 let ignore = config::ignored(word).map_err(|_| absent())?;
                 self.change(name, Anew::Counting, |jail| {
-                    let at = jail.ignore.iter().position(|known: &Ignore| *known == ignore);
+                    let at = jail.ignore.iter().position(|known| known.value == ignore);
                     jail.ignore.remove(at.ok_or_else(absent)?);
                     Ok(())
                 })

@@ -1,6 +1,7 @@
 //! What the arguments name: a log, and patterns to look for in it.
 use std::{
     fmt::Write,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -119,7 +120,11 @@ impl Chosen {
             What::Literal => row("  failregex line", &args.regex),
         }
         if !literal {
-            row("maxlines", &filter.max_lines.to_string());
+            // Of a file it tells only what was chosen.
+            let is_file = matches!(self.what, What::File(_));
+            if !is_file || filter.max_lines > 1 || args.maxlines.is_some() {
+                row("maxlines", &filter.max_lines.to_string());
+            }
             if args.datepattern.is_none() {
                 dates(&mut row);
             }
@@ -210,12 +215,25 @@ fn of_file(path: &Path, options: &[(&str, String)]) -> anyhow::Result<JailSettin
     // In its place in a tree a filter finds what it includes from there.
     let (root, name) = match folder.parent() {
         Some(root) if folder.ends_with("filter.d") => (root, stem.clone()),
-        _ => (folder, format!("./{stem}")),
+        _ => (folder, from_here(&folder.join(&stem))?),
     };
     let tree = DirTree::new(root);
     let mut options = options.to_vec();
     options.push(("filter", name));
     Overlay::instead(&tree, &stem, &options).jail(&stem)
+}
+
+/// How the configuration names a file outside its tree: by the way that leads there from the working directory.
+fn from_here(path: &Path) -> io::Result<String> {
+    let here = std::env::current_dir()?;
+    let way = match path.strip_prefix(&here) {
+        Ok(below) => below.to_owned(),
+        Err(_) => {
+            let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+            up.join(path.strip_prefix("/").unwrap_or(path))
+        }
+    };
+    Ok(format!("./{}", way.display()))
 }
 
 /// `[a=x, b="y"]` as pairs, to be shown.

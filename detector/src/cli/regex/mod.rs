@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{ArgAction, Args, Parser};
+use clap::{ArgAction, Args, Parser, error::ErrorKind};
 
 use self::{
     chosen::{Chosen, Log},
@@ -27,6 +27,8 @@ use crate::{clock, config::UseDns, engine::Timestamp, source::PastFile, source::
 
 /// Exit status of what could not be tested, as fail2ban-regex's.
 const FAILED: u8 = 255;
+/// The same, of options that it does not have.
+const UNKNOWN: u8 = 2;
 
 #[derive(Args, Debug)]
 pub(super) struct RegexArgs {
@@ -157,7 +159,11 @@ pub(super) fn as_fail2ban_regex() -> ExitCode {
         Ok(called) => called,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+            return match error.kind() {
+                _ if !error.use_stderr() => ExitCode::SUCCESS,
+                ErrorKind::MissingRequiredArgument => ExitCode::from(FAILED),
+                _ => ExitCode::from(UNKNOWN),
+            };
         }
     };
     let Fail2banRegex { mut args, config, i, json, .. } = called;

@@ -64,6 +64,9 @@ impl Report<'_> {
             let count = tally.not_an_address;
             let _ = writeln!(out, "{count} match(es) of what has an address's shape and is none\n");
         }
+        for fault in tally.matcher.patterns().filter_map(|pattern| pattern.fault()) {
+            let _ = writeln!(out, "{fault}\n");
+        }
         let args = self.args;
         if args.print_all_matched {
             lines(&mut out, "Matched", "", &tally.matched, |line| line);
@@ -228,6 +231,14 @@ impl Report<'_> {
             })
             .collect();
         let tally = &self.tally;
+        let stopped = tally.matcher.patterns().filter(|pattern| pattern.gave_up() > 0);
+        let gave_up = stopped.map(|pattern| {
+            json!({
+                "pattern": pattern.name.to_string(),
+                "place": pattern.place.as_ref().map(ToString::to_string),
+                "lines": pattern.gave_up(),
+            })
+        });
         json!({
             "lines": {
                 "tested": tally.lines(),
@@ -241,6 +252,7 @@ impl Report<'_> {
             }),
             "failregex": rules,
             "ignoreregex": ignores,
+            "gave_up": gave_up.collect::<Vec<_>>(),
             "dates": dates,
             "matched": tally.matched.first,
             "ignored": tally.ignored.first,

@@ -14,8 +14,6 @@ use crate::{
 
 /// Lines of a kind that are printed without being asked for.
 const PRINTED: usize = 20;
-/// How near the present a date must be for the next line without one: seconds.
-const NEAR: i64 = 60;
 /// Hits of a regex that are shown one by one.
 const MOST_SHOWN: usize = 10_000;
 
@@ -39,7 +37,7 @@ pub(super) struct RuleHits {
 pub(super) struct Shown {
     pub who: Option<String>,
     pub at: Option<Timestamp>,
-    /// Other regexes matched the line, too.
+    /// A regex before it matched the line, too.
     pub multiple: bool,
 }
 
@@ -75,7 +73,6 @@ pub(super) struct Tally {
     pub matcher: Matcher,
     every: bool,
     names: Option<HashMap<Box<str>, Vec<IpAddr>>>,
-    last: Option<Timestamp>,
     recent: VecDeque<(String, bool)>,
     joined: usize,
     pub prefix: u64,
@@ -105,7 +102,6 @@ impl Tally {
             matcher,
             every,
             names: looks_up.then(HashMap::new),
-            last: None,
             recent: VecDeque::new(),
             joined: jail.filter.max_lines as usize,
             prefix: 0,
@@ -132,9 +128,7 @@ impl Tally {
         now: Timestamp,
     ) -> Option<Vec<Failure>> {
         let seen = self.matcher.inspect(line, given, now, self.every);
-        let near = |at: &Timestamp| (at.seconds() - now.seconds()).abs() <= NEAR;
-        let at = seen.at.or(self.last.filter(near));
-        self.last = seen.at.or(self.last);
+        let at = seen.at;
         if seen.prefix_matched == Some(true) {
             self.prefix += 1;
             if self.prefix_groups.len() < MOST_SHOWN {
@@ -145,8 +139,7 @@ impl Tally {
             self.ignores[nth] += 1;
         }
         let (mut failures, mut no_failure, mut pending) = (Vec::new(), false, false);
-        let multiple = seen.hits.len() > 1;
-        for hit in &seen.hits {
+        for (nth, hit) in seen.hits.iter().enumerate() {
             let shown = match &hit.outcome {
                 HitOutcome::NotAnAddress => {
                     self.not_an_address += 1;
@@ -177,7 +170,7 @@ impl Tally {
             let rule = &mut self.rules[hit.rule];
             rule.count += shown.len() as u64;
             let room = MOST_SHOWN.saturating_sub(rule.shown.len());
-            let shown = shown.into_iter().map(|who| Shown { who, at, multiple });
+            let shown = shown.into_iter().map(|who| Shown { who, at, multiple: nth > 0 });
             rule.shown.extend(shown.take(room));
         }
         let spared = seen.ignored_by.is_some() || no_failure;

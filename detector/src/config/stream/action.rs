@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What an action may define, in the order in which it reaches the server.
-const OPTIONS: [&str; 13] = [
+pub(in super::super) const OPTIONS: [&str; 13] = [
     "actionstart",
     "actionstart_on_demand",
     "actionstop",
@@ -36,18 +36,34 @@ const TRUTHS: [&str; 3] = ["actionstart_on_demand", "actionrepair_on_unban", "no
 /// Puts the jail's actions into commands.
 pub(super) fn commands(writer: &mut Writer<'_, '_, '_>) -> Result<(), Skipped> {
     let text = writer.text("action")?.unwrap_or_default();
+    // All are read before anything of them is expanded.
+    let mut actions = Vec::new();
     for part in params::split(&text) {
         let call = params::read(&part).map_err(|error| {
             let (call, error) = (Value::from(part.as_str()), error.as_fail2ban());
             Skipped(format!("Invalid action definition {call}: {error}"))
         })?;
-        let more = match call.name.strip_suffix(".py") {
-            Some(stem) => vec![python(writer, stem, &call)],
-            None => shell(writer, call)?,
+        actions.push(match call.name.strip_suffix(".py") {
+            Some(stem) => Action::Python(python(writer, stem, &call)),
+            None => Action::Shell(Box::new(
+                ActionFiles::read(writer.jail.tree(), &writer.jail.name, call)
+                    .map_err(|error| Skipped(error.as_fail2ban()))?,
+            )),
+        });
+    }
+    for action in actions {
+        let more = match action {
+            Action::Python(command) => vec![command],
+            Action::Shell(files) => shell(writer, &files)?,
         };
         writer.commands.extend(more);
     }
     Ok(())
+}
+
+enum Action {
+    Python(Command),
+    Shell(Box<ActionFiles>),
 }
 
 /// An action that is a Python file gets its parameters as JSON.
@@ -60,10 +76,8 @@ fn python(writer: &Writer<'_, '_, '_>, stem: &str, call: &Call) -> Command {
     words(["set", writer.jail.name.as_str(), "addaction", name, &file, &json])
 }
 
-fn shell(writer: &mut Writer<'_, '_, '_>, call: Call) -> Result<Vec<Command>, Skipped> {
+fn shell(writer: &mut Writer<'_, '_, '_>, files: &ActionFiles) -> Result<Vec<Command>, Skipped> {
     let name = writer.jail.name.clone();
-    let files = ActionFiles::read(writer.jail.tree(), &name, call);
-    let files = files.map_err(|error| Skipped(error.as_fail2ban()))?;
     let act_name = files.act_name().to_owned();
     let properties = properties(&files.definition()).map_err(|(option, error)| {
         writer.jail.cannot_expand(&option, error);

@@ -51,6 +51,8 @@ pub(super) struct Writer<'w, 'r, 'a> {
     pub(super) jail: &'w mut Jail<'r, 'a>,
     pub(super) filter: Option<FilterFiles>,
     pub(super) commands: Vec<Command>,
+    /// What fail2ban notices only when it has read everything else.
+    late: Option<Skipped>,
 }
 
 /// The commands of the jail that is named; `None` for one that is not enabled.
@@ -61,7 +63,7 @@ pub(super) fn commands(
 ) -> Result<Option<Vec<Command>>, Skipped> {
     reader.sound(name).map_err(|fault| Skipped(fault.to_string()))?;
     let Some(mut jail) = reader.jail(name) else { return Ok(None) };
-    let mut writer = Writer { jail: &mut jail, filter: None, commands: Vec::new() };
+    let mut writer = Writer { jail: &mut jail, filter: None, commands: Vec::new(), late: None };
     if !writer.text("enabled")?.is_some_and(|text| is_true(text.as_str())) {
         return Ok(None);
     }
@@ -76,7 +78,10 @@ pub(super) fn commands(
         writer.log_paths(paths)?;
     }
     action::commands(&mut writer)?;
-    Ok(Some(writer.commands))
+    match writer.late {
+        Some(skipped) => Err(skipped),
+        None => Ok(Some(writer.commands)),
+    }
 }
 
 impl Writer<'_, '_, '_> {
@@ -175,8 +180,12 @@ impl Writer<'_, '_, '_> {
     fn filter_option(&mut self, option: &str, text: &Text) -> Result<(), Skipped> {
         match option {
             "failregex" | "ignoreregex" => {
-                let lines: Vec<Value> =
-                    text.lines().iter().map(|line| line.value.as_str().into()).collect();
+                let lines: Vec<Value> = text
+                    .as_str()
+                    .split('\n')
+                    .filter(|line| !line.is_empty())
+                    .map(Value::from)
+                    .collect();
                 let add = format!("add{option}");
                 match <[Value; 1]>::try_from(lines) {
                     Ok([line]) => self.command(&add, line),
@@ -195,8 +204,13 @@ impl Writer<'_, '_, '_> {
             },
             "journalmatch" => {
                 for line in text.lines() {
-                    let terms = journal::shell_words(&line.value)
-                        .map_err(|error| Skipped(error.to_string()))?;
+                    let terms = match journal::shell_words(&line.value) {
+                        Ok(terms) => terms,
+                        Err(error) => {
+                            self.late = Some(Skipped(error.to_string()));
+                            continue;
+                        }
+                    };
                     let jail = self.jail.name.clone();
                     let mut command = words(["set", jail.as_str(), "addjournalmatch"]);
                     command.extend(terms.iter().map(|term| Value::from(term.as_str())));

@@ -9,6 +9,7 @@ mod pretty;
 mod value;
 use std::path::PathBuf;
 
+pub(super) use action::OPTIONS as ACTION_OPTIONS;
 pub use value::Value;
 
 use super::{Problem, Tree, expand::Context, fatal, jail::Reader, layers::Layers};

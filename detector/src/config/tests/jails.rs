@@ -67,7 +67,7 @@ fn addresses_that_are_none_are_told_and_spare_nobody() {
     let ignore: Vec<_> = jail("j", files)
         .ignore
         .iter()
-        .map(|ignore| match ignore {
+        .map(|ignore| match &ignore.value {
             Ignore::Net(net) => net.to_string(),
             Ignore::Name(name) => name.clone(),
         })
@@ -84,7 +84,10 @@ fn ignoreip_that_every_jail_inherits_is_known_to_the_kernel() {
         );
         load_with([("jail.conf", jails.as_str())]).expect("jails").settings.enforce.allow
     };
-    assert_eq!(allow("").iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.0/24"]);
+    assert_eq!(
+        allow("").iter().map(|net| net.value.to_string()).collect::<Vec<_>>(),
+        ["192.0.2.0/24"]
+    );
     assert_eq!(allow("ignoreip = 192.0.2.0/24\n"), []);
 }
 
@@ -178,15 +181,18 @@ fn what_a_filter_says_in_init_meets_the_jails_own_by_two_exceptions() {
 
 #[test]
 fn what_cannot_be_answered_yet_never_bans_the_wrong_one() {
+    check_problem("ignorecommand = /bin/true <ip> '<F-USER>'", "");
     check_problem(
-        "ignorecommand = /bin/true <ip>",
-        "error /etc/x/jail.conf:3: jail `j`: `ignorecommand` decides whom to spare, and this version does not run it: the jail does not run; set `ignorecommand =` and name the addresses in `ignoreip`, or leave this jail to fail2ban",
+        "ignorecommand = /bin/true <ip-host>",
+        "error /etc/x/jail.conf:3: jail `j`: `ignorecommand`: `<ip-host>` is not known here: the jail does not run; known are `<ip>`, `<fid>`, `<ip-rev>`, `<family>`, `<time>`, `<matches>`, `<failures>`, `<bantime>`, `<bancount>`, `<restored>`, `<br>`, and `<F-…>`",
+    );
+    check_problem("ignorecache = key=\"<F-USER>@<ip>\", max-time=1h", "");
+    check_problem(
+        "ignorecache = max-count=5",
+        "error /etc/x/jail.conf:3: jail `j`: `ignorecache` has no `key`: the jail does not run; write it as `key=\"<ip>\", max-count=100, max-time=5m`",
     );
     check_problem("ignorecommand =", "");
-    check_problem(
-        "bantime.increment = true",
-        "warning /etc/x/jail.conf:3: jail `j`: `bantime.increment` is not applied by this version: every ban lasts `bantime`; choose `bantime` for repeated offenders",
-    );
+    check_problem("bantime.increment = true", "");
     check_problem(
         "usedns = maybe",
         "error /etc/x/jail.conf:3: jail `j`: `usedns = maybe` is none; `no` is used; write `yes`, `warn`, `no` or `raw`",
@@ -198,8 +204,8 @@ fn growing_ban_times_are_read_and_checked() {
     let options = "[j]\nenabled = true\nbantime.increment = yes\nbantime.factor = 3 / 2\nbantime.multipliers = 1 2 4\n\
         bantime.maxtime = 5w\nbantime.rndtime = 10m\nbantime.overalljails = on\nbantime.formula = ban.Time * 2\n";
     let increment = jail("j", [("jail.conf", options)]).increment.expect("an increment");
-    let formula = increment.formula.as_ref().map(|formula| formula.value.as_str());
-    assert_eq!((increment.factor, formula), (1.5, Some("ban.Time * 2")));
+    let formula = increment.formula.as_ref().map(Formula::text);
+    assert_eq!((increment.factor, formula), (Number::Float(1.5), Some("ban.Time * 2")));
     assert_eq!(increment.multipliers, [1.0, 2.0, 4.0]);
     assert_eq!((increment.max_time, increment.random_time), (Some(3_024_000.0), 600.0));
     assert!(increment.over_all_jails);
@@ -209,6 +215,10 @@ fn growing_ban_times_are_read_and_checked() {
         ("factor = two", "`bantime.factor = two` is no usable number"),
         ("factor = 1m", "`bantime.factor = 1m` is no usable number"),
         ("multipliers = 1, 2", "`bantime.multipliers = 1, 2` is no list of numbers"),
+        (
+            "formula = ban.Time * 2 ban.Count",
+            "`bantime.formula` cannot be calculated: `ban` where an operator or the end should be at character 14",
+        ),
         ("maxtime = soon", "`bantime.maxtime`: `soon` is no span of time"),
         ("rndtime = -1", "`bantime.rndtime` is -1 seconds"),
     ] {

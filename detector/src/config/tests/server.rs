@@ -13,24 +13,28 @@ fn check(options: &str, expect: &str) {
 
 #[test]
 fn our_options_are_read() {
-    let own = "[Definition]\ninterface = eth0, eth1 eth0\nmode = Generic\nobserve = yes\nallow = 192.0.2.0/24\n 2001:db8::1\nallow_sessions = no\nmax_bans = 1_000\ninitial_bans = 100\nevents_per_second = 0\nloglevel = debug\n";
+    let own = "[Definition]\ninterface = eth0, eth1 eth0\nmode = Generic\nobserve = yes\nallow = 192.0.2.0/24\n 2001:db8::1 file:/etc/cdn\nwidest_ban = /8, 24\nallow_sessions = no\nmax_bans = 1_000\ninitial_bans = 100\nevents_per_second = 0\ncompare_every = 90s\nloglevel = debug\n";
     let settings = load_with([("fail2xdp.conf", own), ("jail.conf", "[j]\nenabled = 1\n")])
         .expect("settings")
         .settings;
+    let allow = |net: &str, line| Located {
+        value: net.parse().expect("a network"),
+        place: Some(Place { file: Arc::new("/etc/x/fail2xdp.conf".into()), line }),
+    };
     assert_eq!(
         settings.enforce,
         EnforceSettings {
             interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
             mode: AttachMode::Generic,
             observe: true,
-            allow: vec![
-                "192.0.2.0/24".parse().expect("a network"),
-                "2001:db8::1/128".parse().expect("a network")
-            ],
+            allow: vec![allow("192.0.2.0/24", 5), allow("2001:db8::1/128", 6)],
+            allow_files: vec!["/etc/cdn".into()],
+            widest_ban: WidestBan { v4: 8, v6: 24 },
             allow_sessions: false,
             max_bans: 1_000,
             initial_bans: 100,
             events_per_second: 0,
+            compare_every: std::time::Duration::from_secs(90),
         }
     );
     assert_eq!(settings.log_level, "DEBUG");
@@ -55,6 +59,10 @@ fn how_long_the_store_remembers_is_read_from_either_file() {
     check(
         "dbpurgeage = soon",
         "error /etc/x/fail2xdp.conf:2: `dbpurgeage = soon` is no usable time; 1d is used; write a time such as `7d`",
+    );
+    check(
+        "compare_every = 0",
+        "error /etc/x/fail2xdp.conf:2: `compare_every = 0` is no usable time; 5m is used; write a time such as `7d`",
     );
 }
 

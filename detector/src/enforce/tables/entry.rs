@@ -5,7 +5,8 @@
 //! dropped though it may last longer. When a jail lets go its slot goes to a guest.
 //!
 //! What the prefix inherits ([`super::nesting`]) is told in the slots that are left: where they do not
-//! suffice, united in one.
+//! suffice, united in one. Of several in one slot those are told that drop, if any does: the scope of a
+//! jail that only observes must not be dropped.
 use std::ops::Deref;
 
 use fail2xdp_common::value::{INHERITED, MAX_SLOTS, Slot};
@@ -119,8 +120,24 @@ impl Entry {
         self.kept().map_or(&[], |asked| &asked.inherited)
     }
 
+    /// Whether so many inherited slots can be told beside its own, with `room` slots in all.
+    pub fn has_room_for(&self, inherited: usize, room: usize) -> bool {
+        let own = self.kept().map_or(self.told().len(), |asked| asked.own.len());
+        own + inherited <= room
+    }
+
+    /// Whether several share a slot, or something is inherited: then what is told depends on who observes.
+    pub fn is_shared(&self) -> bool {
+        self.kept().is_some()
+    }
+
+    /// The same prefix, told anew.
+    pub fn retold(&self, room: usize, unite: impl FnMut(&[Slot]) -> Slot) -> Change {
+        Change { entry: self.rebuilt(self.asked(), room, unite), lead: 0, merged: false }
+    }
+
     /// What would be told if nothing were inherited.
-    pub fn slots(&self, unite: impl FnMut(&[u8]) -> u8) -> Vec<Slot> {
+    pub fn slots(&self, unite: impl FnMut(&[Slot]) -> Slot) -> Vec<Slot> {
         match self.kept() {
             Some(asked) => tell(&asked.own, &asked.guests, unite),
             None => self.told().to_vec(),
@@ -143,7 +160,7 @@ impl Entry {
         self.asked().guests.iter().any(|guest| guest.hold.jail == jail)
     }
 
-    fn rebuilt(&self, asked: Asked, room: usize, mut unite: impl FnMut(&[u8]) -> u8) -> Entry {
+    fn rebuilt(&self, asked: Asked, room: usize, mut unite: impl FnMut(&[Slot]) -> Slot) -> Entry {
         let mut told = tell(&asked.own, &asked.guests, &mut unite);
         inherit(&mut told, &asked.inherited, room, unite);
         let mut entry = Entry { place: self.place, ..Entry::new(self.id, &told) };
@@ -153,8 +170,8 @@ impl Entry {
         entry
     }
 
-    /// A jail's hold, new or changed, at most `room` slots. `unite` gives the scope of several.
-    pub fn with(&self, hold: Slot, room: usize, mut unite: impl FnMut(&[u8]) -> u8) -> Change {
+    /// A jail's hold, new or changed, at most `room` slots. `unite` makes one slot of several.
+    pub fn with(&self, hold: Slot, room: usize, mut unite: impl FnMut(&[Slot]) -> Slot) -> Change {
         let mut asked = self.asked();
         let Asked { own, guests, .. } = &mut asked;
         let mut merged = false;
@@ -182,7 +199,7 @@ impl Entry {
         &self,
         jail: u16,
         room: usize,
-        unite: impl FnMut(&[u8]) -> u8,
+        unite: impl FnMut(&[Slot]) -> Slot,
     ) -> Option<Option<Change>> {
         let mut asked = self.asked();
         let Asked { own, guests, .. } = &mut asked;
@@ -212,7 +229,7 @@ impl Entry {
         &self,
         inherited: Vec<Slot>,
         room: usize,
-        unite: impl FnMut(&[u8]) -> u8,
+        unite: impl FnMut(&[Slot]) -> Slot,
     ) -> Change {
         let asked = Asked { inherited, ..self.asked() };
         Change { entry: self.rebuilt(asked, room, unite), lead: 0, merged: false }
@@ -239,10 +256,10 @@ fn host_for(told: &[Slot], until: u32) -> usize {
     nearest.or_else(last).map_or(0, |(nth, _)| nth)
 }
 
-fn tell(own: &[Slot], guests: &[Guest], mut unite: impl FnMut(&[u8]) -> u8) -> Vec<Slot> {
+fn tell(own: &[Slot], guests: &[Guest], mut unite: impl FnMut(&[Slot]) -> Slot) -> Vec<Slot> {
     let mut told = own.to_vec();
     for (nth, slot) in told.iter_mut().enumerate() {
-        let merged = guests.iter().filter(|guest| guest.host == nth).map(|guest| &guest.hold);
+        let merged = guests.iter().filter(|guest| guest.host == nth).map(|guest| guest.hold);
         cover(slot, merged, &mut unite);
     }
     told
@@ -250,13 +267,18 @@ fn tell(own: &[Slot], guests: &[Guest], mut unite: impl FnMut(&[u8]) -> u8) -> V
 
 /// Tells what is inherited in the slots that are left. Where it does not fit it is united in one, which
 /// may drop more and last longer; where none is left, in the last.
-fn inherit(told: &mut Vec<Slot>, inherited: &[Slot], room: usize, unite: impl FnMut(&[u8]) -> u8) {
+fn inherit(
+    told: &mut Vec<Slot>,
+    inherited: &[Slot],
+    room: usize,
+    unite: impl FnMut(&[Slot]) -> Slot,
+) {
     let room = room.clamp(1, MAX_SLOTS);
     if told.len() + inherited.len() <= room {
         told.extend_from_slice(inherited);
         return;
     }
-    let mut inherited = inherited.iter();
+    let mut inherited = inherited.iter().copied();
     if told.len() < room {
         told.extend(inherited.next());
     }
@@ -265,21 +287,15 @@ fn inherit(told: &mut Vec<Slot>, inherited: &[Slot], room: usize, unite: impl Fn
     }
 }
 
-/// Makes a slot cover others too. Scopes are united in one go: each step would take a number of its own.
-fn cover<'a>(
+/// Makes a slot cover others too, all in one go: each step would take a scope's number of its own.
+fn cover(
     slot: &mut Slot,
-    others: impl Iterator<Item = &'a Slot>,
-    mut unite: impl FnMut(&[u8]) -> u8,
+    others: impl Iterator<Item = Slot>,
+    mut unite: impl FnMut(&[Slot]) -> Slot,
 ) {
-    let mut scopes = vec![slot.scope];
-    for other in others {
-        slot.until = slot.until.max(other.until);
-        if !scopes.contains(&other.scope) {
-            scopes.push(other.scope);
-        }
-    }
-    if scopes.len() > 1 {
-        slot.scope = unite(&scopes);
+    let all: Vec<Slot> = std::iter::once(*slot).chain(others).collect();
+    if all.len() > 1 {
+        *slot = unite(&all);
     }
 }
 
@@ -292,8 +308,10 @@ mod tests {
     }
 
     /// Scopes unite to 100 and more, so that a merged slot shows.
-    fn unite(scopes: &[u8]) -> u8 {
-        100 + scopes.iter().max().expect("two at least")
+    fn unite(slots: &[Slot]) -> Slot {
+        let until = slots.iter().map(|slot| slot.until).max().expect("two at least");
+        let scope = slots.iter().map(|slot| slot.scope).max().expect("two at least");
+        Slot { until, scope: 100 + scope, ..slots[0] }
     }
 
     fn full() -> Entry {

@@ -146,6 +146,14 @@ impl<K: Pod, V: Pod> Keyed<K, V> {
         sys::keys(self).map_err(|source| self.fault("walk through", source))
     }
 
+    /// Every key with its value.
+    ///
+    /// # Errors
+    /// [`TableError::Call`].
+    pub fn all(&self) -> Result<Vec<(K, V)>, TableError> {
+        sys::entries(self).map_err(|source| self.fault("walk through", source))
+    }
+
     fn fault(&self, action: &'static str, source: std::io::Error) -> TableError {
         match source.raw_os_error() {
             // A full trie says the one, a full hash the other.
@@ -333,6 +341,23 @@ impl Maps {
                 source,
             })
         })
+    }
+
+    /// Events that no CPU sent, since the maps were made.
+    ///
+    /// # Errors
+    /// [`TableError::Call`] or [`TableError::Processors`].
+    pub fn suppressed_events(&self) -> Result<u64, TableError> {
+        let processors =
+            aya::util::nr_cpus().map_err(|(_, error)| TableError::Processors(error))?;
+        let windows: Vec<EventWindow> = sys::lookup_per_cpu(&self.window, &0, processors)
+            .map_err(|source| self.window.fault("read", source))?;
+        Ok(windows.iter().map(|window| window.suppressed).sum())
+    }
+
+    /// Every map's name, and for how many entries it has room.
+    pub fn capacities(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.handles().into_iter().map(|handle| (handle.name, handle.entries))
     }
 
     /// A second handle to a map, for instance to read `EVENTS`.

@@ -15,6 +15,7 @@ use super::{
     ids::Ids,
     layout::Slots,
     lines::{self, Place},
+    observe,
     prefix::{Family, Prefix},
     tries,
 };
@@ -265,7 +266,7 @@ impl Tables {
     }
 
     fn compare_rest(&mut self, found: &mut Differences) -> Result<(), TableError> {
-        found.bits += self.bits.write_config(&self.maps);
+        found.bits += self.bits.write_config(&self.maps) + u64::from(self.mend_observed());
         found.scopes += self.names.mend_rows(&self.maps);
         let ids: HashSet<u32> = self
             .bans
@@ -294,8 +295,11 @@ impl Tables {
     /// Reads the bans from the tries, finds them in the lines, and mends the rest.
     pub(super) fn take_over(&mut self) -> Result<Differences, TableError> {
         let (mut found, mut inherits) = (Differences::default(), false);
-        for prefix in tries::prefixes(&self.maps)? {
-            let Some((id, told)) = tries::read(&self.maps, &prefix)? else { continue };
+        // As the maps have it; who observes by now is told later.
+        self.names.set_observed(observe::read(&self.maps));
+        let mut entries: Vec<(Prefix, Entry)> = Vec::new();
+        for (prefix, ban) in tries::bans(&self.maps)? {
+            let (id, told) = (ban.id, tries::slots(&self.maps, &ban)?);
             if told.len() > 1 && self.maps.more_slots.get(&id)? != Some(tries::more_of(id, &told)) {
                 self.maps.put(&self.maps.more_slots, &id, &tries::more_of(id, &told))?;
                 found.slots += 1;
@@ -308,8 +312,10 @@ impl Tables {
             self.bits.add_ban(None, &self.layout, &prefix);
             self.counts[prefix.family() as usize] += 1;
             self.lengths.add(&prefix);
-            self.bans.insert(prefix, entry);
+            entries.push((prefix, entry));
         }
+        // All at once: they come nearly in order.
+        self.bans = entries.into_iter().collect();
         for prefix in tries::allowed(&self.maps)? {
             self.bits.add_allow(None, &self.layout, &prefix);
             self.allowed.insert(prefix);
@@ -325,8 +331,13 @@ impl Tables {
                 found.slots += self.inherit_within(&everything)?;
             }
         }
-        // The tries were just read and need no comparison; what follows from them does.
-        self.comparison = Some(Comparison { stage: Stage::Lines(Family::V4, 0), found });
+        for family in [Family::V4, Family::V6] {
+            let lines = 0..self.maps.hosts(family).entries();
+            let mended = lines.filter(|line| self.lines.mend_flags(&self.maps, family, *line));
+            found.lines += mended.count() as u64;
+        }
+        // Tries and lines were just read and need no comparison; what follows from them does.
+        self.comparison = Some(Comparison { stage: Stage::Bits(0, 0), found });
         loop {
             if let Some(found) = self.compare(usize::MAX)? {
                 return Ok(found);

@@ -23,6 +23,7 @@ mod mend;
 mod names;
 mod nesting;
 pub mod object;
+mod observe;
 mod prefix;
 mod sizes;
 mod sys;
@@ -37,7 +38,7 @@ use std::{
 };
 
 use fail2xdp_common::{
-    config::{Config, LAYOUT, OBSERVE},
+    config::{Config, LAYOUT},
     map, scope_id,
     value::{FOREVER, MAX_SLOTS, Slot},
 };
@@ -274,6 +275,9 @@ impl Tables {
             self.write_more(id, &is)?;
         }
         if let Place::Line(slot) = old.place {
+            if self.is_observed(was[0].jail) != self.is_observed(is[0].jail) {
+                self.harvest_slot(prefix.family(), slot, None);
+            }
             self.lines.rewrite(&self.maps, prefix, slot, &is[0], is.len() > 1);
         }
         match (was.len() > 1, is.len() > 1) {
@@ -325,9 +329,9 @@ impl Tables {
         )
     }
 
-    /// Gives the scope of several.
-    fn uniting(&mut self) -> impl FnMut(&[u8]) -> u8 {
-        |scopes| unite(&mut self.names, &self.maps, scopes)
+    /// Makes one slot of several.
+    fn uniting(&mut self) -> impl FnMut(&[Slot]) -> Slot {
+        |slots| unite(&mut self.names, &self.maps, slots)
     }
 
     /// Takes a prefix out altogether.
@@ -337,7 +341,7 @@ impl Tables {
         if let Some((packets, slot)) =
             self.lines.remove(&self.maps, &self.layout, prefix, entry.place)
         {
-            dropped.packets += u64::from(packets);
+            dropped.add(packets, self.is_observed(entry.told()[0].jail));
             self.grace.wait_for(Waiting::Slot(family, slot));
         }
         self.bans.remove(prefix);
@@ -462,6 +466,21 @@ impl Tables {
         }
     }
 
+    /// Each map's name, how many entries are in it where the table knows, and for how many it has room.
+    pub fn fills(&self) -> Vec<(&'static str, Option<u32>, u32)> {
+        let allowed =
+            |family| self.allowed.iter().filter(|it| it.family() == family).count() as u32;
+        let used = |name| match name {
+            map::BANS_V4 => Some(self.counts[Family::V4 as usize]),
+            map::BANS_V6 => Some(self.counts[Family::V6 as usize]),
+            map::MORE_SLOTS => Some(self.with_more + self.leaving.len() as u32),
+            map::ALLOW_V4 => Some(allowed(Family::V4)),
+            map::ALLOW_V6 => Some(allowed(Family::V6)),
+            _ => None,
+        };
+        self.maps.capacities().map(|(name, room)| (name, used(name), room)).collect()
+    }
+
     /// The line that an address or IPv6 /64 shares with its neighbours of the hash, for diagnosis; `None`
     /// for networks.
     pub fn line_of(&self, prefix: IpNet) -> Option<u32> {
@@ -472,11 +491,6 @@ impl Tables {
     /// The maps, to pin them or compare their numbers with a program's.
     pub fn maps(&self) -> &Maps {
         &self.maps
-    }
-
-    /// Counts what would be dropped and drops nothing, or drops again.
-    pub fn set_observe(&mut self, on: bool) {
-        self.set_flag(OBSERVE, on);
     }
 
     /// Sets or clears a flag of [`Config::flags`].
@@ -507,9 +521,12 @@ impl Tables {
     }
 }
 
-/// The scope of several; every packet where the maps cannot be told of it.
-fn unite(names: &mut Names, maps: &Maps, scopes: &[u8]) -> u8 {
-    names.unite(maps, scopes).unwrap_or(scope_id::EVERY_PACKET)
+/// One slot of several; for every packet where the maps cannot be told of their scope.
+fn unite(names: &mut Names, maps: &Maps, slots: &[Slot]) -> Slot {
+    names.unite(maps, slots).unwrap_or_else(|_| {
+        let until = slots.iter().map(|slot| slot.until).max().unwrap_or(FOREVER);
+        Slot { until, scope: scope_id::EVERY_PACKET, ..slots[0] }
+    })
 }
 
 /// A ban that never ends by itself has this end.

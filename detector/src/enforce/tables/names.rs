@@ -2,7 +2,12 @@
 //!
 //! A number keeps its meaning while a ban uses it. A scope is a bit in every word of `SCOPES`; jails
 //! and scopes stand with their texts in `NAMES`, from which the next daemon reads them.
-use std::{collections::HashMap, iter, ops::Range, sync::atomic::Ordering::SeqCst};
+use std::{
+    collections::{HashMap, HashSet},
+    iter,
+    ops::Range,
+    sync::atomic::Ordering::SeqCst,
+};
 
 use fail2xdp_common::{
     capacity,
@@ -42,6 +47,8 @@ pub struct Names {
     jail_numbers: HashMap<String, u16>,
     scopes: Vec<Option<Numbered<KnownScope>>>,
     scope_numbers: HashMap<Scope, u8>,
+    /// Jails that only observe, as far as slots are united.
+    observed: HashSet<u16>,
     /// Grace periods that have passed, and that have been asked for.
     passed: u64,
     asked: u64,
@@ -163,11 +170,12 @@ impl Names {
         let id = match never_used {
             Some(id) => id,
             None => {
-                let unused = |known: &Option<Numbered<String>>| {
-                    known.as_ref().is_none_or(|known| known.uses == 0)
+                let unused = |(id, known): &(usize, &Option<Numbered<String>>)| {
+                    let observed = self.observed.contains(&(*id as u16));
+                    !observed && known.as_ref().is_none_or(|known| known.uses == 0)
                 };
-                let id = self.jails.iter().skip(1).position(unused);
-                let id = id.ok_or_else(|| TableError::TooManyJails { jail: jail.to_owned() })? + 1;
+                let (id, _) = (self.jails.iter().enumerate().skip(1).find(unused))
+                    .ok_or_else(|| TableError::TooManyJails { jail: jail.to_owned() })?;
                 if let Some(gone) = self.jails[id].take() {
                     self.jail_numbers.remove(&gone.what);
                 }
@@ -210,14 +218,39 @@ impl Names {
         Ok(ScopeNumber { id, widened: None })
     }
 
-    /// The number of what is in any of these scopes.
+    /// Whether a jail only observes.
+    pub fn observes(&self, jail: u16) -> bool {
+        self.observed.contains(&jail)
+    }
+
+    /// The jails that only observe.
+    pub fn observed(&self) -> &HashSet<u16> {
+        &self.observed
+    }
+
+    /// From now on these jails only observe.
+    pub fn set_observed(&mut self, jails: HashSet<u16>) {
+        self.observed = jails;
+    }
+
+    /// One slot for several, of which there is at least one: for those that drop, if any does; else for all. The
+    /// first of them stands for the others.
     ///
     /// # Errors
     /// [`TableError::Full`] or [`TableError::Call`].
-    pub fn unite(&mut self, maps: &Maps, scopes: &[u8]) -> Result<u8, TableError> {
-        let known = |id: &u8| self.scope_of(*id).cloned().unwrap_or(Scope::EveryPacket);
-        let united = scopes.iter().map(known).fold(Scope::NOTHING, Scope::union);
-        Ok(self.scope(maps, &united)?.id)
+    pub fn unite(&mut self, maps: &Maps, slots: &[Slot]) -> Result<Slot, TableError> {
+        let dropping: Vec<Slot> =
+            slots.iter().filter(|slot| !self.observes(slot.jail)).copied().collect();
+        let kept = if dropping.is_empty() { slots } else { &dropping };
+        let mut united = kept[0];
+        united.until = kept.iter().map(|slot| slot.until).max().unwrap_or(united.until);
+        if kept.iter().any(|slot| slot.scope != united.scope) {
+            let known = |slot: &Slot| self.scope_of(slot.scope).cloned();
+            let scopes = kept.iter().map(|slot| known(slot).unwrap_or(Scope::EveryPacket));
+            let scope = scopes.fold(Scope::NOTHING, Scope::union);
+            united.scope = self.scope(maps, &scope)?.id;
+        }
+        Ok(united)
     }
 
     /// A ban uses these numbers.

@@ -62,8 +62,9 @@ struct Heir {
 
 impl Tables {
     /// Does `write`, which changes a prefix to be held by what `after` says (nothing: it is lifted), and
-    /// has the networks within it inherit accordingly. At no moment does one inherit less than before and
-    /// after.
+    /// has the networks within it inherit accordingly: while it is written both what they inherited before
+    /// and what they inherit after, or, where these have no room together and would be united, what comes
+    /// after. So at every moment each packet is judged as before or as after.
     pub(super) fn nested<T>(
         &mut self,
         prefix: &Prefix,
@@ -74,11 +75,14 @@ impl Tables {
             return write(self);
         }
         let slots = after(self);
-        for Heir { prefix, mut inherited } in self.heirs(prefix, &slots) {
+        for Heir { prefix, inherited } in self.heirs(prefix, &slots) {
             let Some(entry) = self.bans.get(&prefix) else { continue };
-            let more = entry.inherited().iter().filter(|slot| !inherited.contains(slot));
-            inherited.extend(more.copied().collect::<Vec<_>>());
-            self.inherit(&prefix, inherited)?;
+            let mut both = inherited.clone();
+            for slot in entry.inherited() {
+                self.add_inherited(&mut both, *slot);
+            }
+            let fits = entry.has_room_for(both.len(), self.room_of(&entry));
+            self.inherit(&prefix, if fits || inherited.is_empty() { both } else { inherited })?;
         }
         let written = write(self);
         // Whether it could be written or not.
@@ -100,7 +104,7 @@ impl Tables {
     /// Its own slots; none if it is not banned.
     fn slots_of(&mut self, prefix: &Prefix) -> Vec<Slot> {
         let Tables { bans, names, maps, .. } = self;
-        let slots = |entry: &Entry| entry.slots(|scopes| unite(names, maps, scopes));
+        let slots = |entry: &Entry| entry.slots(|slots| unite(names, maps, slots));
         bans.get(prefix).map(slots).unwrap_or_default()
     }
 
@@ -132,7 +136,9 @@ impl Tables {
                 for shorter in above.iter().rev() {
                     let held =
                         if shorter == prefix { slots.to_vec() } else { self.slots_of(shorter) };
-                    held.into_iter().for_each(|slot| add(&mut inherited, slot));
+                    for slot in held {
+                        self.add_inherited(&mut inherited, slot);
+                    }
                 }
             }
             if self.bans.get(&network).is_none_or(|entry| entry.inherited() != inherited) {
@@ -143,6 +149,21 @@ impl Tables {
         heirs
     }
 
+    /// Of several slots of one scope, those that drop and those that are only observed, the one that ends last says
+    /// it all.
+    fn add_inherited(&self, inherited: &mut Vec<Slot>, slot: Slot) {
+        let slot = Slot { mark: INHERITED, ..slot };
+        let observed = self.names.observes(slot.jail);
+        let like = |known: &&mut Slot| {
+            known.scope == slot.scope && self.names.observes(known.jail) == observed
+        };
+        match inherited.iter_mut().find(like) {
+            Some(known) if known.until >= slot.until => {}
+            Some(known) => *known = slot,
+            None => inherited.push(slot),
+        }
+    }
+
     /// Tells a banned network's inherited slots; whether that changed what it is told.
     fn inherit(&mut self, prefix: &Prefix, inherited: Vec<Slot>) -> Result<bool, TableError> {
         let Some(entry) = self.bans.get(prefix).cloned() else { return Ok(false) };
@@ -150,15 +171,5 @@ impl Tables {
         let differs = *change.entry.told() != *entry.told();
         self.change(prefix, &entry, change)?;
         Ok(differs)
-    }
-}
-
-/// Of several slots of one scope the one that ends last says it all.
-fn add(inherited: &mut Vec<Slot>, slot: Slot) {
-    let slot = Slot { mark: INHERITED, ..slot };
-    match inherited.iter_mut().find(|known| known.scope == slot.scope) {
-        Some(known) if known.until >= slot.until => {}
-        Some(known) => *known = slot,
-        None => inherited.push(slot),
     }
 }

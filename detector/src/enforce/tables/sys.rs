@@ -11,6 +11,10 @@ const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+
+/// Entries read by one system call, where the kernel can.
+const BATCH: usize = 4096;
 
 /// The part of `union bpf_attr` that commands on elements read.
 #[repr(C)]
@@ -19,6 +23,19 @@ struct ElementAttr {
     unused: u32,
     key: u64,
     value_or_next_key: u64,
+    flags: u64,
+}
+
+/// The part of `union bpf_attr` that commands on many elements read.
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
     flags: u64,
 }
 
@@ -145,6 +162,72 @@ pub fn keys<K: Pod, V: Pod>(map: &impl Typed<K, V>) -> io::Result<Vec<K>> {
         keys.push(key);
     }
     Ok(keys)
+}
+
+/// Every key with its value, read before anything else is done with the map.
+pub fn entries<K: Pod, V: Pod>(map: &impl Typed<K, V>) -> io::Result<Vec<(K, V)>> {
+    match entries_by_batch(map) {
+        // Tries cannot before Linux 5.13.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | ENOTSUPP)) => {
+            let keys = keys(map)?.into_iter();
+            keys.filter_map(|key| lookup(map, &key).map(|value| Some((key, value?))).transpose())
+                .collect()
+        }
+        read => read,
+    }
+}
+
+/// What the kernel says of an operation that a map does not have; no number of the C library's.
+const ENOTSUPP: i32 = 524;
+
+fn entries_by_batch<K: Pod, V: Pod>(map: &impl Typed<K, V>) -> io::Result<Vec<(K, V)>> {
+    let mut entries = Vec::new();
+    let mut keys = vec![MaybeUninit::<K>::uninit(); BATCH];
+    let mut values = vec![MaybeUninit::<V>::uninit(); BATCH];
+    // Where the next batch begins: a key, in a trie and in a hash.
+    let (mut from, mut to) = (MaybeUninit::<K>::uninit(), MaybeUninit::<K>::uninit());
+    let mut is_first = true;
+    loop {
+        let mut attr = BatchAttr {
+            in_batch: if is_first { 0 } else { from.as_ptr().addr() as u64 },
+            out_batch: to.as_mut_ptr().addr() as u64,
+            keys: keys.as_mut_ptr().addr() as u64,
+            values: values.as_mut_ptr().addr() as u64,
+            count: BATCH as u32,
+            map_fd: map.descriptor().as_raw_fd().cast_unsigned(),
+            elem_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: `Typed` promises the sizes; keys and values have room for as many as said.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_MAP_LOOKUP_BATCH,
+                &raw mut attr,
+                size_of::<BatchAttr>(),
+            )
+        };
+        let is_last = result < 0;
+        if is_last {
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::ENOENT) {
+                return Err(error);
+            }
+        }
+        let count = (attr.count as usize).min(BATCH);
+        // SAFETY: the kernel wrote as many whole keys and values as it says, and any bytes make a `Pod`.
+        let read = keys
+            .iter()
+            .zip(&values)
+            .take(count)
+            .map(|(key, value)| unsafe { (key.assume_init_read(), value.assume_init_read()) });
+        entries.extend(read);
+        if is_last {
+            return Ok(entries);
+        }
+        std::mem::swap(&mut from, &mut to);
+        is_first = false;
+    }
 }
 
 /// Waits until no program that runs now can still hold what it read from a map: programs run inside

@@ -13,16 +13,24 @@ use super::{
     prefix::{Family, Prefix},
 };
 
-/// What the bans of a prefix have dropped (or, observing, would have).
+/// What the bans of a prefix have dropped, or would have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Packets.
+    /// Packets dropped.
     pub packets: u64,
-    /// Bytes of those packets that no line counted: lines count packets alone.
-    pub bytes: u64,
+    /// Packets that would have been, had the program and the jail not merely observed.
+    pub would_drop: u64,
     /// Unix seconds of the last packet, as far as known: for what a line counts, when
     /// [`Tables::harvest`] last saw its count move.
     pub last_seen: Option<u32>,
+}
+
+impl Dropped {
+    /// So many packets more, which passed if they were only observed.
+    pub(super) fn add(&mut self, packets: u32, observed: bool) {
+        let count = if observed { &mut self.would_drop } else { &mut self.packets };
+        *count += u64::from(packets);
+    }
 }
 
 /// What became of all packets since the maps were made.
@@ -64,14 +72,31 @@ impl Tables {
     /// [`TableError::Call`] or [`TableError::Processors`].
     pub fn counters(&self) -> Result<Counters, TableError> {
         let sum = |row| self.maps.counters.sum(row);
+        let interfaces = |observed| {
+            (0..counter::INTERFACES).try_fold(Counter::default(), |all, interface| {
+                let row = sum(counter::of_interface(interface, observed))?;
+                let (packets, bytes) = (all.packets + row.packets, all.bytes + row.bytes);
+                Ok::<_, TableError>(Counter { packets, bytes })
+            })
+        };
         Ok(Counters {
             passed: sum(counter::PASSED)?,
-            dropped: sum(counter::DROPPED)?,
-            would_drop: sum(counter::WOULD_DROP)?,
+            dropped: interfaces(0)?,
+            would_drop: interfaces(1)?,
             spared: sum(counter::SPARED)?,
             not_ip: sum(counter::NOT_IP)?,
             unreadable: sum(counter::UNREADABLE)?,
         })
+    }
+
+    /// What was dropped, and what would have been, of the packets of an interface and of those whose index leaves the
+    /// same remainder.
+    ///
+    /// # Errors
+    /// As for [`Tables::counters`].
+    pub fn dropped_on(&self, interface: u32) -> Result<(Counter, Counter), TableError> {
+        let sum = |observed| self.maps.counters.sum(counter::of_interface(interface, observed));
+        Ok((sum(0)?, sum(1)?))
     }
 
     /// What the bans of exactly this prefix have dropped; `None` if there is none.
@@ -84,8 +109,8 @@ impl Tables {
         let mut dropped = self.counted_by_id(entry.id);
         if let Place::Line(slot) = entry.place {
             let packets = Slots::of(prefix.family()).packets(slot);
-            dropped.packets +=
-                u64::from(self.maps.hosts(prefix.family()).word32(packets).load(SeqCst));
+            let packets = self.maps.hosts(prefix.family()).word32(packets).load(SeqCst);
+            dropped.add(packets, self.is_observed(entry.told()[0].jail));
         }
         dropped
     }
@@ -95,7 +120,7 @@ impl Tables {
         let last_seen = stats.word32(start + offset_of!(BanStat, last_seen)).load(SeqCst);
         Dropped {
             packets: stats.word64(start + offset_of!(BanStat, packets)).load(SeqCst),
-            bytes: stats.word64(start + offset_of!(BanStat, bytes)).load(SeqCst),
+            would_drop: stats.word64(start + offset_of!(BanStat, would_drop)).load(SeqCst),
             last_seen: (last_seen != 0).then_some(last_seen),
         }
     }
@@ -106,7 +131,7 @@ impl Tables {
         let generation = stats.word32(start + offset_of!(BanStat, generation));
         self.maps.store32(generation, generation.load(SeqCst).wrapping_add(1));
         self.maps.store64(stats.word64(start + offset_of!(BanStat, packets)), 0);
-        self.maps.store64(stats.word64(start + offset_of!(BanStat, bytes)), 0);
+        self.maps.store64(stats.word64(start + offset_of!(BanStat, would_drop)), 0);
         self.maps.store32(stats.word32(start + offset_of!(BanStat, last_seen)), 0);
     }
 
@@ -116,7 +141,7 @@ impl Tables {
         let Some(entry) = self.bans.get(&Prefix::from(prefix)) else { return };
         let Some(Row { stats, start }) = Row::of(&self.maps, entry.id) else { return };
         self.maps.add(stats.word64(start + offset_of!(BanStat, packets)), more.packets);
-        self.maps.add(stats.word64(start + offset_of!(BanStat, bytes)), more.bytes);
+        self.maps.add(stats.word64(start + offset_of!(BanStat, would_drop)), more.would_drop);
         let last_seen = stats.word32(start + offset_of!(BanStat, last_seen));
         let latest = more.last_seen.unwrap_or(0).max(last_seen.load(SeqCst));
         self.maps.store32(last_seen, latest);
@@ -132,13 +157,31 @@ impl Tables {
                 let line = self.harvested_to[family as usize];
                 self.harvested_to[family as usize] = (line + 1) % count;
                 for slot in line * slots.in_line..(line + 1) * slots.in_line {
-                    self.harvest_slot(family, slot, now);
+                    self.harvest_slot(family, slot, Some(now));
                 }
             }
         }
     }
 
-    fn harvest_slot(&self, family: Family, slot: u32, now: u32) {
+    /// Moves every count of a line, whose kind is about to change.
+    pub(super) fn harvest_all(&self) {
+        for (prefix, entry) in &self.bans {
+            if let Place::Line(slot) = entry.place {
+                self.harvest_slot(prefix.family(), slot, None);
+            }
+        }
+    }
+
+    /// The same for the line of one prefix.
+    pub fn harvest_of(&self, prefix: IpNet, now: u32) {
+        let prefix = Prefix::from(prefix);
+        if let Some(Entry { place: Place::Line(slot), .. }) = self.bans.get(&prefix) {
+            self.harvest_slot(prefix.family(), *slot, Some(now));
+        }
+    }
+
+    /// What it says of the time stays where `now` is not known.
+    pub(super) fn harvest_slot(&self, family: Family, slot: u32, now: Option<u32>) {
         let packets = self.maps.hosts(family).word32(Slots::of(family).packets(slot));
         if packets.load(SeqCst) == 0 {
             return;
@@ -150,7 +193,13 @@ impl Tables {
         self.maps.step();
         // Taken out first: a crash between the two loses a few counts, and never counts twice.
         let moved = packets.swap(0, SeqCst);
-        self.maps.add(stats.word64(start + offset_of!(BanStat, packets)), moved.into());
-        self.maps.store32(stats.word32(start + offset_of!(BanStat, last_seen)), now);
+        let count = match self.is_observed(entry.told()[0].jail) {
+            true => offset_of!(BanStat, would_drop),
+            false => offset_of!(BanStat, packets),
+        };
+        self.maps.add(stats.word64(start + count), moved.into());
+        if let Some(now) = now {
+            self.maps.store32(stats.word32(start + offset_of!(BanStat, last_seen)), now);
+        }
     }
 }

@@ -56,11 +56,11 @@ pub fn get(maps: &Maps, prefix: &Prefix) -> Result<Option<Ban>, TableError> {
     Ok(longest.filter(|ban| ban.prefix_len == prefix.length()))
 }
 
-/// Every banned prefix.
-pub fn prefixes(maps: &Maps) -> Result<Vec<Prefix>, TableError> {
-    let mut prefixes: Vec<Prefix> = maps.bans_v4.keys()?.iter().map(Prefix::of_key_v4).collect();
-    prefixes.extend(maps.bans_v6.keys()?.iter().map(Prefix::of_key_v6));
-    Ok(prefixes)
+/// Every ban.
+pub fn bans(maps: &Maps) -> Result<Vec<(Prefix, Ban)>, TableError> {
+    let v4 = maps.bans_v4.all()?.into_iter().map(|(key, ban)| (Prefix::of_key_v4(&key), ban));
+    let v6 = maps.bans_v6.all()?.into_iter().map(|(key, ban)| (Prefix::of_key_v6(&key), ban));
+    Ok(v4.chain(v6).collect())
 }
 
 /// The banned prefix after this one, or the family's first.
@@ -83,9 +83,8 @@ pub fn next(
     })
 }
 
-/// What the maps tell of a prefix: its number and slots.
-pub fn read(maps: &Maps, prefix: &Prefix) -> Result<Option<(u32, Vec<Slot>)>, TableError> {
-    let Some(ban) = get(maps, prefix)? else { return Ok(None) };
+/// The slots that the maps tell of a ban.
+pub fn slots(maps: &Maps, ban: &Ban) -> Result<Vec<Slot>, TableError> {
     let mut told = vec![Slot { until: ban.until, jail: ban.jail, scope: ban.scope, mark: 0 }];
     if ban.flags & BAN_HAS_MORE != 0
         && let Some(more) = maps.more_slots.get(&ban.id)?
@@ -97,7 +96,7 @@ pub fn read(maps: &Maps, prefix: &Prefix) -> Result<Option<(u32, Vec<Slot>)>, Ta
             }
         }
     }
-    Ok(Some((ban.id, told)))
+    Ok(told)
 }
 
 /// Writes an allow entry.

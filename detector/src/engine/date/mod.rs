@@ -163,13 +163,7 @@ impl Detector {
 
     /// Sets the zone of lines without one; `false` when `text` names none.
     pub(crate) fn set_zone(&mut self, text: &str) -> bool {
-        match Home::named(text) {
-            Some(home) => {
-                self.home = home;
-                true
-            }
-            None => false,
-        }
+        self.home.set_written(text)
     }
 
     /// The date in `line`, from which the next line's is learned.

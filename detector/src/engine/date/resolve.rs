@@ -4,7 +4,7 @@ use std::cell::Cell;
 use jiff::{
     Span,
     civil::{Date, DateTime, ISOWeekDate, Weekday},
-    tz::{Offset, TimeZone},
+    tz::TimeZone,
 };
 
 use super::zones;
@@ -57,7 +57,10 @@ impl Zone {
 /// Where lines without a zone were written: `logtimezone`, else this machine's zone.
 #[derive(Debug)]
 pub(super) struct Home {
+    /// This machine's.
     zone: TimeZone,
+    /// `logtimezone`: as if every line without a zone named this one.
+    written: Option<Zone>,
     /// The date here, and of which quarter of an hour: no zone changes its date within one.
     today: Cell<(i64, Date)>,
 }
@@ -67,13 +70,13 @@ const DAY: i64 = 86_400;
 
 impl Home {
     pub(super) fn new(zone: TimeZone) -> Home {
-        Home { zone, today: Cell::new((i64::MIN, Date::ZERO)) }
+        Home { zone, written: None, today: Cell::new((i64::MIN, Date::ZERO)) }
     }
 
-    /// The zone that `logtimezone` names: an abbreviation, an offset, or both.
-    pub(super) fn named(text: &str) -> Option<Home> {
-        let offset = Offset::from_seconds(zones::offset(text)?).ok()?;
-        Some(Home::new(TimeZone::fixed(offset)))
+    /// Sets the zone that `logtimezone` names: an abbreviation, an offset, or both; `false` if it names none.
+    pub(super) fn set_written(&mut self, text: &str) -> bool {
+        self.written = zones::offset(text).map(Zone::Offset);
+        self.written.is_some()
     }
 
     /// The civil date here at `now`.
@@ -117,22 +120,25 @@ impl Home {
         };
         let date = date.ok()?;
         let at = self.instant(date, pieces)?;
-        if no_day && at > now.seconds() {
+        let zone = pieces.zone.or(self.written);
+        // With a zone fail2ban compares Greenwich's clock with the one here.
+        let ahead = if zone.is_some() { i64::from(self.offset(now)) } else { 0 };
+        if no_day && at > now.seconds() + ahead {
             return self.instant(today.yesterday().ok()?, pieces).map(Timestamp::from_seconds);
         }
         if pieces.year.is_some() || no_day {
             return Some(Timestamp::from_seconds(at));
         }
-        let Some(Zone::Offset(_)) = pieces.zone else {
+        let Some(Zone::Offset(_)) = zone else {
             if at <= now.seconds() + DAY {
                 return Some(Timestamp::from_seconds(at));
             }
             let last = Date::new(year - 1, date.month(), date.day()).ok()?;
             return self.instant(last, pieces).map(Timestamp::from_seconds);
         };
-        // With a zone fail2ban compares Greenwich's clock with the one here, and last year's day is the
-        // written one at Greenwich's time. Within hours of a year's difference it is as good as any guess.
-        if at <= now.seconds() + DAY + i64::from(self.offset(now)) {
+        // Last year's day is then the written one at Greenwich's time. Within hours of a year's difference it is as
+        // good as any guess.
+        if at <= now.seconds() + DAY + ahead {
             return Some(Timestamp::from_seconds(at));
         }
         let there = TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(at).ok()?);
@@ -179,7 +185,7 @@ impl Home {
             0,
         )
         .ok()?;
-        let at = match pieces.zone {
+        let at = match pieces.zone.or(self.written) {
             Some(Zone::Unknown) => return None,
             Some(Zone::Offset(east)) => {
                 TimeZone::UTC.to_timestamp(time).ok()?.as_second() - i64::from(east)

@@ -1,14 +1,11 @@
 //! What one line does to a filter, pattern by pattern: for people who test one.
 //!
-//! Here no line is too old and none is left out for want of a date. All else, sessions, joined lines and
-//! learned dates above all, is as at work.
-use super::{
-    Fields, Identity, Matcher, Merged, Rule, Scratch, collect, field, found, identify, shortened,
-    tags,
-};
+//! Here no line is too old and none is left out for want of a date. All else is as at work: it is the same
+//! code that hears more.
+use super::{HitOutcome, Listener, Match, Matcher, Rule, search::fields_of, tags};
 use crate::{
     config::UseDns,
-    engine::{FailureId, Timestamp, pattern::Subject},
+    engine::{Timestamp, pattern::Groups},
 };
 
 /// What a line did.
@@ -25,7 +22,7 @@ pub struct Inspection {
     pub prefix_matched: Option<bool>,
     /// The groups of `prefregex`.
     pub prefix_fields: Vec<(Box<str>, Box<str>)>,
-    /// The ignoreregex that matched, from 0 among those that compile.
+    /// The ignoreregex that matched, from 0 in the order written.
     pub ignored_by: Option<usize>,
     /// The failregexes that matched, in their order.
     pub hits: Vec<Hit>,
@@ -46,19 +43,6 @@ pub struct Hit {
     pub lines: Vec<Box<str>>,
 }
 
-/// What came of a match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HitOutcome {
-    /// A failure of this one.
-    Failure(FailureId),
-    /// Nothing by itself (`<F-NOFAIL>`, `<F-MLFGAINED>`).
-    NoFailure,
-    /// A failure of somebody whom a later line of the session may name.
-    Pending,
-    /// The text where an address should be is none.
-    NotAnAddress,
-}
-
 /// A pattern with its tags written out.
 pub fn expand_tags(pattern: &str, use_dns: UseDns) -> String {
     tags::expand(pattern, use_dns != UseDns::No)
@@ -75,23 +59,15 @@ impl Matcher {
         every: bool,
     ) -> Inspection {
         self.counts.lines += 1;
-        let mut seen = Inspection::default();
-        let dated = if given.is_some() { None } else { self.dates.find(line, now) };
-        seen.at = given.or(dated.as_ref().and_then(|dated| dated.at));
-        let cut = dated.map_or(0..0, |dated| dated.cut);
-        seen.text.push_str(&line[..cut.start]);
-        seen.text.push_str(&line[cut.end..]);
-        match &mut self.buffer {
-            Some(buffer) => {
-                let this = std::mem::take(&mut seen.text);
-                buffer.push(&this, shortened(line), &mut seen.text);
-            }
-            None => seen.text.push('\n'),
-        }
+        let (said, cut) = self.dated(line, given, now);
+        let at = self.times.written(said, now);
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.look(line, &mut seen, &mut scratch, now, every);
+        self.prepare(line, cut, &mut scratch.text);
+        let seen = Inspection { at, text: scratch.text.clone(), ..Inspection::default() };
+        let mut tested = Tested { seen, every, now };
+        self.search(line, &mut scratch, &mut tested);
         self.scratch = scratch;
-        seen
+        tested.seen
     }
 
     /// The bytes of a line that are its date; nothing is learned from it.
@@ -105,128 +81,55 @@ impl Matcher {
         self.dates.shown()
     }
 
-    fn look(
-        &mut self,
-        line: &str,
-        seen: &mut Inspection,
-        scratch: &mut Scratch,
-        now: Timestamp,
-        every: bool,
-    ) {
-        let Scratch { prefix_groups, groups, .. } = scratch;
-        let counts = &mut self.counts;
-        let whole = Subject::new(&seen.text);
-        let first = |subject: &Subject<'_>, groups: &mut _, counts: &mut _| {
-            self.ignore.iter().position(|pattern| found(pattern.search(subject, groups), counts))
-        };
-        if self.ignore_first {
-            seen.ignored_by = first(&whole, groups, counts);
-            if seen.ignored_by.is_some() {
-                return;
-            }
-        }
-        let mut handed_on = None;
-        let mut before = Fields::new();
-        if let Some(prefix) = &self.prefix {
-            let matched = found(prefix.pattern.search(&whole, prefix_groups), counts);
-            seen.prefix_matched = Some(matched);
-            if !matched {
-                return;
-            }
-            collect(&prefix.fields, prefix_groups, &seen.text, &mut before);
-            identify::merge_variants(&mut before);
-            seen.prefix_fields.clone_from(&before);
-            let range = prefix.content.and_then(|number| prefix_groups.get(number));
-            if let Some(range) = range.filter(|range| !range.is_empty()) {
-                let content = &seen.text[range.clone()];
-                seen.prefix_fields.push(("content".into(), content.into()));
-                seen.content = Some(format!("{content}\n"));
-                handed_on = Some(range);
-            }
-        }
-        let content = seen.content.clone();
-        let subject = content.as_deref().map_or(whole, Subject::new);
-        for at in 0..self.rules.len() {
-            let rule = &self.rules[at];
-            if !found(rule.pattern.search(&subject, groups), &mut self.counts) {
-                continue;
-            }
-            let mut own = Fields::new();
-            collect(&rule.fields, groups, subject.text(), &mut own);
-            identify::merge_variants(&mut own);
-            let mut fields = before.clone();
-            fields.retain(|(name, _)| own.iter().all(|(known, _)| known != name));
-            fields.append(&mut own);
-            let (mut lines, mut judged) = (vec![shortened(line).into()], None);
-            let names = self.names_of(rule);
-            let nth = rule.nth;
-            if let Some(buffer) = &mut self.buffer {
-                let spots = |number: &u32| groups.get(*number);
-                let (matched, skipped) = match handed_on.clone() {
-                    Some(range) => (range, Vec::new()),
-                    None => (
-                        groups.get(0).unwrap_or(0..0),
-                        rule.skipped.iter().filter_map(spots).collect(),
-                    ),
-                };
-                let touched = buffer.touched(&matched, &skipped);
-                judged = Some(buffer.text_of(&touched));
-                lines = buffer.evidence_of(&touched);
-                buffer.remove(&touched);
-            }
-            let judged = judged.as_deref().map_or(subject, Subject::new);
-            seen.ignored_by = self
-                .ignore
-                .iter()
-                .position(|pattern| found(pattern.search(&judged, groups), &mut self.counts));
-            if seen.ignored_by.is_some() {
-                return;
-            }
-            seen.hits.push(self.hit(nth, fields, names, lines, now));
-            // What was joined is taken apart by the first match.
-            if !every || self.buffer.is_some() {
-                return;
-            }
-        }
-    }
-
-    fn names_of(&self, rule: &Rule) -> Vec<Box<str>> {
+    /// The groups that a failregex and the prefix name.
+    fn names_of(&self, rule: usize) -> Vec<Box<str>> {
         let mut names: Vec<Box<str>> = Vec::new();
         let prefix = self.prefix.iter().flat_map(|prefix| &prefix.fields);
-        for (name, _) in prefix.chain(&rule.fields) {
+        for (name, _) in prefix.chain(&self.rules[rule].fields) {
             if !names.contains(name) {
                 names.push(name.clone());
             }
         }
         names
     }
+}
 
-    fn hit(
+/// A line that is read to test a filter.
+struct Tested {
+    seen: Inspection,
+    every: bool,
+    now: Timestamp,
+}
+
+impl Listener for Tested {
+    const OF_ALL: bool = true;
+
+    fn prefix(
         &mut self,
-        rule: usize,
-        mut fields: Fields,
-        names: Vec<Box<str>>,
-        mut lines: Vec<Box<str>>,
-        now: Timestamp,
-    ) -> Hit {
-        let use_dns = self.use_dns;
-        if field(&fields, "mlfid").is_some() {
-            let identified =
-                |fields: &Fields| identify::identify(fields, use_dns) != Identity::Missing;
-            let most = self.max_matches.max(1);
-            match self.sessions.merge(fields.clone(), &lines, most, identified, now) {
-                Merged::NoFailure { pending } => {
-                    let outcome = if pending { HitOutcome::Pending } else { HitOutcome::NoFailure };
-                    return Hit { rule, outcome, fields, names, lines };
-                }
-                Merged::Failure { fields: merged, lines: all } => (fields, lines) = (merged, all),
-            }
+        prefix: &Rule,
+        groups: Option<&Groups>,
+        text: &str,
+        content: Option<&str>,
+    ) {
+        self.seen.prefix_matched = Some(groups.is_some());
+        let Some(groups) = groups else { return };
+        self.seen.prefix_fields = fields_of(prefix, groups, text);
+        if let Some(content) = content {
+            let field = content.trim_end_matches('\n');
+            self.seen.prefix_fields.push(("content".into(), field.into()));
+            self.seen.content = Some(content.to_owned());
         }
-        let outcome = match identify::identify(&fields, use_dns) {
-            Identity::Known(who) => HitOutcome::Failure(who),
-            Identity::NotAnAddress => HitOutcome::NotAnAddress,
-            Identity::Missing => HitOutcome::Pending,
-        };
-        Hit { rule, outcome, fields, names, lines }
+    }
+
+    fn ignored(&mut self, nth: usize) {
+        self.seen.ignored_by = Some(nth);
+    }
+
+    fn matched(&mut self, matcher: &mut Matcher, mut found: Match) -> bool {
+        let outcome = matcher.judge(&mut found, matcher.max_matches.max(1), true, self.now);
+        let Match { at, fields, lines } = found;
+        let (rule, names) = (matcher.rules[at].nth, matcher.names_of(at));
+        self.seen.hits.push(Hit { rule, outcome, fields, names, lines });
+        self.every
     }
 }

@@ -5,6 +5,8 @@
 //! that matches decides, unless an ignoreregex matches too; lines of one session are taken together
 //! ([`session`]); and the text where an address should be must be one ([`identify`]).
 //!
+//! The way of a line is written once ([`search`]), at work and for those who test a filter ([`inspect`]).
+//!
 //! A matcher belongs to one reader thread. It knows no file and no clock.
 mod buffer;
 mod error;
@@ -13,20 +15,23 @@ mod inspect;
 mod literals;
 mod nearest;
 mod patterns;
+mod search;
 mod session;
 mod tags;
 mod when;
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use buffer::Buffer;
 pub use error::FilterError;
 use identify::{Fields, Identity, field};
-pub use inspect::{Hit, HitOutcome, Inspection, expand_tags};
+pub use inspect::{Hit, Inspection, expand_tags};
 use jiff::tz::TimeZone;
 use literals::Literals;
 pub use nearest::{NearMiss, NearMisses};
 pub use patterns::{PatternName, PatternState};
+pub use search::HitOutcome;
+use search::{Listener, Match};
 pub use session::MAX_SESSIONS;
 use session::{Merged, Sessions};
 use when::{Rules, Said, When};
@@ -34,9 +39,9 @@ use when::{Rules, Said, When};
 use super::{
     Finding, Timestamp,
     date::{Dated, Detector},
-    pattern::{Groups, Outcome, Pattern, Subject},
+    pattern::{Groups, Pattern},
 };
-use crate::config::{JailName, JailSettings, UseDns};
+use crate::config::{JailName, JailSettings, Place, UseDns};
 
 /// Bytes of a line that are kept as evidence, and of a field.
 pub const MAX_EVIDENCE: usize = 4096;
@@ -79,7 +84,7 @@ pub struct Matcher {
     rules: Vec<Rule>,
     /// What a text needs for one of `rules` to match.
     literals: Option<Literals>,
-    ignore: Vec<Pattern>,
+    ignore: Vec<Rule>,
     /// Patterns of each kind as configured, good or bad: it decides when `ignoreregex` is asked.
     ignore_first: bool,
     armed: bool,
@@ -103,7 +108,9 @@ struct Scratch {
 /// A pattern with the groups that become fields.
 #[derive(Debug)]
 struct Rule {
+    /// Which of its kind, as written.
     nth: usize,
+    place: Option<Place>,
     pattern: Pattern,
     fields: Vec<(Box<str>, u32)>,
     content: Option<u32>,
@@ -111,9 +118,9 @@ struct Rule {
 }
 
 impl Rule {
-    fn new(nth: usize, pattern: Pattern) -> Rule {
-        let mut rule =
-            Rule { nth, fields: Vec::new(), content: None, skipped: Vec::new(), pattern };
+    fn new(nth: usize, place: Option<Place>, pattern: Pattern) -> Rule {
+        let (fields, skipped) = (Vec::new(), Vec::new());
+        let mut rule = Rule { nth, place, pattern, fields, content: None, skipped };
         for (name, number) in rule.pattern.names() {
             if &**name == "content" {
                 rule.content = Some(*number);
@@ -142,7 +149,7 @@ impl Matcher {
 
         let prefix = filter.prefregex.as_ref().map(|regex| {
             Pattern::new(&tags::expand(&regex.value, names), false)
-                .map(|pattern| Rule::new(0, pattern))
+                .map(|pattern| Rule::new(0, regex.place.clone(), pattern))
                 .map_err(|source| FilterError::Prefix { place: regex.place.clone(), source })
         });
         let (prefix, prefix_fails) = match prefix.transpose() {
@@ -159,7 +166,7 @@ impl Matcher {
             match Pattern::new(&tags::expand(&regex.value, names), joined > 1) {
                 Err(source) => errors.push(FilterError::Fail { nth, place, source }),
                 Ok(pattern) => {
-                    let rule = Rule::new(nth, pattern);
+                    let rule = Rule::new(nth, place.clone(), pattern);
                     // A prefix that does not compile may have named somebody: that is one mistake, not two.
                     if rule.names_somebody() || prefix_names || prefix_fails {
                         rules.push(rule);
@@ -174,7 +181,7 @@ impl Matcher {
             let place = regex.place.clone();
             match Pattern::new(&tags::expand(&regex.value, names), false) {
                 Err(source) => errors.push(FilterError::Ignore { nth, place, source }),
-                Ok(pattern) => ignore.push(pattern),
+                Ok(pattern) => ignore.push(Rule::new(nth, place, pattern)),
             }
         }
 
@@ -245,187 +252,91 @@ impl Matcher {
         if !self.armed {
             return;
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let (said, span) = match given {
-            Some(at) => (Said::At(at), 0..0),
-            None => match self.dates.find(line, now) {
-                Some(Dated { at: Some(at), cut, .. }) => (Said::At(at), cut),
-                Some(Dated { cut, is_empty: true, .. }) => (Said::Never, cut),
-                Some(_) if self.times.last_serves(now) => (Said::Nothing, 0..0),
-                Some(Dated { cut, .. }) => (Said::Nothing, cut),
-                None => (Said::Nothing, 0..0),
-            },
-        };
+        let (said, cut) = self.dated(line, given, now);
         match self.times.time(said, self.find_time, now, caught_up) {
             When::TooOld => self.counts.too_old += 1,
             when => {
-                let text = &mut scratch.text;
-                text.clear();
-                text.push_str(&line[..span.start]);
-                text.push_str(&line[span.end..]);
-                if let Some(buffer) = &mut self.buffer {
-                    let this = std::mem::take(text);
-                    buffer.push(&this, shortened(line), text);
-                } else {
-                    text.push('\n');
-                }
-                out.extend(self.search(line, &mut scratch, when, now));
+                let mut scratch = std::mem::take(&mut self.scratch);
+                self.prepare(line, cut, &mut scratch.text);
+                self.search(line, &mut scratch, &mut AtWork { when, now, out });
+                self.scratch = scratch;
             }
         }
-        self.scratch = scratch;
     }
 
-    /// Applies all patterns to the text in `scratch`.
-    fn search(
+    /// What a line says about its time, and the bytes of it that are a date.
+    fn dated(
         &mut self,
         line: &str,
-        scratch: &mut Scratch,
-        when: When,
+        given: Option<Timestamp>,
         now: Timestamp,
-    ) -> Option<Finding> {
-        let Scratch { text, content, prefix_groups, groups } = scratch;
-        // Most lines end here: no failregex could match, so whatever else they say changes nothing.
-        let candidates = self.literals.as_ref().map_or(u128::MAX, |words| words.candidates(text));
-        if candidates == 0 {
-            return None;
+    ) -> (Said, Range<usize>) {
+        if let Some(at) = given {
+            return (Said::At(at), 0..0);
         }
-        let whole = Subject::new(text);
-        if self.ignore_first && is_ignored(&self.ignore, &whole, groups, &mut self.counts) {
-            self.counts.ignored += 1;
-            return None;
+        match self.dates.find(line, now) {
+            Some(Dated { at: Some(at), cut, .. }) => (Said::At(at), cut),
+            Some(Dated { cut, is_empty: true, .. }) => (Said::Never, cut),
+            Some(_) if self.times.last_serves(now) => (Said::Nothing, 0..0),
+            Some(Dated { cut, .. }) => (Said::Nothing, cut),
+            None => (Said::Nothing, 0..0),
         }
-        let mut subject = whole;
-        // Which bytes of the text the failregex sees, so that what it matched can be found in there.
-        let mut handed_on = None;
-        if let Some(prefix) = &self.prefix {
-            if !found(prefix.pattern.search(&whole, prefix_groups), &mut self.counts) {
-                return None;
-            }
-            let range = prefix.content.and_then(|number| prefix_groups.get(number));
-            if let Some(range) = range.filter(|range| !range.is_empty()) {
-                content.clear();
-                content.push_str(&text[range.clone()]);
-                content.push('\n');
-                subject = Subject::new(content);
-                handed_on = Some(range);
-            }
-        }
-        let (_, rule) = self.rules.iter().enumerate().find(|(at, rule)| {
-            // Behind the last bit stand those of a filter that has no literals.
-            let may_match = candidates.checked_shr(*at as u32).is_none_or(|rest| rest & 1 == 1);
-            may_match && found(rule.pattern.search(&subject, groups), &mut self.counts)
-        })?;
+    }
 
-        let mut fields = Fields::new();
-        if let Some(prefix) = &self.prefix {
-            collect(&prefix.fields, prefix_groups, text, &mut fields);
-            identify::merge_variants(&mut fields);
-        }
-        let mut own = Fields::new();
-        collect(&rule.fields, groups, subject.text(), &mut own);
-        identify::merge_variants(&mut own);
-        fields.retain(|(name, _)| own.iter().all(|(known, _)| known != name));
-        fields.append(&mut own);
-        let nth = rule.nth;
-
-        let (lines, ignored) = match &mut self.buffer {
-            None => (
-                vec![shortened(line).into()],
-                is_ignored(&self.ignore, &subject, groups, &mut self.counts),
-            ),
+    /// Writes into `text` what patterns see of a line: without its date, with its newline, and with the lines before it
+    /// where they are joined.
+    fn prepare(&mut self, line: &str, cut: Range<usize>, text: &mut String) {
+        text.clear();
+        text.push_str(&line[..cut.start]);
+        text.push_str(&line[cut.end..]);
+        match &mut self.buffer {
             Some(buffer) => {
-                let (matched, skipped) = match handed_on {
-                    Some(range) => (range, Vec::new()),
-                    None => (
-                        groups.get(0).unwrap_or(0..0),
-                        rule.skipped.iter().filter_map(|number| groups.get(*number)).collect(),
-                    ),
-                };
-                let touched = buffer.touched(&matched, &skipped);
-                let text = buffer.text_of(&touched);
-                let lines = buffer.evidence_of(&touched);
-                buffer.remove(&touched);
-                let ignored =
-                    is_ignored(&self.ignore, &Subject::new(&text), groups, &mut self.counts);
-                (lines, ignored)
+                let this = std::mem::take(text);
+                buffer.push(&this, shortened(line), text);
             }
-        };
-        if ignored {
-            self.counts.ignored += 1;
-            return None;
+            None => text.push('\n'),
         }
-        self.counts.matched += 1;
-        let at = match when {
-            When::At(at) => Some(at),
+    }
+}
+
+/// A line that is read to find who fails.
+struct AtWork<'o> {
+    when: When,
+    now: Timestamp,
+    out: &'o mut Vec<Finding>,
+}
+
+impl Listener for AtWork<'_> {
+    const OF_ALL: bool = false;
+
+    fn prefix(&mut self, _: &Rule, _: Option<&Groups>, _: &str, _: Option<&str>) {}
+
+    fn ignored(&mut self, _: usize) {}
+
+    fn matched(&mut self, matcher: &mut Matcher, mut found: Match) -> bool {
+        let at = match self.when {
+            When::At(at) => at,
             When::Guessed(at) => {
-                self.counts.undated += 1;
-                Some(at)
+                matcher.counts.undated += 1;
+                at
             }
             When::Unknown | When::TooOld => {
-                self.counts.undated += 1;
-                None
+                matcher.counts.undated += 1;
+                return false;
             }
         };
-        self.report(fields, lines, nth, at?, now)
-    }
-
-    /// Takes sessions into account and makes the finding.
-    fn report(
-        &mut self,
-        mut fields: Fields,
-        mut lines: Vec<Box<str>>,
-        rule: usize,
-        at: Timestamp,
-        now: Timestamp,
-    ) -> Option<Finding> {
-        let use_dns = self.use_dns;
-        if field(&fields, "mlfid").is_some() {
-            let identified =
-                |fields: &Fields| identify::identify(fields, use_dns) != Identity::Missing;
-            match self.sessions.merge(fields, &lines, self.max_matches, identified, now) {
-                Merged::NoFailure { .. } => return None,
-                Merged::Failure { fields: merged, lines: all } => {
-                    fields = merged;
-                    lines = all;
-                }
+        match matcher.judge(&mut found, matcher.max_matches, false, self.now) {
+            HitOutcome::Failure(who) => {
+                let Match { at: rule, fields, mut lines } = found;
+                lines.drain(..lines.len().saturating_sub(matcher.max_matches));
+                let rule = matcher.rules[rule].nth;
+                let jail = matcher.jail.clone();
+                self.out.push(Finding { jail, who, at, lines, rule, fields });
             }
+            HitOutcome::NotAnAddress => matcher.counts.not_an_address += 1,
+            HitOutcome::NoFailure | HitOutcome::Pending => {}
         }
-        lines.drain(..lines.len().saturating_sub(self.max_matches));
-        match identify::identify(&fields, use_dns) {
-            Identity::Known(who) => {
-                Some(Finding { jail: self.jail.clone(), who, at, lines, rule, fields })
-            }
-            Identity::NotAnAddress => {
-                self.counts.not_an_address += 1;
-                None
-            }
-            Identity::Missing => None,
-        }
-    }
-}
-
-fn is_ignored(
-    ignore: &[Pattern],
-    subject: &Subject<'_>,
-    groups: &mut Groups,
-    counts: &mut MatcherCounts,
-) -> bool {
-    ignore.iter().any(|pattern| found(pattern.search(subject, groups), counts))
-}
-
-fn found(outcome: Outcome, counts: &mut MatcherCounts) -> bool {
-    if outcome == Outcome::GaveUp {
-        counts.gave_up += 1;
-    }
-    outcome == Outcome::Matched
-}
-
-/// Adds the groups that took part, in place of fields of the same name.
-fn collect(names: &[(Box<str>, u32)], groups: &Groups, text: &str, fields: &mut Fields) {
-    for (name, number) in names {
-        let Some(range) = groups.get(*number) else { continue };
-        fields.retain(|(known, _)| known != name);
-        fields.push((name.clone(), shortened(&text[range]).into()));
+        false
     }
 }
 

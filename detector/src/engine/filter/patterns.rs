@@ -1,7 +1,14 @@
 //! The patterns of a filter, one by one: which engine runs them, and which a line could stop.
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
-use super::Matcher;
+use super::{Matcher, Rule};
+use crate::config::Place;
 
 /// Which pattern of a filter, as messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,7 +17,7 @@ pub enum PatternName {
     Prefix,
     /// One of `failregex`, from 0 in the order written.
     Fail(usize),
-    /// One of `ignoreregex`, from 0 among those that compile.
+    /// One of `ignoreregex`, from 0 in the order written.
     Ignore(usize),
 }
 
@@ -24,28 +31,46 @@ impl fmt::Display for PatternName {
     }
 }
 
-/// How a pattern runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a pattern runs. It goes on telling while the matcher is at work on another thread.
+#[derive(Clone, Debug)]
 pub struct PatternState {
     /// Which one.
     pub name: PatternName,
+    /// Where it is written.
+    pub place: Option<Place>,
     /// Its time is linear in the line, whatever the line says; else it is stopped after a number of tries.
     pub linear: bool,
+    gave_up: Arc<AtomicU64>,
+}
+
+impl PatternState {
     /// Lines that it was stopped on: they count as not matched.
-    pub gave_up: u64,
+    pub fn gave_up(&self) -> u64 {
+        self.gave_up.load(Relaxed)
+    }
+
+    /// What there is to say of a pattern that was stopped; `None` of one that was not.
+    pub fn fault(&self) -> Option<String> {
+        let lines = self.gave_up();
+        let place = self.place.as_ref().map_or(String::new(), |place| format!(" ({place})"));
+        (lines > 0).then(|| {
+            format!("{}{place} gave up on {lines} lines, which count as not matched", self.name)
+        })
+    }
 }
 
 impl Matcher {
     /// All patterns that compiled: `prefregex`, failregexes, ignoreregexes.
     pub fn patterns(&self) -> impl Iterator<Item = PatternState> {
-        let prefix = self.prefix.iter().map(|rule| (PatternName::Prefix, &rule.pattern));
-        let rules = self.rules.iter().map(|rule| (PatternName::Fail(rule.nth), &rule.pattern));
-        let ignore = self.ignore.iter().enumerate();
-        let ignore = ignore.map(|(nth, pattern)| (PatternName::Ignore(nth), pattern));
-        prefix.chain(rules).chain(ignore).map(|(name, pattern)| PatternState {
+        let state = |rule: &Rule, name| PatternState {
             name,
-            linear: pattern.is_regular(),
-            gave_up: pattern.gave_up(),
-        })
+            place: rule.place.clone(),
+            linear: rule.pattern.is_regular(),
+            gave_up: rule.pattern.gave_up(),
+        };
+        let prefix = self.prefix.iter().map(move |rule| state(rule, PatternName::Prefix));
+        let rules = self.rules.iter().map(move |rule| state(rule, PatternName::Fail(rule.nth)));
+        let ignore = self.ignore.iter().map(move |rule| state(rule, PatternName::Ignore(rule.nth)));
+        prefix.chain(rules).chain(ignore)
     }
 }

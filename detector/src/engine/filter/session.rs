@@ -13,9 +13,9 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     cut,
-    identify::{Fields, field},
+    identify::{Fields, Identity, field, identify},
 };
-use crate::engine::Timestamp;
+use crate::{config::UseDns, engine::Timestamp};
 
 /// Sessions remembered at once, the oldest going first. fail2ban has 100, which a flood of connections
 /// turns over before a login can fail.
@@ -114,7 +114,7 @@ impl Sessions {
         mut fields: Fields,
         lines: &[Box<str>],
         most: usize,
-        identified: impl Fn(&Fields) -> bool,
+        use_dns: UseDns,
         now: Timestamp,
     ) -> Merged {
         let key = Key::new(field(&fields, "mlfid").unwrap_or_default());
@@ -140,7 +140,9 @@ impl Sessions {
             // A line's address takes the place of an earlier one, of whatever family: a process that
             // speaks for all its clients would else have one blamed for another.
             let whose = |name: &str| matches!(name, "ip4" | "ip6" | "dns" | "cidr");
-            let names_somebody = fields.iter().any(|(name, text)| whose(name) && !text.is_empty());
+            // What only looks like an address takes no place but its own, as in fail2ban.
+            let names_somebody = identify(&fields, use_dns) != Identity::NotAnAddress
+                && fields.iter().any(|(name, text)| whose(name) && !text.is_empty());
             session.fields.retain(|(known, _)| {
                 !(names_somebody && whose(known)) && fields.iter().all(|(name, _)| known != name)
             });
@@ -173,7 +175,7 @@ impl Sessions {
 
         let merged = if session.nofail {
             Merged::NoFailure { pending: false }
-        } else if !identified(&session.fields) {
+        } else if identify(&session.fields, use_dns) == Identity::Missing {
             session.pending = true;
             Merged::NoFailure { pending: true }
         } else {
@@ -244,7 +246,7 @@ mod tests {
         let text = "x".repeat(4096);
         for id in 0..3 * MAX_SESSIONS {
             let now = Timestamp::from_micros(id as i64);
-            sessions.merge(open(id, &text), &[text.as_str().into()], 5, |_| true, now);
+            sessions.merge(open(id, &text), &[text.as_str().into()], 5, UseDns::No, now);
             let bytes: usize = sessions.by_id.values().map(Session::size).sum();
             assert_eq!(sessions.bytes, bytes);
             assert!(bytes <= MAX_BYTES && sessions.by_id.len() <= MAX_SESSIONS);
@@ -258,9 +260,9 @@ mod tests {
         let mut sessions = Sessions::default();
         for id in 0..20 * MAX_SESSIONS {
             let mut fields = open(id, "x");
-            sessions.merge(fields.clone(), &[], 5, |_| true, Timestamp::from_seconds(0));
+            sessions.merge(fields.clone(), &[], 5, UseDns::No, Timestamp::from_seconds(0));
             fields.push(("mlfforget".into(), "x".into()));
-            sessions.merge(fields, &[], 5, |_| true, Timestamp::from_seconds(0));
+            sessions.merge(fields, &[], 5, UseDns::No, Timestamp::from_seconds(0));
         }
         assert_eq!((sessions.by_id.len(), sessions.bytes), (0, 0));
         assert!(sessions.order.len() <= 4 * MAX_SESSIONS);

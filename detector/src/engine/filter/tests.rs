@@ -50,9 +50,12 @@ fn jail(patterns: &str) -> JailSettings {
         max_matches: 10,
         ignore: Vec::new(),
         ignore_self: true,
+        ignore_command: None,
+        ignore_cache: None,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,
+        observe: false,
     }
 }
 
@@ -287,6 +290,15 @@ fn one_client_is_not_blamed_for_another_of_the_same_process() {
 }
 
 #[test]
+fn what_only_looks_like_an_address_takes_its_own_place_alone() {
+    check(
+        "^<F-MLFID>s\\d</F-MLFID> bad <ADDR>$\n^<F-MLFID>s\\d</F-MLFID> bye .* port <ADDR>$",
+        &["s1 bad 192.0.2.1", "s1 bye x port 40:22", "s2 bye x port 40:22", "s1 bad 192.0.2.999"],
+        &["192.0.2.1 (1)", "192.0.2.1 (1)", "-", "-"],
+    );
+}
+
+#[test]
 fn sessions_are_kept_apart_and_end_after_five_minutes() {
     let mut matcher = matcher(SESSIONS);
     let mut out = Vec::new();
@@ -423,10 +435,8 @@ fn a_hostile_line_is_given_up_and_counted() {
     let start = std::time::Instant::now();
     assert_eq!(feed(&mut matcher, &format!("{}c 192.0.2.1", "a".repeat(8_000))), None);
     assert_eq!(matcher.counts().gave_up, 1);
-    let stopped: Vec<_> = matcher.patterns().filter(|pattern| pattern.gave_up > 0).collect();
-    let [PatternState { name, linear: false, gave_up: 1 }] = stopped[..] else {
-        panic!("{stopped:?}")
-    };
+    let stopped: Vec<_> = matcher.patterns().filter(|pattern| pattern.gave_up() > 0).collect();
+    let [PatternState { name, linear: false, .. }] = stopped[..] else { panic!("{stopped:?}") };
     assert_eq!(name.to_string(), "failregex 1");
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }

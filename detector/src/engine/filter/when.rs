@@ -51,6 +51,18 @@ impl Rules {
         self.last.is_some_and(|last| last.plus(BELIEVED) > now)
     }
 
+    /// The time of a line that counts however old it is; `None` where it says none, and the last date is too
+    /// old for it.
+    pub(super) fn written(&mut self, said: Said, now: Timestamp) -> Option<Timestamp> {
+        match said {
+            Said::At(date) => self.last = Some(date),
+            Said::Never if !self.last_serves(now) => return Some(now),
+            Said::Nothing if !self.last_serves(now) => return None,
+            Said::Never | Said::Nothing => {}
+        }
+        self.last
+    }
+
     /// The time of a line with this date. `caught_up`: lines are read as they are written, so the
     /// present is a better guess than a date far from it; before that, the date is all there is.
     pub(super) fn time(

@@ -14,8 +14,12 @@ mod review;
 mod syntax;
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::OnceCell,
     ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 pub(crate) use parse::{Options, parse};
@@ -216,7 +220,7 @@ pub(crate) struct Pattern {
     ascii: Option<regex::bytes::Regex>,
     unicode: OnceCell<Option<regex::Regex>>,
     fancy: OnceCell<Option<fancy_regex::Regex>>,
-    gave_up: Cell<u64>,
+    gave_up: Arc<AtomicU64>,
 }
 
 impl Pattern {
@@ -238,7 +242,7 @@ impl Pattern {
             ascii,
             unicode: OnceCell::new(),
             fancy: OnceCell::new(),
-            gave_up: Cell::new(0),
+            gave_up: Arc::default(),
             syntax,
         };
         if !regular {
@@ -267,16 +271,16 @@ impl Pattern {
         self.regular
     }
 
-    /// Searches that ended undecided.
-    pub(crate) fn gave_up(&self) -> u64 {
-        self.gave_up.get()
+    /// How many searches ended undecided, counted on.
+    pub(crate) fn gave_up(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.gave_up)
     }
 
     /// Looks for the leftmost match.
     pub(crate) fn search(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
         let outcome = self.run(subject, groups);
         if outcome == Outcome::GaveUp {
-            self.gave_up.set(self.gave_up.get() + 1);
+            self.gave_up.fetch_add(1, Relaxed);
         }
         outcome
     }

@@ -7,6 +7,8 @@ use super::{
 
 /// Groups that say who is banned.
 const WHO: [&str; 4] = ["fid", "ip4", "ip6", "dns"];
+/// The group of a prefix that hands on the rest of the line.
+const CONTENT: &str = "content";
 /// A repetition that goes further than this takes in a text with an address in it.
 const SHORT: u32 = 20;
 
@@ -66,8 +68,19 @@ pub(crate) fn remembers_otherwise(pattern: &str) -> bool {
 /// Whether the pattern lets a client choose the address. A heuristic that errs on the quiet side: it knows text that
 /// may hold anything, not which part of a line a client writes.
 fn forgery(syntax: &Syntax) -> Option<Forgery> {
-    let names = syntax.names.iter().filter(|(name, _)| WHO.contains(&&**name));
-    let who: Vec<u32> = names.map(|(_, number)| *number).collect();
+    let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<u32> {
+        let names = syntax.names.iter().filter(|(name, _)| wanted(name));
+        names.map(|(_, number)| *number).collect()
+    };
+    let who = match named(&|name| name == CONTENT) {
+        // Of a prefix it matters where the rest begins: what stands in it is for the failregexes to judge.
+        content if !content.is_empty() => {
+            let mut walk = Walk { who: &content, ..Walk::default() };
+            walk.node(&syntax.root);
+            return (walk.found && !walk.anchored).then_some(Forgery::NotAnchored);
+        }
+        _ => named(&|name| WHO.contains(&name)),
+    };
     let mut walk = Walk { who: &who, ..Walk::default() };
     walk.node(&syntax.root);
     if !walk.found {
@@ -234,6 +247,10 @@ mod tests {
         check(r"^(?:a|b.*) (?:(?P<ip4>x)|(?P<dns>y))", text);
         check(r"^(?:(?! from ).)* from (?P<ip4>x) .*", None);
         check(r"^no address .* at all", None);
+        check(r"^\S+ app: (?P<content>.+)$", None);
+        check(r"^(?:\S+ )?app\[\d+\]: (?P<content>.*)", None);
+        check(r"app: (?P<content>.+)$", anchor);
+        check(r"^.* app: (?P<content>.+)$", None);
     }
 
     #[test]

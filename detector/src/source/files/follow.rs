@@ -91,22 +91,17 @@ pub(crate) struct Follow {
     /// Files to be read.
     pub(crate) ready: Vec<FileId>,
     /// How far files were read that are followed no longer, by the names they bore, oldest first.
-    pub(crate) retired: HashMap<PathBuf, VecDeque<Retired>>,
+    pub(crate) retired: HashMap<PathBuf, VecDeque<Spot>>,
 }
 
-/// What is remembered of a file that is followed no longer, or of content that was replaced.
-#[derive(Clone, Debug)]
-pub(crate) struct Retired {
-    pub(crate) spot: Spot,
-    /// The bytes it began with.
-    pub(crate) head: Vec<u8>,
-}
-
-impl Retired {
-    /// Whether a file that begins with `head` may be a copy of it, of whatever length.
-    pub(crate) fn begins_like(&self, head: &[u8]) -> bool {
-        let length = self.head.len().min(head.len());
-        length > 0 && self.head[..length] == head[..length]
+impl Followed {
+    /// Reads on at `from`, the start of a line; what lies before was read elsewhere.
+    pub(crate) fn begin_at(&mut self, from: u64) -> io::Result<()> {
+        self.fresh &= from == 0;
+        for reader in &mut self.readers {
+            reader.from = reader.from.max(from);
+        }
+        self.tail.move_to(from)
     }
 }
 
@@ -162,10 +157,17 @@ impl Follow {
             return false;
         };
         let idle = holds_no_more(&copy.tail.file, &original.tail).unwrap_or(false);
-        if let Some(copy) = self.files.get_mut(&id).filter(|_| idle) {
-            copy.at_end = true;
+        if idle {
+            self.wait(id);
         }
         idle
+    }
+
+    /// Nothing need be read of a file for now.
+    pub(crate) fn wait(&mut self, id: FileId) {
+        if let Some(followed) = self.files.get_mut(&id) {
+            followed.at_end = true;
+        }
     }
 
     /// The file that is or was called as `path` but for an ending, and whose content `file` begins like: of that it may
@@ -206,10 +208,8 @@ impl Follow {
             done.extend(files.drain(..surplus).map(|(_, id)| id));
         }
         for id in &done {
-            if let Some(file) = self.files.remove(id)
-                && let Ok(spot) = file.tail.spot()
-            {
-                self.put_aside(&file.name, Retired { spot, head: file.tail.head().to_vec() });
+            if let Some(file) = self.files.remove(id) {
+                self.put_aside(&file.name, file.tail.spot());
             }
             for name in self.names.values_mut().filter(|name| name.file == Some(*id)) {
                 name.file = None;
@@ -228,9 +228,14 @@ impl Follow {
     }
 
     /// Remembers how far a file was read that is not read on.
-    pub(crate) fn put_aside(&mut self, name: &Path, retired: Retired) {
+    pub(crate) fn put_aside(&mut self, name: &Path, spot: Spot) {
+        // Where nothing was read there is nothing to remember it by.
+        if spot.offset == 0 {
+            return;
+        }
         let spots = self.retired.entry(name.to_owned()).or_default();
-        spots.push_back(retired);
+        spots.retain(|known| !spot.goes_on_after(known));
+        spots.push_back(spot);
         while spots.len() > MAX_RETIRED {
             spots.pop_front();
         }
@@ -264,10 +269,11 @@ impl Follow {
         let mut positions = BTreeMap::new();
         for (path, file) in logs {
             let retired = self.retired.get(path).into_iter().flatten();
-            let mut earlier: Vec<Spot> = retired.map(|retired| retired.spot.clone()).collect();
+            let mut earlier: Vec<Spot> = retired.cloned().collect();
             let mut spot = spot_of(file)?;
             for orphan in orphans.get(path).into_iter().flatten() {
-                if orphan.tail.id == file.tail.id {
+                // What a copy holds is known by its original.
+                if orphan.tail.id == file.tail.id || orphan.copy_of.is_some() {
                     continue;
                 }
                 // One of which nothing was read yet is found again by its time.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    FileState, Files, GONE,
+    Codec, FileState, Files, GONE,
     follow::{Followed, MAX_FILES, Name, Reader},
     position::open_log,
     restore::siblings,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::monotonic,
-    source::{Report, outbox::Stopped},
+    source::{Report, board::Limit, outbox::Stopped},
 };
 
 /// Times within one log may go back by so much.
@@ -50,6 +50,7 @@ impl Files {
                 "the globs of these jails match {surplus} files more than the {MAX_FILES} that are \
                  followed: the rest is not read; make the globs narrower"
             );
+            self.board.count(Limit::Files, surplus as u64);
             self.outbox.send(Report::Fault { source: "logpath".into(), what })?;
         }
         self.crowded = surplus > 0;
@@ -258,7 +259,8 @@ impl Files {
             after = last.or(after);
         }
         if claim.is_none() {
-            claim = self.claimed(path, &file)?;
+            let codec = jails.first().map_or(Codec::AUTO, |jail| self.codecs[*jail]);
+            claim = self.claimed(path, &file, codec)?;
         }
         let copy_of = self.follow.original_of(path, &file);
         let found = first || stored.is_some() || claim.is_some();

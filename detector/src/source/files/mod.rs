@@ -11,6 +11,7 @@ mod pattern;
 mod position;
 mod restore;
 mod rotated;
+mod standing;
 mod start;
 mod tail;
 mod watch;
@@ -28,14 +29,15 @@ use serde::{Deserialize, Serialize};
 pub(crate) use decode::Codec;
 pub use past::PastFile;
 pub(crate) use pattern::Pattern;
-pub use position::{FilePosition, FilePositions, Mark, Spot};
+pub use position::{FilePosition, FilePositions, Head, Mark, Spot};
 pub(crate) use tail::FileId;
 pub(crate) use watch::Watch;
 
 use self::{
-    follow::{Follow, Followed, begins_like},
+    follow::{Follow, Followed, Reader, begins_like},
     position::ANCHOR,
     restore::Seen,
+    standing::Standing,
     tail::{BLOCK, Read},
 };
 use super::{
@@ -92,6 +94,10 @@ pub(crate) struct Wanted {
     pub(crate) jail: usize,
 }
 
+/// What a test does to the file of this name before it is read.
+#[cfg(test)]
+pub(crate) type Midway = Box<dyn FnMut(&PathBuf) + Send>;
+
 /// The reader of one group of files.
 pub(crate) struct Files {
     jails: Vec<Jail>,
@@ -116,6 +122,9 @@ pub(crate) struct Files {
     moved: bool,
     /// What lies beside the logs.
     seen: Seen,
+    /// Happens between the look at what lies beside a file and its reading.
+    #[cfg(test)]
+    pub(crate) midway: Option<Midway>,
 }
 
 impl Files {
@@ -147,6 +156,8 @@ impl Files {
             telling: POSITION_FIRST,
             moved: false,
             seen: Seen::default(),
+            #[cfg(test)]
+            midway: None,
         }
     }
 
@@ -274,7 +285,12 @@ impl Files {
             if self.follow.is_idle_copy(id) || !self.is_own_log(id) {
                 continue;
             }
-            let more = match self.before_first_bytes(id) {
+            let own = self.before_first_bytes(id);
+            #[cfg(test)]
+            if let (Some(midway), Some(file)) = (&mut self.midway, self.follow.files.get(&id)) {
+                midway(&file.name);
+            }
+            let more = match own {
                 Ok(own) => !own || !self.follow.may_read(id) || self.read(id)?,
                 Err(error) => self.failed(id, &error).map(|()| false)?,
             };
@@ -361,11 +377,20 @@ impl Files {
         self.outbox.send(Report::CaughtUp { source: followed.name.display().to_string() })
     }
 
-    /// Whether a file is to be read from its start after all, having looked like a copy; answers `false` if it cannot
-    /// be read.
+    /// Whether a file is to be read after all, having looked like a copy: what it was a copy of is another by now.
     fn is_own_log(&mut self, id: FileId) -> bool {
         let Some(followed) = self.follow.files.get_mut(&id) else { return false };
-        followed.copy_of.take().is_none() || self.judge_beginning(id, None).is_ok()
+        if followed.copy_of.take().is_none() {
+            return true;
+        }
+        match self.place(id) {
+            Ok(Standing::New) => self.judge_beginning(id, None).is_ok(),
+            Ok(Standing::Copy(Some(_))) => {
+                self.follow.wait(id);
+                false
+            }
+            standing => standing.is_ok(),
+        }
     }
 
     /// What the copies of a file hold was read in it: of them only what is added will be read. Those of what it holds
@@ -401,15 +426,11 @@ impl Files {
                 path.clone()
             })
             .collect();
-        if let Ok(spot) = followed.tail.spot() {
-            // Should it come back as it was, it is read from here.
-            let jails = &self.jails;
-            let names_of_jails =
-                followed.readers.iter().map(|reader| jails[reader.jail].name.to_string()).collect();
-            let position = FilePosition { spot, jails: names_of_jails, earlier: Vec::new() };
-            let key = followed.name.to_string_lossy().into_owned();
-            self.stored.insert(key, position);
-        }
+        // Should it come back as it was, it is read from here.
+        let name_of = |reader: &Reader| self.jails[reader.jail].name.to_string();
+        let jails = followed.readers.iter().map(name_of).collect();
+        let position = FilePosition { spot: followed.tail.spot(), jails, earlier: Vec::new() };
+        self.stored.insert(followed.name.to_string_lossy().into_owned(), position);
         for path in names {
             self.set_state(path, FileState::Unreadable(error.to_string()))?;
         }

@@ -77,10 +77,9 @@ pub(crate) fn head(path: &Path, format: Format) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Whether what a compressed file holds is longer than so many bytes.
-pub(crate) fn is_longer(path: &Path, format: Format, than: u64) -> io::Result<bool> {
-    let mut bytes = format.decoder(open_log(path)?)?.take(than.saturating_add(1));
-    Ok(io::copy(&mut bytes, &mut io::sink())? > than)
+/// Bytes that a compressed file holds when it is unpacked, of which no more than [`MAX_UNPACKED`] are counted.
+pub(crate) fn size(path: &Path, format: Format) -> io::Result<u64> {
+    io::copy(&mut format.decoder(open_log(path)?)?.take(MAX_UNPACKED), &mut io::sink())
 }
 
 /// What is left to unpack of a compressed log. The piece at hand lies in a file that only this process knows, at the

@@ -44,18 +44,79 @@ impl Mark {
     }
 }
 
+/// The bytes a file begins with, up to [`HEAD`] of those that were read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Head {
+    /// Themselves, stored as a text in which each byte is the character of its number.
+    Bytes(#[serde(with = "latin1")] Vec<u8>),
+    /// Their fingerprint, as positions of old have it. It says nothing of a file that is shorter.
+    Mark(Mark),
+}
+
+impl Head {
+    pub(crate) fn of(bytes: &[u8]) -> Head {
+        Head::Bytes(bytes[..bytes.len().min(HEAD)].to_vec())
+    }
+
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Head::Bytes(bytes) => bytes.len(),
+            Head::Mark(mark) => mark.length as usize,
+        }
+    }
+
+    /// Whether a file that begins with `bytes` begins with these.
+    pub(crate) fn begins(&self, bytes: &[u8]) -> bool {
+        match self {
+            Head::Bytes(own) => bytes.starts_with(own),
+            Head::Mark(mark) => {
+                bytes.get(..self.length()).is_some_and(|bytes| Mark::of(bytes) == *mark)
+            }
+        }
+    }
+
+    /// Whether these and a file that begins with `bytes` are the same as far as both go: one of them may be a copy that
+    /// was made before the other grew. Where there are no bytes nothing can be said.
+    pub(crate) fn agrees(&self, bytes: &[u8]) -> bool {
+        match self {
+            Head::Bytes(own) => {
+                let length = own.len().min(bytes.len());
+                length > 0 && own[..length] == bytes[..length]
+            }
+            Head::Mark(_) => self.length() > 0 && self.begins(bytes),
+        }
+    }
+}
+
+/// Bytes as a text of as many characters.
+mod latin1 {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&bytes.iter().map(|byte| char::from(*byte)).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes = text.chars().map(u8::try_from).collect::<Result<_, _>>();
+        bytes.map_err(|_| D::Error::custom("a character that is no byte"))
+    }
+}
+
 /// A place in one particular file, whatever it is called by now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spot {
     /// The file's inode number. A freed number goes to the next file created, so it proves nothing alone.
     pub inode: u64,
     /// The bytes it begins with, up to 512 and no further than `offset`.
-    pub head: Mark,
+    pub head: Head,
     /// Everything before was read; a line begins here.
     pub offset: u64,
     /// The bytes just before `offset`, up to 64.
     pub before: Mark,
-    /// When the file had last been written to by then, in microseconds since the Unix epoch.
+    /// What comes after was not written before this time, in microseconds since the Unix epoch: when the file had last
+    /// been written to as it was read to its end, or when it was made.
     pub written: i64,
     /// When the file was made, in the same unit; 0 where the file system does not tell, and in positions of old.
     #[serde(default)]
@@ -79,7 +140,22 @@ impl Spot {
         let Some(before) = self.offset.checked_sub(self.before.length.into()) else {
             return Ok(false);
         };
-        Ok(self.head.stands_at(file, 0)? && self.before.stands_at(file, before)?)
+        let mut head = [0; HEAD];
+        let head = &mut head[..self.head.length().min(HEAD)];
+        match file.read_exact_at(head, 0) {
+            Ok(()) => Ok(self.head.begins(head) && self.before.stands_at(file, before)?),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this is a place in the same content as `earlier`, and no earlier one.
+    pub(crate) fn goes_on_after(&self, earlier: &Spot) -> bool {
+        let same = match &earlier.head {
+            Head::Bytes(bytes) => self.head.agrees(bytes),
+            Head::Mark(_) => self.head == earlier.head,
+        };
+        same && self.offset >= earlier.offset
     }
 
     /// Whether `file` is a copy of what was read, and perhaps of more, made after it was read. Without the time, lines
@@ -98,7 +174,7 @@ impl Spot {
         let identity = Identity::of(&open_log(path).expect("readable")).expect("readable");
         Spot {
             inode: identity.inode,
-            head: Mark::of(&read[..read.len().min(HEAD)]),
+            head: Head::of(read),
             offset,
             before: Mark::of(&read[read.len().saturating_sub(ANCHOR)..]),
             written: 0,
@@ -134,6 +210,22 @@ impl FilePosition {
 /// How far every log file was read, by path.
 pub type FilePositions = BTreeMap<String, FilePosition>;
 
+/// The bytes a file begins with, as many as make a head.
+pub(crate) fn head_of(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD];
+    let mut have = 0;
+    while have < HEAD {
+        match file.read_at(&mut head[have..], have as u64) {
+            Ok(0) => break,
+            Ok(count) => have += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    head.truncate(have);
+    Ok(head)
+}
+
 /// Opens a regular file for reading. A FIFO or device in a log's place is refused, and never blocks.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, open};
@@ -167,6 +259,26 @@ mod tests {
             let fits = spot.fits(&open_log(&path).expect("readable")).expect("readable");
             assert_eq!(fits, expect, "{content}");
         }
+    }
+
+    #[test]
+    fn a_head_is_stored_as_it_is_and_one_of_old_is_still_understood() {
+        let bytes: Vec<u8> = (0..=255).rev().collect();
+        let head = Head::of(&bytes);
+        let text = serde_json::to_string(&head).expect("plain data");
+        assert_eq!(serde_json::from_str::<Head>(&text).expect("as it was written"), head);
+        assert!(head.begins(&bytes) && head.agrees(&bytes[..9]) && !head.begins(&bytes[..9]));
+        assert!(!head.agrees(b"") && !head.agrees(b"other"));
+        let Mark { length, hash } = Mark::of(b"first\n");
+        let old = format!(
+            r#"{{"inode":7,"head":{{"length":{length},"hash":{hash}}},"offset":6,"before":{{"length":0,"hash":0}},"written":1}}"#
+        );
+        let old: Spot = serde_json::from_str(&old).expect("positions of old are read");
+        assert!(old.head.begins(b"first\nsecond\n") && old.head.agrees(b"first\n"));
+        assert!(!old.head.agrees(b"fir"), "of less a fingerprint says nothing");
+        let now = Spot { head: Head::of(b"first\nsecond\n"), offset: 13, ..old.clone() };
+        assert!(now.goes_on_after(&Spot { head: Head::of(b"first\n"), ..old.clone() }));
+        assert!(!now.goes_on_after(&old), "it cannot be told");
     }
 
     #[test]

@@ -5,19 +5,19 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     Codec, FilePosition, FilePositions, Files,
-    follow::{Followed, Reader, Retired, begins_like, holds_no_more},
-    position::{HEAD, Spot, open_log},
+    follow::{Followed, Reader},
+    position::{HEAD, Spot},
     rotated::{
-        Identity, Listing, Opened, Sibling, Which, begins_as, find_rest, is_rotated_name,
-        leave_out_copies, places, sort_by_age, steady,
+        Identity, Listing, Opened, Sibling, begins_as, find_rest, leave_out_copies, places,
+        sort_by_age, steady,
     },
+    standing::Standing,
     start::last_line_start,
     tail::{FileId, Tail},
 };
@@ -68,17 +68,6 @@ pub(super) fn siblings<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> There {
     there
 }
 
-/// What a file beside a log is to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// Nothing that it holds is read elsewhere.
-    New,
-    /// It is followed, or holds what was read.
-    Read,
-    /// It holds what another file holds that is still to be read; should that be truncated, it will matter.
-    Copy,
-}
-
 /// Where a rest is to be read from, and by whom.
 struct Rest<'a> {
     /// The name of the log that it belongs to.
@@ -120,48 +109,20 @@ impl Files {
         for path in paths {
             for (dir, own) in places(path) {
                 let Some((listing, known)) = there.get_mut(&dir) else { continue };
-                // One that may be a copy of what is still to be read will matter when that is truncated.
-                let newest = listing.rotated(&own).max_by_key(|file| file.written);
-                let Some(file) = newest else { continue };
-                if self.standing(path, &file, None, |_| false) == Standing::Copy {
-                    known.remove(&file.identity);
+                // Those that may be copies of what is still to be read will matter when that is truncated.
+                let mut logs = self.follow.files.values().filter(|file| file.name == *path);
+                let Some(log) = logs.find(|log| log.tail.offset() == 0) else { continue };
+                let floor = log.tail.written();
+                for file in listing.rotated(&own).filter(|file| file.is_as_new_as(floor)) {
+                    if matches!(self.standing(path, &file, None, &[]), Standing::Copy(_)) {
+                        known.remove(&file.identity);
+                    }
                 }
             }
         }
         for (dir, (listing, known)) in there {
             self.seen.add(&dir, &listing, known.into_iter());
         }
-    }
-
-    /// How far a file was read before: in another run under whatever name, or in this one as `path`.
-    pub(super) fn claimed(
-        &self,
-        path: &Path,
-        file: &File,
-    ) -> io::Result<Option<(u64, Vec<String>)>> {
-        let identity = Identity::of(file)?;
-        let mut known: Option<(u64, Vec<String>)> = None;
-        for (name, position) in self.past.iter().chain(&self.stored) {
-            // Of a copy of what was read only the rest is new.
-            let of_this_log = is_rotated_name(Path::new(name), path);
-            for spot in position.spots() {
-                let copy = of_this_log && spot.offset > 0;
-                let further = known.as_ref().is_none_or(|(offset, _)| spot.offset > *offset);
-                if further && (spot.may_be(identity) || copy) && spot.fits(file)? {
-                    known = Some((spot.offset, position.jails.clone()));
-                }
-            }
-        }
-        if known.is_some() {
-            return Ok(known);
-        }
-        for Retired { spot, .. } in self.follow.retired.get(path).into_iter().flatten().rev() {
-            if spot.is_in(file)? {
-                let jails = self.jails.iter().map(|jail| jail.name.to_string()).collect();
-                return Ok(Some((spot.offset, jails)));
-            }
-        }
-        Ok(None)
     }
 
     /// Begins with the unread rest of the files that had the name while nobody looked; answers the last of them.
@@ -183,39 +144,41 @@ impl Files {
         let mut floor = position.spot.written;
         let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
         let read_on = |spot: &Spot| {
-            position.spots().any(|other| other.head == spot.head && other.offset > spot.offset)
+            position.spots().any(|other| other.offset > spot.offset && other.goes_on_after(spot))
         };
         let spots: Vec<&Spot> = spots.filter(|spot| !read_on(spot)).collect();
         let mut rests: Vec<Option<Sibling>> = vec![None; spots.len()];
         for (dir, own) in &places {
             let (_, found) = self.search(path, dir, |listing| {
-                let which = |spot: &Spot| match std::ptr::eq(spot, &raw const position.spot) {
-                    true => Which::Last,
-                    false => Which::Earlier,
-                };
-                let rest = |spot: &&Spot| find_rest(listing, own, spot, which(spot));
+                let rest = |spot: &&Spot| find_rest(listing, own, spot, false);
                 spots.iter().map(rest).collect::<Vec<_>>()
             });
             for (rest, found) in rests.iter_mut().zip(found) {
                 *rest = rest.take().or(found);
             }
         }
+        let ledger = position.earlier.iter().chain([&position.spot]).cloned();
+        let known: Vec<Spot> = ledger.chain(self.known_of(path)).collect();
         for (spot, file) in spots.into_iter().zip(rests) {
             let Some(file) = file else { continue };
             floor = floor.min(file.written);
+            // It may be a copy of what is read elsewhere, or one of which nothing was read may have become one since.
+            match self.standing(path, &file, current, &known) {
+                Standing::Copy(_) => continue,
+                standing if spot.offset == 0 && standing != Standing::New => continue,
+                _ => {}
+            }
             if handled.insert(file.identity) {
                 let rest =
                     Rest { path, jails: jails.clone(), from: spot.offset, after: last, old: true };
                 last = self.follow_rest(&file, Some(spot), rest).or(last);
             }
         }
+        // Of what is gone from here another copy may come.
+        for spot in position.earlier.iter().chain((!same).then_some(&position.spot)) {
+            self.follow.put_aside(path, spot.clone());
+        }
         for (dir, own) in &places {
-            let was_read = |file: &Sibling| {
-                let others = self.stored.iter();
-                let others = others.filter(|(name, _)| is_rotated_name(path, Path::new(name)));
-                let others = others.flat_map(|(_, position)| position.spots());
-                position.spots().chain(others).any(|spot| begins_as(file, spot))
-            };
             let (listing, (newer, seen)) = self.search(path, dir, |listing| {
                 let (mut newer, mut seen) = (Vec::new(), Vec::new());
                 for file in listing.rotated(own) {
@@ -223,12 +186,14 @@ impl Files {
                         seen.push(file.identity);
                         continue;
                     }
-                    let standing = self.standing(path, &file, current, was_read);
-                    if standing != Standing::Copy {
+                    let standing = self.standing(path, &file, current, &known);
+                    if !matches!(standing, Standing::Copy(_)) {
                         seen.push(file.identity);
                     }
-                    if standing == Standing::New && !self.is_claimed(path, &file) {
-                        newer.push(file);
+                    match standing {
+                        Standing::New if self.is_claimed(path, &file) => {}
+                        Standing::New | Standing::Rest(..) => newer.push((file, standing)),
+                        Standing::Read | Standing::Copy(_) => {}
                     }
                 }
                 (newer, seen)
@@ -241,7 +206,7 @@ impl Files {
 
     fn is_claimed(&self, path: &Path, file: &Sibling) -> bool {
         let plain = file.packed.is_none();
-        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file));
+        let claim = || file.open().and_then(|(file, _)| self.claimed(path, &file, Codec::AUTO));
         plain && claim().is_ok_and(|it| it.is_some())
     }
 
@@ -268,25 +233,20 @@ impl Files {
         floor: i64,
     ) -> Option<FileId> {
         for (dir, own) in places(path) {
-            let retired = self.follow.retired.iter();
-            let retired = retired.filter(|(name, _)| is_rotated_name(path, name));
-            let retired = retired.flat_map(|(_, retired)| retired);
-            let was_read = |file: &Sibling| {
-                let Ok(head) = file.head() else { return false };
-                retired.clone().any(|known| known.begins_like(&head))
-            };
+            let known = self.known_of(path);
             let (listing, (new, seen)) = self.search(path, &dir, |listing| {
                 let (mut new, mut seen) = (Vec::new(), Vec::new());
                 for file in listing.rotated(&own).filter(|file| !self.seen.knows(&dir, file)) {
                     let standing = match file.is_as_new_as(floor - OVERLAP) {
-                        true => self.standing(path, &file, None, was_read),
+                        true => self.standing(path, &file, None, &known),
                         false => Standing::Read,
                     };
-                    if standing != Standing::Copy {
+                    if !matches!(standing, Standing::Copy(_)) {
                         seen.push(file.identity);
                     }
-                    if standing == Standing::New {
-                        new.push(file);
+                    match standing {
+                        Standing::New | Standing::Rest(..) => new.push((file, standing)),
+                        Standing::Read | Standing::Copy(_) => {}
                     }
                 }
                 (new, seen)
@@ -297,16 +257,19 @@ impl Files {
         last
     }
 
-    /// Follows files that are new to us, in the order they were written.
+    /// Follows files that are new to us, each from its start or a spot, in the order they were written.
     fn follow_missed(
         &mut self,
         path: &Path,
         own: &OsStr,
-        mut files: Vec<Sibling>,
+        files: Vec<(Sibling, Standing)>,
         jails: &[usize],
         mut last: Option<FileId>,
         old: bool,
     ) -> Option<FileId> {
+        let standings: HashMap<Identity, Standing> =
+            files.iter().map(|(file, standing)| (file.identity, standing.clone())).collect();
+        let mut files: Vec<Sibling> = files.into_iter().map(|(file, _)| file).collect();
         sort_by_age(own, &mut files);
         leave_out_copies(&mut files);
         let surplus = files.len().saturating_sub(MAX_MISSED);
@@ -317,49 +280,19 @@ impl Files {
             self.limit(path, Limit::Missed, surplus, what);
         }
         for file in files.drain(surplus..) {
-            let rest = Rest { path, jails: jails.to_vec(), from: 0, after: last, old };
-            last = self.follow_rest(&file, None, rest).or(last);
+            let (spot, part) = match standings.get(&file.identity) {
+                Some(Standing::Rest(spot, part)) => (Some(spot), *part),
+                _ => (None, None),
+            };
+            let from = spot.map_or(0, |spot| spot.offset);
+            let rest = Rest { path, jails: jails.to_vec(), from, after: last, old };
+            let followed = self.follow_rest(&file, spot, rest);
+            if let (Some(id), Some(part)) = (followed, part) {
+                self.take_over(id, part);
+            }
+            last = followed.or(last);
         }
         last
-    }
-
-    /// Whether what a file holds is read elsewhere: it is followed, or a copy of what is followed, or of `current`, or
-    /// `was_read` says so.
-    fn standing(
-        &self,
-        path: &Path,
-        file: &Sibling,
-        current: Option<&File>,
-        was_read: impl Fn(&Sibling) -> bool,
-    ) -> Standing {
-        let of_this_log = |known: &&Followed| {
-            is_rotated_name(path, &known.name) || known.tail.identity() == file.identity
-        };
-        let followed: Vec<&Followed> = self.follow.files.values().filter(of_this_log).collect();
-        if followed.iter().any(|known| known.tail.identity() == file.identity) {
-            return Standing::Read;
-        }
-        let (Ok(head), true) = (file.head(), file.size > 0) else { return Standing::New };
-        let same = |bytes: &[u8]| {
-            let length = bytes.len().min(head.len());
-            length > 0 && bytes[..length] == head[..length]
-        };
-        // What was read of a file may be gone from it by now.
-        if head.is_empty() || followed.iter().any(|known| same(known.tail.head())) || was_read(file)
-        {
-            return Standing::Read;
-        }
-        let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };
-        let is_copy_of = |known: &File| match &plain {
-            Some(plain) => begins_like(plain, known).unwrap_or(false),
-            None => {
-                let mut bytes = [0; HEAD];
-                let count = known.read_at(&mut bytes, 0).unwrap_or(0);
-                same(&bytes[..count])
-            }
-        };
-        let mut originals = followed.iter().map(|known| &known.tail.file).chain(current);
-        if originals.any(is_copy_of) { Standing::Copy } else { Standing::New }
     }
 
     /// Follows a file for its rest; answers it, or nothing if it cannot be read, which is told.
@@ -397,12 +330,18 @@ impl Files {
             // By these bytes its copies are known.
             unpack.fill(&file, 0, HEAD as u64)?;
         }
-        let id = FileId::of(&file.metadata()?);
+        let mut id = FileId::of(&file.metadata()?);
+        // What is unpacked already lies in another file.
+        let mut others = self.follow.files.values();
+        let same = |known: &&Followed| known.tail.identity() == sibling.identity;
+        if let Some(known) = others.find(same).filter(|_| sibling.packed.is_some()) {
+            id = known.tail.id;
+        }
         let new = |jail: &usize| Reader { jail: *jail, from: 0, caught_up: !rest.old };
         if let Some(known) = self.follow.files.get_mut(&id) {
-            if known.copy_of.take().is_some() {
-                known.tail.move_to(rest.from)?;
+            if known.copy_of.take().is_some() || known.fresh {
                 known.readers = rest.jails.iter().map(new).collect();
+                known.begin_at(rest.from)?;
             }
             self.follow.wake(id);
             return Ok(id);
@@ -416,7 +355,7 @@ impl Files {
         }
         let start = readers.iter().map(|reader| reader.from).min().unwrap_or(rest.from);
         let end = self.codec_of(&readers).line_end();
-        let tail = Tail::new(file, end, start)?.unpacking(unpack, sibling.written);
+        let tail = Tail::new(file, end, start)?.unpacking(unpack, sibling);
         self.watch.file(tail.id, &tail.file);
         self.follow.add(Followed {
             tail,
@@ -443,7 +382,7 @@ impl Files {
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
         let (name, spot) = (followed.name.clone(), followed.tail.spot_in_memory());
         let (from, unread) = (followed.tail.line_start(), followed.tail.unread());
-        let (last_line, head) = (followed.tail.last_line().to_vec(), followed.tail.head().to_vec());
+        let (last_line, read) = (followed.tail.last_line().to_vec(), followed.tail.spot());
         followed.tail.start_over()?;
         followed.fresh = true;
         let start = followed.tail.line_start();
@@ -454,20 +393,17 @@ impl Files {
         let jails: Vec<usize> = before.iter().map(|reader| reader.jail).collect();
         let (mut copy, mut is_copied) = (None, false);
         for (dir, own) in places(&name) {
-            let (listing, found) = self
-                .search(&name, &dir, |listing| find_rest(listing, &own, &spot, Which::Truncated));
+            let (listing, found) =
+                self.search(&name, &dir, |listing| find_rest(listing, &own, &spot, true));
             is_copied |= found.is_some() || holds_all(&listing, &own, &spot);
             copy = copy.or(found);
         }
-        let (mut last, mut rest_is_read) = (after, false);
+        let mut last = after;
         match copy {
             Some(file) => {
                 let rest =
                     Rest { path: &name, jails: jails.clone(), from, after: last, old: false };
-                let followed = self.follow_rest(&file, Some(&spot), rest);
-                // One that was compressed may turn out to hold less than was read.
-                rest_is_read = followed.is_some();
-                last = followed.or(last);
+                last = self.follow_rest(&file, Some(&spot), rest).or(last);
             }
             // It may have held more, of which nobody knows.
             None if unread > 0 && !is_copied => {
@@ -477,11 +413,8 @@ impl Files {
             }
             None => {}
         }
-        let floor = spot.written;
-        // The copy that is read on will tell how far.
-        if !rest_is_read {
-            self.follow.put_aside(&name, Retired { spot, head });
-        }
+        let floor = read.written;
+        self.follow.put_aside(&name, read);
         last = self.missed(&name, &jails, last, floor);
         if let Some(followed) = self.follow.files.get_mut(&id) {
             followed.after = last;
@@ -500,26 +433,43 @@ impl Files {
         if !followed.fresh || !followed.tail.has_changed()? {
             return Ok(true);
         }
-        if followed.orphan && followed.tail.size() > 0 {
-            // It was empty when it was found: a copy may be being made in it.
-            let (name, file) = (followed.name.clone(), followed.tail.file.try_clone()?);
-            let mut others = self.follow.files.values().filter(|other| other.tail.id != id);
-            let original = others.find(|other| {
-                other.name == name && holds_no_more(&file, &other.tail).unwrap_or(false)
-            });
-            let original = original.map(|original| original.tail.id);
+        // It was empty when it was found: a copy may be being made in it.
+        let standing = if followed.tail.size() > 0 { self.place(id)? } else { Standing::New };
+        let Some(followed) = self.follow.files.get(&id) else { return Ok(false) };
+        if standing == Standing::New && !followed.orphan {
+            let (name, after) = (followed.name.clone(), followed.after);
+            let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
+            let last = self.missed(&name, &jails, after, floor);
             if let Some(followed) = self.follow.files.get_mut(&id) {
-                followed.copy_of = original;
+                followed.after = last;
             }
-            return Ok(original.is_none());
         }
-        let (name, after) = (followed.name.clone(), followed.after);
-        let jails: Vec<usize> = followed.readers.iter().map(|reader| reader.jail).collect();
-        let last = self.missed(&name, &jails, after, floor);
-        if let Some(followed) = self.follow.files.get_mut(&id) {
-            followed.after = last;
+        Ok(!matches!(standing, Standing::Copy(Some(_))))
+    }
+
+    /// Finds out what a file is to us of which nothing was read yet, and where to begin in it.
+    pub(super) fn place(&mut self, id: FileId) -> io::Result<Standing> {
+        let standing = self.filled(id)?;
+        let Some(followed) = self.follow.files.get(&id) else { return Ok(standing) };
+        let codec = self.codec_of(&followed.readers);
+        let size = followed.tail.file.metadata()?.len();
+        let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(standing) };
+        let from = match &standing {
+            Standing::New => 0,
+            Standing::Rest(spot, _) => spot.offset,
+            Standing::Read => last_line_start(&followed.tail.file, size, codec)?,
+            Standing::Copy(original) => {
+                followed.copy_of = *original;
+                0
+            }
+        };
+        if from > followed.tail.offset() {
+            followed.begin_at(from)?;
         }
-        Ok(true)
+        if let Standing::Rest(_, Some(part)) = standing {
+            self.take_over(id, part);
+        }
+        Ok(standing)
     }
 
     /// How far everything was read, in a form that can be stored.
@@ -529,14 +479,18 @@ impl Files {
     pub(crate) fn positions(&self) -> io::Result<FilePositions> {
         let mut positions = self.stored.clone();
         let spot = |file: &Followed| {
-            if file.copy_of.is_none() {
-                return file.tail.spot();
+            let original = file.copy_of.and_then(|original| self.follow.files.get(&original));
+            let Some(original) = original else { return Ok(file.tail.spot()) };
+            // What a copy holds is read in its original.
+            let read = original.tail.spot();
+            if read.fits(&file.tail.file)? {
+                let Identity { inode, born } = file.tail.identity();
+                return Ok(Spot { inode, born, ..read });
             }
-            // What a copy holds was read in its original.
             let codec = self.codec_of(&file.readers);
             let file = file.tail.file.try_clone()?;
             let end = last_line_start(&file, file.metadata()?.len(), codec)?;
-            Tail::new(file, codec.line_end(), end)?.spot()
+            Tail::new(file, codec.line_end(), end).map(|tail| tail.spot())
         };
         let name = |jail: usize| self.jails[jail].name.to_string();
         positions.extend(self.follow.positions(name, spot)?);

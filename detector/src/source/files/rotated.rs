@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{
     follow::begins_like,
-    packed::{self, Format, Unpack, is_longer},
-    position::{HEAD, Mark, Spot, micros, open_log},
+    packed::{self, Format, Unpack},
+    position::{HEAD, Spot, head_of, micros, open_log},
 };
 
 /// Directory entries that are looked through for rotated files; of a larger directory the rest is left out.
@@ -166,22 +166,16 @@ impl Sibling {
         self.written >= if whole { time - time.rem_euclid(SECOND) } else { time }
     }
 
-    /// Whether it is compressed and holds more than so many bytes. Its time does not tell: see
-    /// [`Sibling::written`].
-    fn unpacks_to_more_than(&self, size: u64) -> bool {
-        self.packed.is_some_and(|format| is_longer(&self.path, format, size).unwrap_or(false))
+    /// The bytes that it holds when it is unpacked. Its times do not tell: see [`Sibling::written`].
+    pub(crate) fn unpacked_size(&self) -> io::Result<u64> {
+        self.packed.map_or(Ok(self.size), |format| packed::size(&self.path, format))
     }
 
     /// Its first bytes, unpacked.
     pub(crate) fn head(&self) -> io::Result<Vec<u8>> {
         match self.packed {
             Some(format) => packed::head(&self.path, format),
-            None => {
-                let mut head = Vec::with_capacity(HEAD);
-                let file = open_log(&self.path)?;
-                io::Read::read_to_end(&mut io::Read::take(file, HEAD as u64), &mut head)?;
-                Ok(head)
-            }
+            None => head_of(&open_log(&self.path)?),
         }
     }
 
@@ -290,8 +284,7 @@ pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
     }
     // One that cannot be read is kept: whoever reads it says so.
     let heads: Vec<Vec<u8>> = files.iter().map(|file| file.head().unwrap_or_default()).collect();
-    let fuller =
-        |packed: usize, plain: usize| files[packed].unpacks_to_more_than(files[plain].size);
+    let size = |at: usize| files[at].unpacked_size().unwrap_or(0);
     let holds = |all: usize, part: usize| {
         let length = heads[all].len().min(heads[part].len());
         if length == 0 || heads[all][..length] != heads[part][..length] {
@@ -303,9 +296,7 @@ pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
                 let both = open(part).and_then(|part| begins_like(&part, &open(all)?));
                 both.unwrap_or(false)
             }
-            (None, Some(_)) => !fuller(part, all),
-            (Some(_), None) => fuller(all, part),
-            (Some(_), Some(_)) => all > part,
+            _ => size(all) >= size(part),
         }
     };
     let others = |at: usize| (0..files.len()).filter(move |other| *other != at);
@@ -314,26 +305,15 @@ pub(crate) fn leave_out_copies(files: &mut Vec<Sibling>) {
     files.retain(|_| !copies.next().unwrap_or(false));
 }
 
-/// What content a rest is searched of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// It was truncated away: its file is there and holds it no more.
-    Truncated,
-    /// It was being read when we stopped.
-    Last,
-    /// It was read before that, most likely to its end: only what says that it was written to later is unpacked.
-    Earlier,
-}
-
 /// The file in which to read on from `spot`, of a log that was called `own`: the same inode under any name; if there is
-/// none, or it was truncated, a copy that holds what was read and more, or a compressed one.
+/// none, or it was truncated, that which holds most of the copies and compressed files that hold what was read and more.
 pub(crate) fn find_rest(
     listing: &Listing,
     own: &OsStr,
     spot: &Spot,
-    which: Which,
+    truncated: bool,
 ) -> Option<Sibling> {
-    if which != Which::Truncated {
+    if !truncated {
         let same = listing.of_inode(spot.inode, own);
         let mut same = same.filter(|file| spot.may_be(file.identity) && file.packed.is_none());
         let fits = |file: &Sibling| open_log(&file.path).and_then(|file| spot.fits(&file));
@@ -347,40 +327,33 @@ pub(crate) fn find_rest(
     }
     let (plain, packed): (Vec<_>, Vec<_>) =
         listing.rotated(own).partition(|file| file.packed.is_none());
-    let (mut whole, mut rest) = (false, None);
+    let (mut rest, mut length) = (None, spot.offset);
     for file in plain {
         let Ok(open) = open_log(&file.path) else { continue };
-        if spot.was_copied_to(&open).unwrap_or(false) {
-            let length = open.metadata().map_or(0, |meta| meta.len());
-            if length > spot.offset {
-                rest = Some((file, length));
-                break;
-            }
-            whole = true;
+        let holds = open.metadata().map_or(0, |meta| meta.len());
+        if holds > length && spot.was_copied_to(&open).unwrap_or(false) {
+            (rest, length) = (Some(file), holds);
         }
     }
-    // One that holds what was read and no more is no rest, and what was compressed holds none either.
-    let packed = packed.into_iter().filter(|_| !whole);
-    let mut later: Vec<Sibling> = match which {
-        Which::Earlier => packed.filter(|file| file.is_as_new_as(spot.written)).collect(),
-        Which::Truncated | Which::Last => {
-            packed.filter(|file| file.changed >= spot.written).collect()
+    let packed = packed.into_iter().filter(|file| file.changed >= spot.written);
+    let mut packed: Vec<Sibling> = packed.filter(|file| begins_as(file, spot)).collect();
+    if rest.is_none() && packed.len() < 2 {
+        // Whoever reads it finds out how much it holds.
+        return packed.pop();
+    }
+    for file in packed {
+        match file.unpacked_size() {
+            Ok(holds) if holds > length => (rest, length) = (Some(file), holds),
+            Err(_) if rest.is_none() => rest = Some(file),
+            _ => {}
         }
-    };
-    // The earlier ones have moved on with it.
-    later.sort_by_key(|file| Reverse((file.written, file.changed)));
-    // A copy that was made while the log was written to holds less than the log when it was compressed.
-    let holds_more =
-        |file: &Sibling| rest.as_ref().is_none_or(|(_, length)| file.unpacks_to_more_than(*length));
-    let packed = later.into_iter().find(|file| begins_as(file, spot) && holds_more(file));
-    packed.or(rest.map(|(file, _)| file))
+    }
+    rest
 }
 
 /// Whether a file begins with what was read at `spot`. Of a spot at the very start nothing can be said.
 pub(crate) fn begins_as(file: &Sibling, spot: &Spot) -> bool {
-    let length = spot.head.length as usize;
-    let head = || file.head().ok().filter(|head| head.len() >= length);
-    length > 0 && head().is_some_and(|head| Mark::of(&head[..length]) == spot.head)
+    spot.head.length() > 0 && file.head().is_ok_and(|head| spot.head.begins(&head))
 }
 
 /// Whether `name` is `path`, or goes on where that ends.
@@ -459,7 +432,7 @@ mod tests {
             let file = find_rest(&listing, own, spot, which)?;
             Some(file.path.file_name().expect("named").to_string_lossy().into_owned())
         };
-        assert_eq!(found(&spot, Which::Last), None);
+        assert_eq!(found(&spot, false), None);
         let gzip = |name: &str, text: &str| {
             let file = File::create(dir.path().join(name)).expect("made");
             let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
@@ -467,16 +440,16 @@ mod tests {
             gzip.finish().expect("written");
         };
         gzip("x.log.3.gz", "something else\n");
-        assert_eq!(found(&spot, Which::Truncated), None);
+        assert_eq!(found(&spot, true), None);
         gzip("x.log.2.gz", "one\ntwo\nthree\n");
-        assert_eq!(found(&spot, Which::Truncated).as_deref(), Some("x.log.2.gz"));
+        assert_eq!(found(&spot, true).as_deref(), Some("x.log.2.gz"));
         fs::write(dir.path().join("x.log.1"), "one\ntwo\nthree\n").expect("written");
-        assert_eq!(found(&spot, Which::Truncated).as_deref(), Some("x.log.1"));
+        assert_eq!(found(&spot, true).as_deref(), Some("x.log.1"));
         let later = Spot { written: i64::MAX, ..spot.clone() };
-        assert_eq!(found(&later, Which::Truncated), None, "they were there before we read");
+        assert_eq!(found(&later, true), None, "they were there before we read");
         fs::rename(&path, dir.path().join("moved")).expect("renamed");
-        assert_eq!(found(&spot, Which::Last).as_deref(), Some("moved"));
+        assert_eq!(found(&spot, false).as_deref(), Some("moved"));
         let reused = Spot { born: spot.born + 1, ..spot.clone() };
-        assert_eq!(found(&reused, Which::Last).as_deref(), Some("x.log.1"), "another file by now");
+        assert_eq!(found(&reused, false).as_deref(), Some("x.log.1"), "another file by now");
     }
 }

@@ -10,8 +10,8 @@ use super::{
     decode::LineEnd,
     frame::{Framer, Line, MAX_LINE},
     packed::Unpack,
-    position::{ANCHOR, HEAD, Mark, Spot, micros},
-    rotated::Identity,
+    position::{ANCHOR, HEAD, Head, Mark, Spot, head_of, micros},
+    rotated::{Identity, Sibling},
 };
 
 /// Bytes read at once.
@@ -49,45 +49,73 @@ pub(crate) struct Tail {
     /// Everything before was given to the framer.
     offset: u64,
     head: Vec<u8>,
+    /// The bytes just before `offset`, and those just before the first line that was not handed out.
     anchor: Vec<u8>,
+    line_anchor: Vec<u8>,
     framer: Framer,
     /// The beginning of the last line, which bears its time.
     last_line: Vec<u8>,
-    /// When the file had been written to when its end was last reached, in microseconds since the Unix epoch.
+    /// What was not read was not written before this time, in microseconds since the Unix epoch.
     written: i64,
+    /// Nothing that it holds was written before this time, in the same unit.
+    began: i64,
     /// When it was made, in the same unit; 0 if that is not known.
     born: i64,
+    /// Of the file or, if that is unpacked, of the compressed one.
+    identity: Identity,
     /// What is left to unpack of it.
     unpack: Option<Unpack>,
     /// Its size when it was last asked for.
     size: u64,
+    /// When it was written to, its size and its first bytes when it was last looked at, before anything was read.
+    looked: (i64, u64, Vec<u8>),
 }
 
 impl Tail {
     /// Reads `file` from `start`, which must be the start of a line.
     pub(crate) fn new(file: File, end: LineEnd, start: u64) -> io::Result<Tail> {
         let meta = file.metadata()?;
+        let identity = Identity::of(&file)?;
         let mut tail = Tail {
+            identity,
             id: FileId::of(&meta),
             offset: 0,
             head: Vec::new(),
             anchor: Vec::new(),
+            line_anchor: Vec::new(),
             framer: Framer::new(end, start),
             last_line: Vec::new(),
             written: written(&meta),
-            born: Identity::of(&file)?.born,
+            began: 0,
+            born: identity.born,
             unpack: None,
             size: meta.len(),
+            looked: (0, 0, Vec::new()),
             file,
         };
+        if tail.born != 0 {
+            tail.written = tail.written.min(tail.born);
+        }
+        tail.began = tail.written;
+        tail.has_changed()?;
         tail.move_to(start)?;
         tail.size = meta.len();
         Ok(tail)
     }
 
-    /// The same for a compressed log that was last written to at `written`, in microseconds since the Unix epoch.
-    pub(crate) fn unpacking(self, unpack: Option<Unpack>, written: i64) -> Tail {
-        if unpack.is_some() { Tail { unpack, written, born: 0, ..self } } else { self }
+    /// The same for what is unpacked of a compressed log.
+    pub(crate) fn unpacking(self, unpack: Option<Unpack>, log: &Sibling) -> Tail {
+        if unpack.is_none() {
+            return self;
+        }
+        Tail {
+            unpack,
+            written: log.written,
+            began: log.written,
+            born: 0,
+            identity: log.identity,
+            ..self
+        }
     }
 
     /// Goes on at `start`, the start of a line.
@@ -98,41 +126,32 @@ impl Tail {
         };
         let anchor = start.min(ANCHOR as u64);
         let (head, anchor) = (at(0, start.min(HEAD as u64))?, at(start - anchor, anchor)?);
+        self.line_anchor.clone_from(&anchor);
         (self.head, self.anchor, self.offset, self.size) = (head, anchor, start, start);
         self.framer.restart(start);
         Ok(())
     }
 
-    /// Where the first line begins that was not handed out, and how to find it again.
-    pub(crate) fn spot(&self) -> io::Result<Spot> {
+    /// Where the first line begins that was not handed out, and how to find it again. From memory alone: what was read
+    /// may be gone from the file by now.
+    pub(crate) fn spot(&self) -> Spot {
         let offset = self.framer.line_start();
-        let mut before = self.anchor.clone();
-        if offset != self.offset {
-            before = vec![0; offset.min(ANCHOR as u64) as usize];
-            let start = offset - before.len() as u64;
-            match self.file.read_exact_at(&mut before, start) {
-                Ok(()) => {}
-                // Truncated meanwhile: its head must do.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => before.clear(),
-                Err(error) => return Err(error),
-            }
-        }
         let head = self.head.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
-        Ok(Spot {
+        Spot {
             inode: self.id.inode,
-            head: Mark::of(&self.head[..head]),
+            head: Head::of(&self.head[..head]),
             offset,
-            before: Mark::of(&before),
-            written: self.written,
+            before: Mark::of(&self.line_anchor),
+            written: if offset == 0 { self.began } else { self.written },
             born: self.born,
-        })
+        }
     }
 
-    /// All that was read, an incomplete line included, from memory alone: for a file whose content is gone.
+    /// The end of all that was read, an incomplete line included.
     pub(crate) fn spot_in_memory(&self) -> Spot {
         Spot {
             inode: self.id.inode,
-            head: Mark::of(&self.head),
+            head: Head::of(&self.head),
             offset: self.offset,
             before: Mark::of(&self.anchor),
             written: self.written,
@@ -147,7 +166,7 @@ impl Tail {
 
     /// What the file is, whatever it is called.
     pub(crate) fn identity(&self) -> Identity {
-        Identity { inode: self.id.inode, born: self.born }
+        self.identity
     }
 
     /// The bytes it begins with, as far as they were read.
@@ -178,7 +197,7 @@ impl Tail {
         self.size.max(self.offset) - self.framer.line_start()
     }
 
-    /// When it had last been written to, as far as known, in microseconds since the Unix epoch.
+    /// What was not read was not written before this time, in microseconds since the Unix epoch.
     pub(crate) fn written(&self) -> i64 {
         self.written
     }
@@ -235,6 +254,10 @@ impl Tail {
         if count < known || block[..known] != self.anchor {
             return Ok(ControlFlow::Continue(Read::Truncated));
         }
+        // So has what its first bytes were when it was looked at, with what lies beside it.
+        if self.offset == 0 && !block[..count].starts_with(&self.looked.2) {
+            return Ok(ControlFlow::Continue(Read::Truncated));
+        }
         // The bytes before may be the same by chance: padding, say. Those at the start bear a time.
         let mut head = [0; HEAD];
         let head = &mut head[..self.head.len()];
@@ -251,10 +274,18 @@ impl Tail {
         if self.head.len() < HEAD {
             self.head.extend_from_slice(&new[..new.len().min(HEAD - self.head.len())]);
         }
+        let before = self.offset;
         let flow = self.framer.feed(new, text, each);
         self.offset += new.len() as u64;
-        self.anchor.clear();
-        self.anchor.extend_from_slice(&block[count.saturating_sub(ANCHOR)..count]);
+        let keep = |anchor: &mut Vec<u8>, end: usize| {
+            anchor.clear();
+            anchor.extend_from_slice(&block[end.saturating_sub(ANCHOR)..end]);
+        };
+        keep(&mut self.anchor, count);
+        // One that began in an earlier block has not moved.
+        if let Some(end) = self.framer.line_start().checked_sub(before) {
+            keep(&mut self.line_anchor, end as usize + known);
+        }
         self.remember_last_line(&block[known..count]);
         self.size = meta.len().max(self.offset);
         Ok(match flow {
@@ -280,9 +311,10 @@ impl Tail {
     /// Looks at the file: whether it was written to since it was last looked at.
     pub(crate) fn has_changed(&mut self) -> io::Result<bool> {
         let meta = self.file.metadata()?;
-        let before = (self.written, self.size);
-        (self.written, self.size) = (written(&meta), meta.len());
-        Ok(before != (self.written, self.size))
+        self.size = meta.len();
+        let now = (written(&meta), meta.len(), head_of(&self.file)?);
+        let before = std::mem::replace(&mut self.looked, now);
+        Ok(before != self.looked)
     }
 
     /// Begins again at the start of the file, or where its first bytes are if it starts with a hole.
@@ -297,7 +329,8 @@ impl Tail {
             Err(Errno::NXIO | Errno::INVAL) => 0,
             Err(error) => return Err(error.into()),
         };
-        self.written = written(&self.file.metadata()?);
+        self.began = self.written;
+        self.has_changed()?;
         self.move_to(start)
     }
 }

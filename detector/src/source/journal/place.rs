@@ -28,6 +28,8 @@ const CURRENT_USER: i32 = 1 << 3;
 const OS_ROOT: i32 = 1 << 4;
 /// Every namespace.
 const ALL_NAMESPACES: i32 = 1 << 5;
+/// Beside the namespace asked for the default one.
+const INCLUDE_DEFAULT_NAMESPACE: i32 = 1 << 6;
 
 /// Files of one journal that are looked at; what is beyond is left out, and said.
 pub(super) const MAX_FILES: usize = 4096;
@@ -171,28 +173,41 @@ impl Place {
             let found = patterns.flat_map(|pattern| pattern.expand(&mut |_, _| {}));
             return found.filter(|path| path.is_file()).collect();
         }
-        let here = self.roots().into_iter().flat_map(|(root, itself)| {
+        let here = self.roots().into_iter().flat_map(|root| {
             let below = directories(&root).filter(|dir| self.is_wanted(dir));
             let below: Vec<PathBuf> = below.collect();
-            itself.then_some(root).into_iter().chain(below)
+            std::iter::once(root).chain(below)
         });
-        let mut found: Vec<PathBuf> =
-            here.flat_map(|dir| self.journal_files(&dir).collect::<Vec<_>>()).collect();
+        let mut found: Vec<PathBuf> = here
+            .chain(self.remote())
+            .flat_map(|dir| self.journal_files(&dir).collect::<Vec<_>>())
+            .collect();
         found.sort();
         found
     }
 
-    /// The directories whose subdirectories, named by machines, hold journals; and whether they do so themselves.
-    fn roots(&self) -> Vec<(PathBuf, bool)> {
-        let below = |root: &Path, roots: &[&str]| {
-            roots.iter().map(|name| (root.join(name), false)).collect::<Vec<_>>()
+    /// The directories that hold journals, as do their subdirectories that are named by machines.
+    fn roots(&self) -> Vec<PathBuf> {
+        let below = |root: &Path, roots: &[&str]| -> Vec<PathBuf> {
+            roots.iter().map(|name| root.join(name)).collect()
         };
         match &self.directory {
             Some(root) if self.has(OS_ROOT) => below(root, &ROOTS),
-            Some(directory) => vec![(directory.clone(), true)],
+            Some(directory) => vec![directory.clone()],
             None if self.has(RUNTIME_ONLY) => below(Path::new("/"), &ROOTS[1..]),
             None => below(Path::new("/"), &ROOTS),
         }
+    }
+
+    /// Where systemd-journal-remote(8) keeps what other machines send. The library reads it along with the system's own.
+    fn remote(&self) -> Option<PathBuf> {
+        let root = match &self.directory {
+            None if self.has(LOCAL_ONLY) || self.has(RUNTIME_ONLY) => return None,
+            None => Path::new("/"),
+            Some(root) if self.has(OS_ROOT) => root,
+            Some(_) => return None,
+        };
+        Some(root.join(ROOTS[0]).join("remote"))
     }
 
     fn has(&self, flag: i32) -> bool {
@@ -210,7 +225,8 @@ impl Place {
         if !is_id(machine) {
             return false;
         }
-        if self.has(LOCAL_ONLY) && self.directory.is_none() {
+        // What does not outlive a reboot was written since the last one.
+        if self.has(LOCAL_ONLY) && self.directory.is_none() && !dir.starts_with("/run") {
             let own = fs::read_to_string("/etc/machine-id").unwrap_or_default();
             if own.trim() != machine.replace('-', "") {
                 return false;
@@ -218,6 +234,7 @@ impl Place {
         }
         match self.namespace.as_deref() {
             _ if self.has(ALL_NAMESPACES) => true,
+            _ if self.has(INCLUDE_DEFAULT_NAMESPACE) && of.is_none() => true,
             None | Some("") => of.is_none(),
             Some("*") => true,
             Some(name) => match name.strip_prefix('+') {
@@ -247,7 +264,7 @@ impl Place {
         let user = rustix::process::getuid().as_raw();
         let by_user = flags & CURRENT_USER != 0;
         // Those of a user of the system stand in the system's own.
-        let by_system = flags & SYSTEM != 0 || (by_user && user < 1000);
+        let by_system = flags & SYSTEM != 0 || (by_user && is_of_the_system(user));
         match (by_user, by_system) {
             (false, false) => true,
             _ => (by_system && is_of("system")) || (by_user && is_of(&format!("user-{user}"))),
@@ -259,11 +276,8 @@ impl Place {
         let patterns: Vec<PathBuf> = if !self.files.is_empty() {
             self.files.iter().map(PathBuf::from).collect()
         } else {
-            let below = self.roots().into_iter().flat_map(|(root, itself)| {
-                let own = itself.then(|| root.join("*.journal*"));
-                own.into_iter().chain([root.join("*/*.journal*")])
-            });
-            below.collect()
+            let roots = self.roots().into_iter();
+            roots.flat_map(|root| [root.join("*.journal*"), root.join("*/*.journal*")]).collect()
         };
         for pattern in patterns {
             Pattern::new(&pattern).expand(&mut |dir, name| watch.directory(dir, name));
@@ -274,6 +288,12 @@ impl Place {
 fn directories(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| path.is_dir())
+}
+
+/// Whether a user is none of the people: those of packages, those made for one service, and nobody, as
+/// <https://systemd.io/UIDS-GIDS/> shares the numbers out.
+fn is_of_the_system(user: u32) -> bool {
+    matches!(user, 0..=999 | 61_184..=65_519 | 65_534)
 }
 
 /// Whether this is a machine's id: 32 digits, or a UUID.

@@ -9,7 +9,7 @@ use crate::config::JournalSettings;
 
 const REMOTE: &str = "/lib/systemd/systemd-journal-remote";
 
-/// Any boot will do; an entry must have one.
+/// Any boot will do where fields name none; an entry must have one.
 const BOOT: &str = "0123456789abcdef0123456789abcdef";
 
 /// An entry's fields: names and values.
@@ -34,10 +34,10 @@ pub(super) fn log(file: &Path, entries: &[&str]) {
 pub(super) fn log_fields(file: &Path, entries: &[(i64, Fields)]) {
     let mut feed = Vec::new();
     for (micros, fields) in entries {
-        feed.extend(
-            format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP=1\n_BOOT_ID={BOOT}\n")
-                .bytes(),
-        );
+        feed.extend(format!("__REALTIME_TIMESTAMP={micros}\n__MONOTONIC_TIMESTAMP=1\n").bytes());
+        if fields.iter().all(|(name, _)| name != "_BOOT_ID") {
+            feed.extend(format!("_BOOT_ID={BOOT}\n").bytes());
+        }
         for (name, value) in fields {
             feed.extend(name.bytes());
             if value.iter().all(|byte| (32..127).contains(byte)) {

@@ -3,7 +3,7 @@ use std::{
     collections::BTreeSet,
     io::Read,
     ops::Range,
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread::JoinHandle,
@@ -21,7 +21,7 @@ const UNLIMITED: &str = "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\nRu
     RuntimeKeepFree=0\nSystemMaxUse=256M\nSystemKeepFree=0\n";
 
 /// Runs in a private mount namespace. $1: what becomes /run/log/journal, $2: the configuration, $3: what becomes
-/// /var/log, $4: a namespace that has a journald of its own.
+/// /var/log, $4: a namespace that has a journald of its own, $5: a library that journald loads before all others.
 const SCRIPT: &str = r#"
 set -e
 mkdir -p /run/systemd /run/log/journal
@@ -33,7 +33,7 @@ done
 mount --bind "$1" /run/log/journal
 if [ -n "$3" ]; then mount --bind "$3" /var/log; fi
 if [ -n "$4" ]; then setpriv --pdeathsig KILL "$0" "$4" & fi
-exec "$0"
+exec env LD_PRELOAD="$5" "$0"
 "#;
 
 /// A journald whose files lie in a directory of ours.
@@ -47,11 +47,27 @@ impl Journald {
     }
 
     fn start_with(files: &Path, configuration: &str, var: &str, namespace: &str) -> Journald {
+        Journald::start_loading(files, configuration, var, namespace, "")
+    }
+
+    /// One whose clock is `clock`'s.
+    fn start_by(clock: &SteppedClock, files: &Path) -> Journald {
+        let library = clock.library.display().to_string();
+        Journald::start_loading(files, UNLIMITED, "", "", &library)
+    }
+
+    fn start_loading(
+        files: &Path,
+        configuration: &str,
+        var: &str,
+        namespace: &str,
+        library: &str,
+    ) -> Journald {
         fs::create_dir_all(files).expect("made");
         let child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, JOURNALD])
             .arg(files)
-            .args([configuration, var, namespace])
+            .args([configuration, var, namespace, library])
             .stderr(Stdio::piped())
             .spawn();
         let mut journald =
@@ -90,6 +106,9 @@ impl Journald {
         let mut stream = UnixStream::connect(self.socket(namespace)).expect("journald listens");
         let hello = format!("{name}\nf2x.service\n6\n0\n0\n0\n0\n");
         stream.write_all(hello.as_bytes()).expect("taken");
+        // journald asks the kernel for senders only after it has taken the connection: of what is written in that
+        // moment it knows neither process nor unit, and files it without them.
+        until("journald has read who writes", || unread(&stream) == 0);
         stream
     }
 
@@ -110,6 +129,66 @@ impl Drop for Journald {
     }
 }
 
+/// What journald is told for a time, in place of the C library's function: the kernel's wall clock and so many seconds as
+/// stand in a file.
+const STEPPING: &str = r#"
+use std::ffi::{c_int, c_long};
+
+#[repr(C)]
+pub struct Time {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+unsafe extern "C" {
+    fn syscall(number: c_long, ...) -> c_long;
+}
+
+const CLOCK_GETTIME: c_long = if cfg!(target_arch = "x86_64") { 228 } else { 113 };
+const WALL: [c_int; 2] = [0, 5];
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Time) -> c_int {
+    let said = unsafe { syscall(CLOCK_GETTIME, clock, time) };
+    let seconds = std::fs::read_to_string(env!("F2X_STEP")).unwrap_or_default();
+    if said == 0 && WALL.contains(&clock) {
+        unsafe { (*time).seconds += seconds.parse::<i64>().unwrap_or(0) };
+    }
+    said as c_int
+}
+"#;
+
+/// A clock that can be set.
+struct SteppedClock {
+    library: PathBuf,
+    step: PathBuf,
+}
+
+impl SteppedClock {
+    #[track_caller]
+    fn new(setup: &Setup) -> SteppedClock {
+        let clock = SteppedClock { library: setup.path("libclock.so"), step: setup.path("step") };
+        let source = setup.path("clock.rs");
+        fs::write(&source, STEPPING).expect("written");
+        clock.set(0);
+        let built = Command::new("rustc")
+            .args(["--edition=2024", "--crate-type=cdylib", "-O", "-o"])
+            .args([&clock.library, &source])
+            .env("F2X_STEP", &clock.step)
+            .output()
+            .expect("`rustc` runs");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        clock
+    }
+
+    /// So many seconds before or after the kernel's wall clock. In one step: nobody reads half a number.
+    fn set(&self, seconds: i64) {
+        let draft = self.step.with_extension("draft");
+        fs::write(&draft, seconds.to_string()).expect("written");
+        rename(&draft, &self.step);
+    }
+}
+
 /// Waits until something is so, asked again and again.
 #[track_caller]
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -120,6 +199,15 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("not within {DEADLINE:?}: {what}");
+}
+
+/// What was written to a stream and that its other end has not read, as the kernel accounts for it.
+fn unread(stream: &UnixStream) -> libc::c_int {
+    let mut unread = 0;
+    // SAFETY: the request writes one number (unix(7)).
+    let asked = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    assert_eq!(asked, 0, "a stream can be asked");
+    unread
 }
 
 /// The number behind `bad` of the next finding.
@@ -382,5 +470,44 @@ fn namespaces_have_journals_of_their_own() {
         let numbers: Vec<u32> = of.map(|(_, _, number)| *number).collect();
         assert_eq!(numbers, (0..500).collect::<Vec<_>>(), "{jail} of {name}");
     }
+    bench.stop();
+}
+
+#[test]
+fn steps_of_the_clock_lose_and_repeat_nothing() {
+    let mut setup = Setup { clock: crate::clock::now, ..Setup::new() };
+    let clock = SteppedClock::new(&setup);
+    let journal = setup.path("journal");
+    let journald = Journald::start_by(&clock, &journal);
+    let mut bench = setup.start_journal(&[("j", UNIT)]);
+    let mut written = 0;
+    // An hour back, a day forward, and to and fro, while it is read and while nobody reads.
+    for (step, is_read) in
+        [(0, true), (-3600, true), (-3700, false), (86_400, true), (60, false), (0, true)]
+    {
+        let write = || {
+            clock.set(step);
+            write_numbers(journald.service("sshd"), written..written + 50).join().expect("written");
+        };
+        if is_read {
+            write();
+        } else {
+            setup.from = bench.stop();
+            write();
+            bench = setup.start_journal(&[("j", UNIT)]);
+        }
+        for expect in written..written + 50 {
+            assert_eq!(number(&mut bench), expect, "with the clock at {step}");
+        }
+        written += 50;
+    }
+    assert!(files(&journal).len() > 2, "journald has begun new files where its clock went back");
+    let counts = bench.status().remove(0).journal.expect("it reads one").progress.counts;
+    assert_eq!(counts, Default::default());
+    setup.from = bench.stop();
+    // Nothing is left, and what comes after still does.
+    let mut bench = setup.start_journal(&[("j", UNIT)]);
+    write_numbers(journald.service("sshd"), written..written + 1).join().expect("written");
+    assert_eq!(number(&mut bench), written);
     bench.stop();
 }

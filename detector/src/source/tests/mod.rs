@@ -2,6 +2,7 @@
 mod files;
 mod journal;
 mod journal_files;
+mod journal_flags;
 mod journal_live;
 mod journal_model;
 mod logrotate;
@@ -98,9 +99,12 @@ fn jail(name: &str, source: SourceSettings) -> (JailSettings, Fake) {
         max_matches: 1,
         ignore: Vec::new(),
         ignore_self: false,
+        ignore_command: None,
+        ignore_cache: None,
         scope: Scope::EveryPacket,
         ipv6_prefix: 128,
         silence: None,
+        observe: false,
     };
     (settings, Fake(JailName::new(name)))
 }

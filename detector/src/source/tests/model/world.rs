@@ -8,12 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flate2::{Compression, write::GzEncoder};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::{
-    Action, Log, Pack, Setting, Text,
+    Action, Between, Log, Setting, Text,
     parts::{Collector, Content, Fate, LineInfo, Tally, Writer},
 };
 use crate::{
@@ -38,26 +37,32 @@ const TARGETS: [&str; 2] = ["data/x", "data/y"];
 const REST: usize = 400;
 
 pub struct World {
-    setting: Setting,
-    dir: TempDir,
-    tailer: Option<Files>,
-    reports: Option<Receiver<Report>>,
-    collected: Arc<Mutex<Vec<String>>>,
-    saved: FilePositions,
-    lines: Vec<LineInfo>,
-    numbers: HashMap<String, usize>,
-    contents: Vec<Content>,
-    writers: Vec<Option<Writer>>,
-    tally: Tally,
+    pub(super) setting: Setting,
+    pub(super) dir: TempDir,
+    pub(super) tailer: Option<Files>,
+    pub(super) reports: Option<Receiver<Report>>,
+    pub(super) collected: Arc<Mutex<Vec<String>>>,
+    pub(super) saved: FilePositions,
+    pub(super) lines: Vec<LineInfo>,
+    pub(super) numbers: HashMap<String, usize>,
+    pub(super) contents: Vec<Content>,
+    pub(super) writers: Vec<Option<Writer>>,
+    pub(super) tally: Tally,
     /// What the link leads to.
-    target: usize,
+    pub(super) target: usize,
     /// The time that each log bore when `logrotate` began.
-    checked: [Option<SystemTime>; NAMES.len()],
+    pub(super) checked: [Option<SystemTime>; NAMES.len()],
+    /// What is copied or compressed next is done in pieces, and this happens between them.
+    pub(super) slowly: Option<Between>,
 }
 
 impl World {
     pub fn new(setting: Setting) -> World {
-        let dir = tempfile::tempdir().expect("a directory for the test");
+        let dir = match setting.disk {
+            true => tempfile::tempdir(),
+            false => tempfile::tempdir_in("/dev/shm"),
+        };
+        let dir = dir.expect("a directory for the test, and one in /dev/shm");
         fs::create_dir(dir.path().join("data")).expect("made");
         let mut world = World {
             setting,
@@ -73,6 +78,7 @@ impl World {
             tally: Tally::default(),
             target: 0,
             checked: [None; NAMES.len()],
+            slowly: None,
         };
         std::os::unix::fs::symlink(world.path(TARGETS[0]), world.path("link")).expect("made");
         world.writers.resize_with(NAMES.len(), || None);
@@ -91,6 +97,7 @@ impl World {
             Action::Reopen(log) => self.reopen(few(log)),
             Action::Check(log) => self.check(few(log)),
             Action::Copy(log, pack) => self.copy(few(log), pack),
+            Action::Slowly(between) => self.slowly = Some(between),
             Action::Truncate(log) => self.truncate(few(log)),
             Action::Regrow(log) => self.regrow(few(log)),
             Action::Recreate(log) => self.recreate(few(log)),
@@ -112,17 +119,7 @@ impl World {
         for log in 0..self.setting.logs {
             self.reopen(log);
         }
-        let mut steps = 0;
-        for _ in 0..3 {
-            self.step(true);
-            while self.tailer.as_ref().is_some_and(Files::has_more) {
-                self.step(false);
-                steps += 1;
-                if steps > REST {
-                    return Err("the tailer does not come to rest".into());
-                }
-            }
-        }
+        self.rest()?;
         self.compare()?;
         for line in &self.lines {
             let missed = line.fate == Fate::Read && line.read == 0;
@@ -143,16 +140,32 @@ impl World {
         Ok(self.tally)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Steps until there is nothing more to do.
+    pub(super) fn rest(&mut self) -> Result<(), String> {
+        let mut steps = 0;
+        for _ in 0..3 {
+            self.step(true);
+            while self.tailer.as_ref().is_some_and(Files::has_more) {
+                self.step(false);
+                steps += 1;
+                if steps > REST {
+                    return Err("the tailer does not come to rest".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Where a log lies: for the symlink, its target.
-    fn log_path(&self, log: Log) -> PathBuf {
+    pub(super) fn log_path(&self, log: Log) -> PathBuf {
         self.path(if NAMES[log] == "link" { TARGETS[self.target] } else { NAMES[log] })
     }
 
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         if self.tailer.is_some() {
             return;
         }
@@ -177,12 +190,12 @@ impl World {
         self.tally.starts += 1;
     }
 
-    fn step(&mut self, late: bool) {
+    pub(super) fn step(&mut self, late: bool) {
         let Some(tailer) = &mut self.tailer else { return };
         tailer.step(late).expect("nobody stops it");
     }
 
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         let Some(tailer) = &self.tailer else { return };
         let positions = tailer.positions().expect("all can be read");
         // As a store would: through text and back.
@@ -197,12 +210,12 @@ impl World {
         }
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.save();
         self.kill();
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         if self.tailer.is_none() {
             return;
         }
@@ -244,13 +257,13 @@ impl World {
     }
 
     /// Whether the tailer has this file open.
-    fn is_held(&self, path: &Path) -> bool {
+    pub(super) fn is_held(&self, path: &Path) -> bool {
         let Some(tailer) = &self.tailer else { return false };
         File::open(path).is_ok_and(|file| tailer.holds(&file))
     }
 
     /// A file's content is gone: what was only there and has not been read is lost.
-    fn vanish(&mut self, content: usize) {
+    pub(super) fn vanish(&mut self, content: usize) {
         self.collect().expect("compared after each action");
         self.contents[content].half.clear();
         for line in std::mem::take(&mut self.contents[content].lines) {
@@ -263,7 +276,7 @@ impl World {
     }
 
     /// Deletes a file, which may stay open.
-    fn delete(&mut self, content: usize) {
+    pub(super) fn delete(&mut self, content: usize) {
         let path = self.contents[content].path.clone();
         let held = self.is_held(&path);
         fs::remove_file(&path).expect("it is there");
@@ -273,11 +286,11 @@ impl World {
         }
     }
 
-    fn content_at(&self, path: &Path) -> Option<usize> {
+    pub(super) fn content_at(&self, path: &Path) -> Option<usize> {
         self.contents.iter().rposition(|content| content.path == path && !content.deleted)
     }
 
-    fn reopen(&mut self, log: Log) {
+    pub(super) fn reopen(&mut self, log: Log) {
         if self.writers[log].as_ref().is_some_and(|writer| writer.half) {
             self.write(log, Text::Lines(0));
         }
@@ -290,7 +303,7 @@ impl World {
         self.writers[log] = Some(Writer { file, content, half: false });
     }
 
-    fn create(&mut self, log: Log, path: PathBuf) -> usize {
+    pub(super) fn create(&mut self, log: Log, path: PathBuf) -> usize {
         File::create_new(&path).expect("it was not there");
         let (lines, half) = (Vec::new(), String::new());
         self.contents.push(Content {
@@ -305,7 +318,7 @@ impl World {
         self.contents.len() - 1
     }
 
-    fn write(&mut self, log: Log, text: Text) {
+    pub(super) fn write(&mut self, log: Log, text: Text) {
         if self.writers[log].is_none() {
             self.reopen(log);
         }
@@ -364,130 +377,6 @@ impl World {
         writer.is_some_and(|writer| tailer.holds(&writer.file))
     }
 
-    /// Moves the rotated files on: `.1` becomes `.2`; compresses the last one if that was put off.
-    fn shift(&mut self, log: Log, pack: Pack) {
-        let base = self.log_path(log);
-        let name = |number: usize, ending: &str| {
-            PathBuf::from(format!("{}.{number}{ending}", base.display()))
-        };
-        for number in (1..30).rev() {
-            for ending in ["", ".gz"] {
-                let from = name(number, ending);
-                if let Some(content) = self.content_at(&from) {
-                    let to = name(number + 1, ending);
-                    fs::rename(&from, &to).expect("renamed");
-                    self.contents[content].path = to;
-                }
-            }
-        }
-        if let (Pack::Later, Some(content)) = (pack, self.content_at(&name(2, ""))) {
-            self.pack(content, None);
-        }
-    }
-
-    /// Compresses a file, which keeps its time or gets another.
-    fn pack(&mut self, content: usize, time: Option<SystemTime>) {
-        let log = self.contents[content].log;
-        // logrotate is told to when the writer must have noticed.
-        if self.writers[log].as_ref().is_some_and(|writer| writer.content == content) {
-            self.reopen(log);
-        }
-        let path = self.contents[content].path.clone();
-        let packed = PathBuf::from(format!("{}.gz", path.display()));
-        let mut gzip = GzEncoder::new(File::create_new(&packed).expect("new"), Compression::fast());
-        gzip.write_all(&fs::read(&path).expect("readable")).expect("written");
-        let file = gzip.finish().expect("written");
-        file.set_modified(time.unwrap_or_else(|| modified(&path))).expect("changed");
-        self.double(content, packed);
-        self.delete(content);
-        self.tally.packed += 1;
-    }
-
-    /// Another file has the same content now.
-    fn double(&mut self, content: usize, path: PathBuf) {
-        let number = self.contents.len();
-        let Content { log, lines, half, .. } = &self.contents[content];
-        let (log, lines, half) = (*log, lines.clone(), half.clone());
-        for line in &lines {
-            self.lines[*line].places.insert(number);
-        }
-        self.contents.push(Content {
-            path,
-            log,
-            lines,
-            half,
-            deleted: false,
-            unknown: false,
-            saved: false,
-        });
-    }
-
-    fn rename(&mut self, log: Log, pack: Pack, create: bool) {
-        let path = self.log_path(log);
-        let Some(content) = self.content_at(&path) else { return };
-        // A writer that misses two rotations misses its log.
-        if self.writers[log].as_ref().is_some_and(|writer| writer.content != content) {
-            self.reopen(log);
-        }
-        self.shift(log, pack);
-        let first = PathBuf::from(format!("{}.1", path.display()));
-        fs::rename(&path, &first).expect("renamed");
-        self.contents[content].path = first;
-        // Names that nobody has seen yet must not go before they are.
-        if create || NAMES[log] != "a.log" {
-            self.create(log, path);
-        }
-        self.checked[log] = None;
-        if matches!(pack, Pack::Now) {
-            self.pack(content, None);
-        }
-    }
-
-    fn check(&mut self, log: Log) {
-        let path = self.log_path(log);
-        self.checked[log] = self.content_at(&path).map(|_| modified(&path));
-    }
-
-    fn copy(&mut self, log: Log, pack: Pack) {
-        let path = self.log_path(log);
-        let Some(content) = self.content_at(&path) else { return };
-        self.shift(log, pack);
-        let first = PathBuf::from(format!("{}.1", path.display()));
-        fs::copy(&path, &first).expect("copied");
-        self.double(content, first.clone());
-        // What `logrotate` compresses at once gets the time that the log bore when it began, not that of the copy.
-        let time = self.checked[log].take();
-        if let (Pack::Now, Some(copy)) = (pack, self.content_at(&first)) {
-            self.pack(copy, time);
-        }
-    }
-
-    fn truncate(&mut self, log: Log) {
-        self.checked[log] = None;
-        let path = self.log_path(log);
-        let Some(content) = self.content_at(&path) else { return };
-        File::options().write(true).open(&path).expect("opened").set_len(0).expect("truncated");
-        self.vanish(content);
-    }
-
-    fn regrow(&mut self, log: Log) {
-        let path = self.log_path(log);
-        let size = fs::metadata(&path).map_or(0, |meta| meta.len());
-        self.truncate(log);
-        while fs::metadata(&path).is_ok_and(|meta| meta.len() <= size) {
-            self.reopen(log);
-            self.write(log, if size > 10_000 { Text::Burst } else { Text::Lines(3) });
-        }
-    }
-
-    fn recreate(&mut self, log: Log) {
-        let path = self.log_path(log);
-        if let Some(content) = self.content_at(&path) {
-            self.delete(content);
-            self.create(log, path);
-        }
-    }
-
     fn relink(&mut self) {
         // What it led to for so short that nobody saw it may be found when it leads there again.
         for content in 0..self.contents.len() {
@@ -511,7 +400,7 @@ impl World {
     }
 
     /// Takes note of what was read.
-    fn collect(&mut self) -> Result<(), String> {
+    pub(super) fn collect(&mut self) -> Result<(), String> {
         for text in self.collected.lock().expect("one thread").drain(..) {
             let Some(number) = self.numbers.get(&text) else {
                 return Err(format!("`{}` was read and never written", short(&text)));
@@ -540,17 +429,14 @@ impl World {
             match report {
                 // Truncation that loses something is told.
                 Report::Fault { what, .. } if what.contains("truncated with") => {}
+                // Others on this machine have all of it: it is done without.
+                Report::Fault { source, .. } if source == "inotify" => {}
                 Report::Fault { source, what } => return Err(format!("{source}: {what}")),
                 _ => {}
             }
         }
         Ok(())
     }
-}
-
-/// When a file was last written to.
-fn modified(path: &Path) -> SystemTime {
-    fs::metadata(path).and_then(|meta| meta.modified()).expect("it is there")
 }
 
 fn short(line: &str) -> &str {

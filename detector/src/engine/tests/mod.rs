@@ -1,4 +1,6 @@
 //! What the engine promises, as short stories: events in, effects out.
+mod again;
+mod listening;
 use std::time::Duration;
 
 use super::*;
@@ -26,9 +28,12 @@ fn settings(name: &str) -> JailSettings {
         max_matches: 5,
         ignore: Vec::new(),
         ignore_self: true,
+        ignore_command: None,
+        ignore_cache: None,
         scope: "tcp:22".parse().expect("a scope"),
         ipv6_prefix: 64,
         silence: None,
+        observe: false,
     }
 }
 
@@ -69,10 +74,18 @@ fn told(effects: &[Effect]) -> String {
         }
         Effect::Unban { ban, why } => format!("unban {} {why:?}", ban.prefix),
         Effect::Found { attempts, .. } => format!("found {attempts}"),
+        Effect::KnownOffender { counts_for, reached, .. } => {
+            format!("known, for {counts_for}{}", if *reached { "!" } else { "" })
+        }
+        Effect::Increased { ban, plain, .. } => format!("ban {} grew from {plain}", ban.count),
+        Effect::NotIncreased { why, .. } => format!("no value: {why}"),
+        Effect::Pardoned { jail, prefix } => format!("pardoned {jail} {prefix:?}"),
         Effect::Spared { by, .. } => format!("spared {by:?}"),
         Effect::AlreadyBanned { prefix, .. } => format!("already {prefix}"),
         Effect::NoAddress { text, .. } => format!("no address {text}"),
         Effect::Resolve { name } => format!("resolve {name}"),
+        Effect::Ask(question) => format!("ask {}", question.script),
+        Effect::Unasked { failures, .. } => format!("unasked {failures}"),
         Effect::Forgot { addresses, .. } => format!("forgot {addresses}"),
     };
     effects.iter().map(tell).collect::<Vec<_>>().join(", ")
@@ -140,6 +153,7 @@ fn ignored_addresses_are_never_counted() {
         Ignore::Net("192.0.2.0/24".parse().expect("a net")),
         Ignore::Name("home.example".into()),
     ];
+    let ignore = ignore.into_iter().map(|value| Located { value, place: None }).collect();
     let mut engine = engine(&[JailSettings { ignore, max_retry: 1, ..settings("sshd") }]);
     let own = "198.51.100.1".parse().expect("an address");
     engine.handle(Event::OwnAddresses(vec![own]), at(0));
@@ -187,6 +201,22 @@ fn a_name_in_a_log_is_looked_up_once_and_every_address_counted() {
     check(&mut engine, failure("web", "none.example", 4), 4, "resolve none.example");
     check(&mut engine, Event::Resolved { name: "none.example".into(), addresses: vec![] }, 4, "");
     check(&mut engine, failure("web", "none.example", 5), 5, "");
+}
+
+#[test]
+fn failures_that_find_no_room_while_names_are_looked_up_are_counted() {
+    let mut engine = engine(&[JailSettings { max_retry: 9, ..settings("web") }]);
+    let totals = engine.names();
+    assert_eq!((totals.waiting, totals.lost), (0, 0));
+    for nth in 0..totals.most_waiting + 3 {
+        engine.handle(failure("web", &format!("n{nth}.example"), 1), at(1));
+    }
+    for _ in 0..100 {
+        engine.handle(failure("web", "n0.example", 2), at(2));
+    }
+    // Sixty-four wait for one name.
+    let totals = engine.names();
+    assert_eq!((totals.waiting, totals.lost), (totals.most_waiting, 3 + 101 - 64));
 }
 
 #[test]
@@ -262,7 +292,10 @@ fn a_mass_expiry_is_taken_in_portions() {
             since: at(0),
             until: Until::At(at(60)),
             failures: 0,
+            count: 1,
+            counted: true,
             lines: vec![],
+            origin: Origin::default(),
         };
         engine.handle(Event::Ban(ban), at(1));
     }
@@ -314,8 +347,55 @@ fn what_the_kernel_refused_is_not_listed() {
 }
 
 #[test]
+fn bans_taken_over_of_whom_their_jail_ignores_by_now_are_lifted() {
+    let ignore = ["192.0.2.1/32", "198.51.100.0/24", "2001:db8::1/128"];
+    let mut ignore: Vec<Ignore> =
+        ignore.map(|net| Ignore::Net(net.parse().expect("a network"))).into();
+    ignore.push(Ignore::Name("home.example".into()));
+    let ignore = ignore.into_iter().map(|value| Located { value, place: None }).collect();
+    let mut engine = engine(&[JailSettings { ignore, ..settings("sshd") }, settings("web")]);
+    for jail in ["sshd", "web"] {
+        for prefix in [
+            "192.0.2.1/32",
+            "192.0.2.2/32",
+            "192.0.2.3/32",
+            "192.0.2.4/32",
+            "198.51.100.7/32",
+            "2001:db8::/64",
+            "192.0.2.0/24",
+        ] {
+            let ban = Ban {
+                prefix: prefix.parse().expect("a network"),
+                jail: JailName::new(jail),
+                scope: Arc::new(Scope::EveryPacket),
+                since: at(0),
+                until: Until::Forever,
+                failures: 0,
+                count: 1,
+                counted: true,
+                lines: Vec::new(),
+                origin: Origin::default(),
+            };
+            engine.adopt(ban, at(0));
+        }
+    }
+    let address = |text: &str| text.parse().expect("an address");
+    engine.handle(Event::OwnAddresses(vec![address("192.0.2.3")]), at(1));
+    let addresses = vec![address("192.0.2.4")];
+    engine.handle(Event::Resolved { name: "home.example".into(), addresses }, at(1));
+    // `ignoreself` is the other jail's too. A network that is wider than what is ignored stays.
+    assert_eq!(
+        told(&engine.lift_ignored()),
+        "unban 192.0.2.3/32 Ignored, unban 192.0.2.1/32 Ignored, unban 198.51.100.7/32 Ignored, \
+         unban 2001:db8::/64 Ignored, unban 192.0.2.4/32 Ignored, unban 192.0.2.3/32 Ignored"
+    );
+    assert_eq!(engine.bans().len(), 8);
+    assert_eq!(told(&engine.lift_ignored()), "");
+}
+
+#[test]
 fn what_is_counted_is_bounded_over_all_jails_together() {
-    let limits = Limits { pending_failures: 32, evidence: 4096 };
+    let limits = Limits { pending_failures: 32, evidence: 4096, ..Limits::default() };
     let mut engine = Engine::new(&[settings("many"), settings("few")], limits);
     for nth in 0..30 {
         check(&mut engine, failure("many", &format!("192.0.2.{nth}"), nth), 100, "found 1");

@@ -1,0 +1,56 @@
+//! Patterns that a line kept trying for so long that they were stopped: an attacker may hide behind such lines.
+use std::time::Duration;
+
+use crate::{
+    config::JailName,
+    engine::{Matcher, PatternState, Timestamp},
+};
+
+/// How often the same pattern is warned of.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// The patterns of all jails that can be stopped.
+#[derive(Debug, Default)]
+pub(super) struct GiveUps(Vec<Watched>);
+
+#[derive(Debug)]
+struct Watched {
+    jail: JailName,
+    pattern: PatternState,
+    /// How often it had been stopped when that was said last, and when that was.
+    told: (u64, Option<Timestamp>),
+}
+
+impl GiveUps {
+    /// Also those of this jail.
+    pub fn watch(&mut self, jail: &JailName, matcher: &Matcher) {
+        let patterns = matcher.patterns();
+        self.0.extend(patterns.map(|pattern| Watched {
+            jail: jail.clone(),
+            pattern,
+            told: (0, None),
+        }));
+    }
+
+    /// The patterns of a jail that were stopped since its filter was read.
+    pub fn of<'a>(&'a self, jail: &'a JailName) -> impl Iterator<Item = &'a PatternState> {
+        let of_jail = self.0.iter().filter(move |watched| watched.jail == *jail);
+        of_jail.map(|watched| &watched.pattern).filter(|pattern| pattern.gave_up() > 0)
+    }
+
+    /// What is new, each pattern once a minute at the most.
+    pub fn news(&mut self, now: Timestamp) -> Vec<String> {
+        let mut news = Vec::new();
+        for Watched { jail, pattern, told } in &mut self.0 {
+            let waits = told.1.is_some_and(|at| at <= now && at.plus(EVERY) > now);
+            if pattern.gave_up() > told.0
+                && !waits
+                && let Some(fault) = pattern.fault()
+            {
+                *told = (pattern.gave_up(), Some(now));
+                news.push(format!("[{jail}] {fault}"));
+            }
+        }
+        news
+    }
+}
