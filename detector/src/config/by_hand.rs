@@ -131,7 +131,7 @@ mod tests {
         let on = option("increment", "true");
         let read = increment(&[on.clone(), option("factor", "3"), option("maxtime", "1h")]);
         let read = read.expect("they are right").expect("it is on");
-        assert_eq!((read.factor, read.max_time), (3.0, Some(3600.0)));
+        assert_eq!((read.factor.as_f64(), read.max_time), (3.0, Some(3600.0)));
         assert_eq!(increment(&[option("factor", "3")]), Ok(None));
         assert!(increment(&[on, option("factor", "ten")]).is_err());
     }
