@@ -6,7 +6,8 @@ use std::{
 };
 
 use fail2xdp::{
-    config::{self, Formula, JailSettings, Known, Number, ReadFault, Tree},
+    config::{self, Formula, JailSettings, Known, Number, ReadFault, Tree, Value},
+    control::{MAX_MESSAGE, command::Command, message, read_pickle},
     engine::{HitOutcome, MAX_EVIDENCE, MAX_LINES, Matcher, Timestamp, review_jail},
 };
 use jiff::tz::TimeZone;
@@ -52,7 +53,7 @@ pub fn reader(data: &[u8]) {
         }
     }
     if let Ok((commands, _)) = config::stream(&tree, &|pattern| vec![pattern.into()]) {
-        for command in commands.into_iter().map(config::Value::List) {
+        for command in commands.into_iter().map(Value::List) {
             let _ = (command.to_string(), command.pretty());
         }
     }
@@ -136,6 +137,20 @@ pub fn filter(data: &[u8]) {
             assert!(finding.lines.iter().all(|line| line.len() <= MAX_EVIDENCE));
             assert!(finding.fields.iter().all(|(_, text)| text.len() <= MAX_EVIDENCE));
         }
+    }
+}
+
+/// A message of fail2ban's protocol: what is read is written and read again as the same.
+pub fn pickle(data: &[u8]) {
+    let Ok(value) = read_pickle(data) else { return };
+    let _ = value.to_string();
+    let written = message(&value);
+    // What was named again and again is written out.
+    if written.len() <= MAX_MESSAGE {
+        assert_eq!(read_pickle(&written), Ok(value.clone()));
+    }
+    if let Value::List(words) | Value::Tuple(words) = &value {
+        let _ = Command::read(words).map(|command| command.is_for_group());
     }
 }
 

@@ -38,6 +38,11 @@ fn the_translations_corpus_ends() {
 }
 
 #[test]
+fn the_pickles_corpus_ends() {
+    assert!(run("pickle", targets::pickle) >= 10);
+}
+
+#[test]
 fn the_corpus_of_dates_ends() {
     assert!(run("date", targets::date) >= 9);
 }

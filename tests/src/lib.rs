@@ -28,7 +28,10 @@ pub use guest::{Guest, Kernel};
 pub use kernel_log::KernelLog;
 pub use log::Log;
 pub use net::{ATTACKER, BYSTANDER, FRIEND, Host, Namespace, Net, SERVER, host, sweep, unit};
-pub use peer::{Fail2ban, ToldBan, fail2ban, fail2ban_config, fail2ban_samples};
+pub use peer::{
+    Fail2ban, Fail2banClient, Told, ToldBan, fail2ban, fail2ban_client_script, fail2ban_config,
+    fail2ban_samples,
+};
 pub use probe::{Besieged, Echo, Siege, connect, is_dropped, reaches, ssh_continues, ssh_opened};
 pub use run::{artifact, binary, require, run, tool};
 pub use server::{LogTo, Sshd};

@@ -2,10 +2,11 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{BufRead, BufReader, Write},
     net::IpAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -47,8 +48,90 @@ from fail2ban.client.fail2banserver import exec_command_line
 sys.exit(exec_command_line(["fail2ban-server"] + sys.argv[1:]))
 "#;
 
-/// Runs fail2ban's client.
+/// Runs commands through fail2ban's client, each given as a line of JSON, and answers each with its exit status and what
+/// it printed on both streams. One process for all: Python takes long to start.
 const CLIENT: &str = r#"
+import io, json, sys
+from fail2ban.client import fail2banclient
+from fail2ban.client.fail2bancmdline import logSys
+place = sys.argv[1:]
+for line in sys.stdin:
+    streams, logSys.handlers[:] = (sys.stdout, sys.stderr), []
+    sys.stdout, sys.stderr = out, err = io.StringIO(), io.StringIO()
+    try:
+        status = 0 if fail2banclient.Fail2banClient().start(["fail2ban-client"] + place + json.loads(line)) else 255
+    except SystemExit as end:
+        status = end.code
+    sys.stdout, sys.stderr = streams
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+"#;
+
+/// What a command of fail2ban's client ends with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Exit status.
+    pub status: i64,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Debian's unmodified fail2ban-client, talking to one socket.
+#[derive(Debug)]
+pub struct Fail2banClient {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Fail2banClient {
+    /// Starts it with the configuration in `folder/etc`, as [`Fail2ban::configure`] has written it.
+    #[track_caller]
+    pub fn start(folder: &Path) -> Fail2banClient {
+        let mut command = fail2ban(CLIENT);
+        command.arg("-c").arg(folder.join("etc")).arg("-s").arg(folder.join("sock"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3 starts: install the package `python3`");
+        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
+        Fail2banClient { child, answers }
+    }
+
+    /// Runs one command.
+    #[track_caller]
+    pub fn run(&mut self, words: &[&str]) -> Told {
+        let input = self.child.stdin.as_mut().expect("it is piped");
+        writeln!(input, "{}", serde_json::json!(words)).expect("the client reads");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("the client answers");
+        let answer: serde_json::Value = serde_json::from_str(&line).expect(&line);
+        let text = |nth: usize| answer[nth].as_str().expect("text").to_owned();
+        Told { status: answer[0].as_i64().expect("a number"), out: text(1), err: text(2) }
+    }
+}
+
+impl Drop for Fail2banClient {
+    fn drop(&mut self) {
+        // It ends with its input.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Writes a program that is fail2ban's client for the server of `folder`, for tools that call it.
+#[track_caller]
+pub fn fail2ban_client_script(folder: &Path) -> String {
+    format!(
+        "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH='{}' exec /usr/bin/python3 -c 'import sys\n\
+         from fail2ban.client.fail2banclient import exec_command_line\n\
+         exec_command_line([\"fail2ban-client\"] + sys.argv[1:])' -c '{}' -s '{}' \"$@\"\n",
+        place::packages().display(),
+        folder.join("etc").display(),
+        folder.join("sock").display()
+    )
+}
+
+/// Runs fail2ban's client once.
+const ASK: &str = r#"
 import sys
 from fail2ban.client.fail2banclient import exec_command_line
 sys.exit(exec_command_line(["fail2ban-client"] + sys.argv[1:]))
@@ -202,7 +285,7 @@ impl Fail2ban {
     /// What its client answers to these words.
     #[track_caller]
     pub fn ask(&self, words: &[&str]) -> String {
-        let mut command = fail2ban(CLIENT);
+        let mut command = fail2ban(ASK);
         command.arg("-c").arg(self.folder.join("etc")).args(words);
         let output = command.output().expect("python3 starts: install the package `python3`");
         String::from_utf8_lossy(&output.stdout).into_owned()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::host::{self, Host};
-use crate::setup::machine::{is_root, peer_dir, tools};
+use crate::setup::machine::{is_root, peer_dir, python_tools, tools};
 use crate::setup::plan::Purpose;
 use crate::{build, setup, sh};
 
@@ -101,6 +101,7 @@ fn runner(full: bool, daemon: &Path) -> Result<String> {
         ("FAIL2XDP_BIN", place(daemon)),
         ("FAIL2XDP_OBJECT", place(&build::object_path())),
         ("FAIL2XDP_FAIL2BAN_TREE", place(&peer_dir("peers/fail2ban").join("etc/fail2ban"))),
+        ("FAIL2XDP_PYTHON_TOOLS", place(&python_tools())),
         ("FAIL2XDP_GUEST_KERNEL", place(&peer_dir("guest-kernel"))),
         ("FAIL2XDP_USER_MODE_LINUX", place(&peer_dir("user-mode-linux"))),
     ] {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{Daemon, act::shown, answers};
+use super::{Daemon, act::shown, answers, commands::Question};
 use crate::{
     config::JailName,
     control::{Refusal, wire},
@@ -30,6 +30,8 @@ pub(super) enum List {
     Jails,
     /// One jail, with its banned prefixes.
     Jail(JailName),
+    /// What a command of fail2ban's asks.
+    Asked(Question),
 }
 
 /// An answer that is being gathered.
@@ -40,8 +42,8 @@ pub(super) struct Listing {
     bans: Vec<Listed>,
 }
 
-struct Listed {
-    ban: Arc<Ban>,
+pub(super) struct Listed {
+    pub ban: Arc<Ban>,
     traffic: Option<Dropped>,
     observed: bool,
 }
@@ -62,6 +64,7 @@ impl Daemon {
         let (bans, last) = self.engine.bans().step(listing.place.as_ref(), AT_ONCE);
         let is_wanted = |ban: &Arc<Ban>| match &listing.list {
             List::Jail(jail) => ban.jail == *jail,
+            List::Asked(question) => question.wants(ban),
             List::Bans | List::Banned | List::Status | List::Jails => true,
         };
         let enforcer = self.enforcer.as_ref().filter(|_| matches!(listing.list, List::Bans));
@@ -121,6 +124,13 @@ impl Daemon {
                     wire::Reply::Jail(jail)
                 })
             }
+            List::Asked(question) => match self.answer_to(question) {
+                Ok(write) => Box::new(|bans| wire::Reply::Value(write(bans))),
+                Err(fault) => {
+                    let _ = answer.send(Err(fault.into()));
+                    return;
+                }
+            },
         };
         tokio::task::spawn_blocking(move || {
             // A client that did not wait for its answer has none.
@@ -155,7 +165,7 @@ fn by_jail(bans: &[Listed]) -> HashMap<&str, Vec<String>> {
 }
 
 /// Jails that are configured first, in their order.
-fn banned(jails: Vec<JailName>, bans: &[Listed]) -> Vec<wire::BannedBy> {
+pub(super) fn banned(jails: Vec<JailName>, bans: &[Listed]) -> Vec<wire::BannedBy> {
     let mut of_jails = by_jail(bans);
     let mut banned: Vec<wire::BannedBy> = jails
         .iter()

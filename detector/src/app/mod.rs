@@ -6,6 +6,8 @@
 //! Order of stop: readers, store, socket; the kernel goes on.
 mod act;
 mod answers;
+mod commands;
+mod compat;
 mod explain;
 mod feed;
 mod give_ups;
@@ -33,6 +35,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub(crate) use self::act::shown;
 use self::{
+    commands::ByHand,
+    compat::Compat,
     give_ups::GiveUps,
     keep::Keeper,
     listing::Listing,
@@ -42,9 +46,9 @@ use self::{
 use crate::{
     clock::{self, Clock},
     config::{self, AllowIpv6, Problem, Scope, Settings, Tree},
-    control::{self, Asked, events::Events, wire},
+    control::{self, Asked, command::Reload, events::Events, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
-    engine::{Engine, Event, Limits, Matcher},
+    engine::{Effect, Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
 };
 
@@ -68,8 +72,6 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// What enforcement is told under a configuration.
 pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>;
 
-/// Says more in the log, or less: takes `loglevel` as it is configured.
-pub type LogLevel = Box<dyn Fn(&str) + Send>;
 /// How full the log's queue is, asked now and then.
 pub type LogQueue = Box<dyn Fn() -> LogFill + Send>;
 
@@ -96,8 +98,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// Kernel side, as the command line overrides the configuration; `None`: no BPF at all.
     pub kernel: KernelOptions,
-    /// Sets the log's level.
-    pub log_level: LogLevel,
+    /// The command line names the log's level: a reload leaves it.
+    pub level_is_named: bool,
     /// Remove program and maps at the end.
     pub detach_on_exit: bool,
     /// Detach and stop unless somebody confirms within this time that he is not locked out.
@@ -106,6 +108,29 @@ pub struct Options {
     pub log_queue: LogQueue,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
+    /// Where log lines go.
+    pub log: Box<dyn Logging>,
+}
+
+/// Where log lines go, as far as it can be changed while the daemon runs.
+pub trait Logging: Send {
+    /// Which lines are written from now on: one of fail2ban's levels, or its number.
+    ///
+    /// # Errors
+    /// When there is no such level; nothing is changed.
+    fn set_level(&mut self, level: &str) -> Result<(), String>;
+
+    /// `STDERR`, or a file.
+    fn target(&self) -> &str;
+
+    /// Writes elsewhere from now on.
+    ///
+    /// # Errors
+    /// When nothing can be written there; nothing is changed.
+    fn set_target(&mut self, target: &str) -> Result<(), String>;
+
+    /// Writes what waits. A file is opened anew; answers whether it is one.
+    fn flush(&mut self) -> bool;
 }
 
 /// What came of an event.
@@ -157,7 +182,7 @@ pub(crate) struct Daemon {
     log_queue: LogQueue,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
-    log_level: LogLevel,
+    level_is_named: bool,
     detach_on_exit: bool,
     clock: Clock,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
@@ -165,6 +190,9 @@ pub(crate) struct Daemon {
     /// Lets so many of the operator's commands run at once.
     commands: Arc<Semaphore>,
     by_hand: Arc<Scope>,
+    /// What commands have changed beside the settings.
+    told: ByHand,
+    log: Box<dyn Logging>,
 }
 
 /// Runs the daemon until it is told to stop; `ready` hears what it protects as soon as it does.
@@ -174,6 +202,7 @@ pub(crate) struct Daemon {
 pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow::Result<Ended> {
     let clock: Clock = clock::now;
     let (ask, mut asked) = mpsc::channel::<Asked>(REQUESTS);
+    let ask_compat = ask.clone();
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     let requests = ask.downgrade();
     let mut serving = None;
@@ -206,6 +235,10 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     }
     let configured = skip::without_logs(options.loaded);
     let settings = configured.settings;
+    let compat = match &settings.compat_socket {
+        Some(path) => Compat::open(path, ask_compat).await,
+        None => None,
+    };
     let (tell, mut links) = mpsc::channel(64);
     // Also without the kernel side: own addresses change, and a wall clock that steps moves every end.
     let _watch = enforce::watch(tell)
@@ -261,13 +294,15 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         log_queue: options.log_queue,
         tree: options.tree,
         kernel: options.kernel,
-        log_level: options.log_level,
+        level_is_named: options.level_is_named,
         detach_on_exit: options.detach_on_exit,
         clock,
         reports: mpsc::channel(REPORTS),
         events: mpsc::unbounded_channel(),
         commands: Arc::new(Semaphore::new(COMMANDS)),
         by_hand: Arc::new(Scope::EveryPacket),
+        told: ByHand::default(),
+        log: options.log,
     };
     let last_bans = restore::last_moments(&loaded.bans);
     let positions = daemon.take_up(adopted, loaded);
@@ -309,7 +344,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             }
             _ = interrupt.recv() => break daemon.detach_on_exit,
             _ = terminate.recv() => break daemon.detach_on_exit,
-            _ = hangup.recv() => match daemon.reload().await {
+            _ = hangup.recv() => match daemon.reload(&Reload::default()).await {
                 Ok(_) => tracing::info!("configuration reloaded"),
                 Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
             },
@@ -322,6 +357,9 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     // Who asked for the end shall have the answer before the process is gone.
     drop(close);
     drop(asked);
+    if let Some(compat) = compat {
+        compat.close().await;
+    }
     if let Some(serving) = serving {
         let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     }
@@ -433,10 +471,18 @@ impl Daemon {
         }
     }
 
+    /// Looks up names of `ignoreip` that are not known yet; nobody waits for it.
+    fn look_up_ignored(&mut self) {
+        for name in self.engine.names_to_resolve() {
+            // A look-up cannot be refused.
+            let _ = self.carry_out(Effect::Resolve { name });
+        }
+    }
+
     fn start_readers(&mut self, from: Positions) {
         let mut jails = Vec::new();
         self.give_ups = GiveUps::default();
-        for jail in &self.settings.jails {
+        for jail in self.settings.jails.iter().filter(|jail| !self.told.is_idle(&jail.name)) {
             let (matcher, faults) = Matcher::new(jail, TimeZone::system());
             for problem in faults.iter().map(|fault| fault.problem(&jail.name)) {
                 tracing::error!("{problem}");

@@ -5,12 +5,17 @@ use super::{
     Daemon,
     act::shown,
     answers,
+    commands::Done,
     listing::{Answer, List, Listing},
     skip,
 };
 use crate::{
     config::{self, JailName, JailSettings, Problem, Severity},
-    control::{Asked, Refusal, Request, wire},
+    control::{
+        Asked, Refusal, Request,
+        command::{Fault, Reload},
+        wire,
+    },
     engine::{Ban, Event, Limits, Origin, ban_end},
 };
 
@@ -26,6 +31,7 @@ pub(super) enum Next {
 impl Daemon {
     pub(super) async fn answer(&mut self, asked: Asked) -> Next {
         let mut next = Next::GoOn;
+        let mut changes = false;
         let answer = match asked.request {
             Request::Ping => Ok(wire::Reply::Pong(wire::Pong { reply: "pong".into() })),
             Request::Status => return self.list(List::Status, asked.answer),
@@ -58,7 +64,19 @@ impl Daemon {
                     lifted: self.event(Event::UnbanAll { jail }).changed,
                 })
             }),
-            Request::Reload => self.reload().await.map(wire::Reply::Reloaded),
+            Request::Reload => self.reload(&Reload::default()).await.map(wire::Reply::Reloaded),
+            Request::Command(command) => match self.command(command).await {
+                Done::Answer(answer) => answer.map(wire::Reply::Value),
+                Done::Changed(answer) => {
+                    changes = true;
+                    answer.map(wire::Reply::Value)
+                }
+                Done::List(question) => return self.list(List::Asked(question), asked.answer),
+                Done::Stop => {
+                    next = Next::Stop { detach: self.detach_on_exit };
+                    Ok(wire::Reply::Value(config::Value::Nothing))
+                }
+            },
             Request::Confirm => Ok(wire::Reply::Confirmed(wire::Confirmed {
                 waited: self.confirm_by.take().is_some(),
             })),
@@ -70,7 +88,7 @@ impl Daemon {
                 Ok(wire::Reply::Stopping(wire::Stopping { enforced, detached }))
             }
         };
-        let changes = matches!(
+        changes |= matches!(
             answer,
             Ok(wire::Reply::Made(wire::BansMade { banned: 1.. })
                 | wire::Reply::Lifted(wire::BansLifted { lifted: 1.. }))
@@ -106,7 +124,7 @@ impl Daemon {
         }
     }
 
-    fn ban(
+    pub(super) fn ban(
         &mut self,
         prefixes: &[ipnet::IpNet],
         jail: Option<String>,
@@ -193,7 +211,7 @@ impl Daemon {
 
     /// Reads the configuration again. What cannot be used changes nothing; a jail that has become broken
     /// goes on as it was.
-    pub(super) async fn reload(&mut self) -> Result<wire::Reloaded, Refusal> {
+    pub(super) async fn reload(&mut self, how: &Reload) -> Result<wire::Reloaded, Refusal> {
         let tree = self.tree.clone();
         let load = move || config::load(tree.as_ref()).map(skip::without_logs);
         let loaded = tokio::task::spawn_blocking(load)
@@ -226,6 +244,9 @@ impl Daemon {
             );
         }
         settings.jails.extend(kept);
+        if let Some(name) = &how.jail {
+            settings.jails = self.one_changed(name, settings.jails, how.if_exists)?;
+        }
         let changes = config::changes(&self.settings, &settings);
         for change in &changes {
             tracing::info!("reload: {change}");
@@ -233,12 +254,17 @@ impl Daemon {
         }
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();
+        self.begin_reload(how);
         for effect in self.engine.reconfigure(&settings.jails, &broken, (self.clock)()) {
             // Lifting cannot be refused.
             let _ = self.carry_out(effect);
         }
         self.settings = settings;
-        (self.log_level)(&self.settings.log_level);
+        if !self.level_is_named
+            && let Err(error) = self.log.set_level(&self.settings.log_level)
+        {
+            tracing::error!("the log goes on at the level it had: {error}");
+        }
         self.keeper.settings(self.settings.store);
         self.engine.set_limits(Limits::from(&self.settings));
         (self.listed, self.lists) = super::listed(&self.settings, self.clock);
@@ -253,5 +279,25 @@ impl Daemon {
         self.start_readers(positions);
         let problems = self.problems.iter().map(Problem::to_string).collect();
         Ok(wire::Reloaded { jails: self.settings.jails.len(), changes, problems })
+    }
+
+    /// The jails as they are, but for the one that is read again.
+    fn one_changed(
+        &self,
+        name: &str,
+        read: Vec<JailSettings>,
+        if_exists: bool,
+    ) -> Result<Vec<JailSettings>, Fault> {
+        let named = |jail: &JailSettings| jail.name.as_str() == name;
+        let Some(new) = read.into_iter().find(named) else {
+            return Err(Fault::plain(format!("No section: '{name}'")));
+        };
+        let mut jails = self.settings.jails.clone();
+        match jails.iter_mut().find(|jail| named(jail)) {
+            Some(jail) => *jail = new,
+            None if if_exists => jails.push(new),
+            None => return Err(Fault::no_jail(name)),
+        }
+        Ok(jails)
     }
 }

@@ -24,6 +24,11 @@ impl DumpArgs {
 }
 
 pub(super) fn run(place: &Place, args: &DumpArgs) -> anyhow::Result<ExitCode> {
+    print(place, args.pretty)
+}
+
+/// Prints the commands, each over several lines where that is `pretty`.
+pub(super) fn print(place: &Place, pretty: bool) -> anyhow::Result<ExitCode> {
     let (commands, problems) =
         match config::stream(tree(place.config.as_deref())?.tree.as_ref(), &existing) {
             Ok(read) => read,
@@ -40,7 +45,7 @@ pub(super) fn run(place: &Place, args: &DumpArgs) -> anyhow::Result<ExitCode> {
     }
     let mut text = String::new();
     for command in commands.into_iter().map(Value::List) {
-        text += &if args.pretty { command.pretty() } else { command.to_string() };
+        text += &if pretty { command.pretty() } else { command.to_string() };
         text.push('\n');
     }
     std::io::stdout().write_all(text.as_bytes())?;

@@ -29,6 +29,8 @@ enum Message {
     Line(Vec<u8>),
     /// Answer when everything before is written.
     Flush(SyncSender<()>),
+    /// What comes from now on goes there.
+    To(Box<dyn Write + Send>),
 }
 
 /// Where log lines go. Clones share one queue.
@@ -57,16 +59,22 @@ impl Log {
     ///
     /// When the system has no thread left.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Log> {
-        Log::with_room(WAITING, out)
+        Log::with_room(WAITING, Box::new(out))
     }
 
-    fn with_room(room: usize, out: impl Write + Send + 'static) -> io::Result<Log> {
+    fn with_room(room: usize, out: Box<dyn Write + Send>) -> io::Result<Log> {
         // Its length is bounded by the bytes in it: room set aside for as many lines would always be taken.
         let (queue, lines) = channel();
         let load = Arc::new(Load::default());
         let (log, writer) = (Log { queue, room, load: Arc::clone(&load) }, thread::Builder::new());
         writer.name("log".to_owned()).spawn(move || write_all(&lines, &load, out))?;
         Ok(log)
+    }
+
+    /// Writes elsewhere what is said from now on.
+    pub(super) fn write_to(&self, out: Box<dyn Write + Send>) {
+        // Without a writer nothing is written anywhere.
+        let _ = self.queue.send(Message::To(out));
     }
 
     /// How full its queue is.
@@ -124,19 +132,25 @@ impl<'log> tracing_subscriber::fmt::MakeWriter<'log> for Log {
     }
 }
 
-fn write_all(lines: &Receiver<Message>, load: &Load, mut out: impl Write) {
+fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Box<dyn Write + Send>) {
     let mut batch = Vec::with_capacity(BATCH);
     while let Ok(first) = lines.recv() {
         // While we wait nobody has to wake us: a thousand lines then cost one wake-up, not a thousand.
         thread::sleep(GATHER);
         let mut flushed = Vec::new();
         let mut next = Some(first);
+        let mut elsewhere = None;
         while let Some(message) = next {
             match message {
                 Message::Line(line) => batch.extend_from_slice(&line),
                 Message::Flush(answer) => flushed.push(answer),
+                Message::To(out) => elsewhere = Some(out),
             }
-            next = if batch.len() < BATCH { lines.try_recv().ok() } else { None };
+            next = if batch.len() < BATCH && elsewhere.is_none() {
+                lines.try_recv().ok()
+            } else {
+                None
+            };
         }
         let written = batch.len();
         let missing = load.lost.swap(0, Ordering::Relaxed);
@@ -148,6 +162,9 @@ fn write_all(lines: &Receiver<Message>, load: &Load, mut out: impl Write) {
         let _ = out.write_all(&batch).and_then(|()| out.flush());
         load.waiting.fetch_sub(written, Ordering::Relaxed);
         batch.clear();
+        if let Some(elsewhere) = elsewhere {
+            out = elsewhere;
+        }
         for answer in flushed {
             // Who asked may have stopped waiting.
             let _ = answer.try_send(());
@@ -183,7 +200,8 @@ mod tests {
     fn nobody_waits_for_a_reader_and_what_is_lost_is_told() {
         let (allow, may) = channel();
         let written = Arc::default();
-        let log = Log::with_room(64, Held { may, written: Arc::clone(&written) }).unwrap();
+        let log =
+            Log::with_room(64, Box::new(Held { may, written: Arc::clone(&written) })).unwrap();
         for nth in 0..100 {
             (&log).write_all(format!("line {nth}\n").as_bytes()).unwrap();
         }

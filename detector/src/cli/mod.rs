@@ -2,12 +2,14 @@
 mod ask;
 mod bans;
 mod check;
+mod client;
 mod deep;
 mod detach;
 mod dump;
 mod explain;
 mod import;
 mod log;
+mod log_target;
 mod overlay;
 mod regex;
 mod replay;
@@ -48,14 +50,14 @@ pub struct Place {
         short = 's',
         global = true,
         value_name = "PATH",
-        default_value = "/run/fail2xdp/fail2xdp.sock"
+        default_value = SOCKET
     )]
     pub socket: PathBuf,
     /// State directory; one daemon at a time works in it
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/fail2xdp")]
+    #[arg(long, global = true, value_name = "DIR", default_value = STATE)]
     pub state: PathBuf,
     /// Directory on a BPF file system for pinned maps, program and links
-    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/fail2xdp")]
+    #[arg(long, global = true, value_name = "DIR", default_value = PINS)]
     pub pin: PathBuf,
     /// Interface to protect (repeatable) [default: those of the IPv4 and IPv6 default routes]
     #[arg(long, short = 'i', global = true, value_name = "NAME")]
@@ -86,6 +88,8 @@ enum Verb {
     Status {
         /// The jail
         jail: Option<String>,
+        /// How much of it: `basic`, `short` or `cymru`
+        flavor: Option<String>,
     },
     /// Show who is banned, by jail; with addresses, the jails that ban each
     Banned {
@@ -103,13 +107,62 @@ enum Verb {
     /// Ask whether the daemon lives
     Ping,
     /// Read the configuration again; a broken one changes nothing
-    Reload,
+    Reload(ReloadArgs),
     /// Tell a daemon that runs with --confirm that you are not locked out; it then stays
     Confirm,
-    /// Stop the daemon; bans stay enforced by the kernel until they end, or `detach`
-    Stop,
+    /// Stop the daemon; bans stay enforced by the kernel until they end, or `detach`. With a jail: remove that jail
+    Stop {
+        /// The jail, or `--all` for every jail
+        #[arg(allow_hyphen_values = true)]
+        jail: Option<String>,
+    },
+    /// Reload a jail that forgets what it counted, as `reload --restart`
+    Restart(client::WordArgs),
+    /// Start a jail that was added or is idle
+    Start(client::WordArgs),
+    /// Add a jail: `add JAIL [BACKEND]`
+    Add(client::WordArgs),
+    /// Show a setting: `get JAIL OPTION`, `get loglevel`; fail2ban-client's forms, `fail2ban-client --help` lists them
+    Get(client::WordArgs),
+    /// Change the running daemon: `set JAIL OPTION VALUE`, `set loglevel LEVEL`; fail2ban-client's forms
+    Set(client::WordArgs),
+    /// Open the log file anew
+    Flushlogs,
+    /// Print the words
+    Echo(client::WordArgs),
+    /// Show the daemon's version
+    Version,
     /// Remove program, links and maps from the kernel; also without a daemon
     Detach,
+}
+
+#[derive(Args, Debug)]
+struct ReloadArgs {
+    /// The jails forget what they counted; who is banned stays so
+    #[arg(long)]
+    restart: bool,
+    /// Lift the bans first
+    #[arg(long)]
+    unban: bool,
+    /// A jail that does not run yet is started
+    #[arg(long)]
+    if_exists: bool,
+    /// All jails, as without a jail
+    #[arg(long, conflicts_with = "jail")]
+    all: bool,
+    /// Only this jail
+    jail: Option<String>,
+}
+
+impl ReloadArgs {
+    /// As a command; `None` for the plain reload.
+    fn words(&self) -> Option<Vec<String>> {
+        let flags =
+            [(self.restart, "--restart"), (self.unban, "--unban"), (self.if_exists, "--if-exists")];
+        let flags = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag.to_owned());
+        let words: Vec<String> = flags.chain(self.jail.clone()).collect();
+        (!words.is_empty()).then(|| [vec!["reload".to_owned()], words].concat())
+    }
 }
 
 fn attach_mode(text: &str) -> Result<AttachMode, String> {
@@ -122,14 +175,35 @@ fn attach_mode(text: &str) -> Result<AttachMode, String> {
     }
 }
 
+impl Default for Place {
+    fn default() -> Place {
+        Place {
+            config: None,
+            socket: SOCKET.into(),
+            state: STATE.into(),
+            pin: PINS.into(),
+            interface: Vec::new(),
+            mode: None,
+            json: false,
+        }
+    }
+}
+
+/// Where things are when nobody says otherwise.
+const SOCKET: &str = "/run/fail2xdp/fail2xdp.sock";
+const STATE: &str = "/var/lib/fail2xdp";
+const PINS: &str = "/sys/fs/bpf/fail2xdp";
+
 /// Exit status of a request that was refused or not answered, as fail2ban-client's.
 const REFUSED: u8 = 255;
 
 /// Carries the command line out.
 pub fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
-    if std::path::Path::new(&called).file_name().is_some_and(|name| name == "fail2ban-regex") {
-        return regex::as_fail2ban_regex();
+    match std::path::Path::new(&called).file_name().and_then(|name| name.to_str()) {
+        Some("fail2ban-regex") => return regex::as_fail2ban_regex(),
+        Some(name @ ("fail2ban-client" | "fail2ban-server")) => return client::main(name),
+        _ => {}
     }
     let cli = Cli::parse();
     let json = cli.place.json;
@@ -149,16 +223,31 @@ pub fn main() -> ExitCode {
         Verb::Regex(args) => Ok(regex::verb(&cli.place, &args)),
         Verb::Replay(args) => replay::run(&cli.place, &args),
         Verb::Import(args) => import::run(&cli.place, &args),
-        Verb::Status { jail } => status::run(&cli.place, jail.as_deref()),
+        Verb::Status { jail: Some(jail), flavor: Some(flavor) } => {
+            Ok(client::send(&cli.place, &["status".to_owned(), jail, flavor]))
+        }
+        Verb::Status { jail, .. } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),
         Verb::Explain(args) => explain::run(&cli.place, &args),
         Verb::Ban(args) => bans::ban(&cli.place, &args),
         Verb::Unban(args) => bans::unban(&cli.place, &args),
         Verb::Ping => status::ping(&cli.place),
-        Verb::Reload => status::reload(&cli.place),
+        Verb::Reload(args) => match args.words() {
+            Some(words) => Ok(client::carry_out(&cli.place, &words)),
+            None => status::reload(&cli.place),
+        },
+        Verb::Stop { jail: Some(jail) } => Ok(client::send(&cli.place, &["stop".to_owned(), jail])),
+        Verb::Stop { jail: None } => status::stop(&cli.place),
+        Verb::Restart(args) => Ok(args.carry_out(cli.place, "restart")),
+        Verb::Start(args) => Ok(args.carry_out(cli.place, "start")),
+        Verb::Add(args) => Ok(args.carry_out(cli.place, "add")),
+        Verb::Get(args) => Ok(args.carry_out(cli.place, "get")),
+        Verb::Set(args) => Ok(args.carry_out(cli.place, "set")),
+        Verb::Echo(args) => Ok(args.carry_out(cli.place, "echo")),
+        Verb::Flushlogs => Ok(client::send(&cli.place, &["flushlogs".to_owned()])),
+        Verb::Version => Ok(client::send(&cli.place, &["version".to_owned()])),
         Verb::Confirm => status::confirm(&cli.place),
-        Verb::Stop => status::stop(&cli.place),
         Verb::Detach => detach::run(&cli.place),
     };
     finish(result, json)
@@ -193,7 +282,9 @@ mod tests {
         {
             let cli = Cli::try_parse_from(line.split(' ')).expect(line);
             assert_eq!((cli.place.socket, cli.place.json), (PathBuf::from("/s"), true));
-            assert!(matches!(cli.verb, Some(Verb::Status { jail: Some(jail) }) if jail == "sshd"));
+            assert!(
+                matches!(cli.verb, Some(Verb::Status { jail: Some(jail), .. }) if jail == "sshd")
+            );
         }
     }
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use super::{
     Place,
     log::{LastLines, Log},
+    log_target::{self, Target},
 };
 use crate::{
     app, clock,
@@ -24,7 +25,7 @@ use crate::{
 const OWN_TREE: &str = "/etc/fail2xdp";
 const FAIL2BAN_TREE: &str = "/etc/fail2ban";
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(super) struct RunArgs {
     /// Remove program and maps at the end, so that nothing stays behind
     #[arg(long)]
@@ -84,15 +85,8 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let log = Log::start(std::io::stderr()).context("there is no thread for the log")?;
     let _last_lines = LastLines(log.clone());
-    let named = args.log.clone();
     let log_fill = log.clone();
-    let set_level = log_to(log, named.as_deref().unwrap_or(&loaded.settings.log_level));
-    // What the command line says holds as long as the daemon.
-    let log_level = move |level: &str| {
-        if named.is_none() {
-            set_level(level);
-        }
-    };
+    let log = log_to(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
     report(&loaded.problems);
     for note in &loaded.notes {
         eprintln!("note: {note}");
@@ -110,11 +104,12 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         socket_optional: !rustix::process::geteuid().is_root(),
         state: one_at_a_time.is_some().then(|| place.state.clone()),
         kernel: kernel_options(place, args),
-        log_level: Box::new(log_level),
+        level_is_named: args.log.is_some(),
         detach_on_exit: args.detach_on_exit,
         confirm,
         log_queue: Box::new(move || log_fill.fill()),
         loaded,
+        log: Box::new(log),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -199,37 +194,26 @@ fn report(problems: &[Problem]) {
     }
 }
 
-/// Begins to log at this level; answers what sets another one.
-fn log_to(log: Log, level: &str) -> impl Fn(&str) + Send + use<> {
-    let log = tracing_subscriber::fmt()
+/// Starts the log at fail2ban's level, or with a filter such as `fail2xdp::source=debug`; how to change it later.
+fn log_to(log: Log, level: &str) -> Target {
+    let filter = log_target::filter(&level.to_ascii_uppercase()).unwrap_or_else(|| {
+        tracing_subscriber::EnvFilter::builder()
+            .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+            .parse_lossy(level)
+    });
+    let subscriber = tracing_subscriber::fmt()
         .with_timer(LocalTime(jiff::tz::TimeZone::system()))
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(log)
-        .with_env_filter(at_level(level))
+        .with_writer(log.clone())
+        .with_env_filter(filter)
         .with_filter_reloading();
-    let handle = log.reload_handle();
-    log.init();
-    move |level| {
-        if let Err(error) = handle.reload(at_level(level)) {
-            tracing::error!("the log goes on at the level it had: {error}");
-        }
-    }
-}
-
-fn at_level(level: &str) -> tracing_subscriber::EnvFilter {
-    // fail2ban's levels, in tracing's words.
-    let level = match level.to_ascii_uppercase().as_str() {
-        "CRITICAL" | "ERROR" => "error".to_owned(),
-        "WARNING" => "warn".to_owned(),
-        "NOTICE" | "INFO" => "info".to_owned(),
-        "DEBUG" => "debug".to_owned(),
-        "TRACEDEBUG" | "HEAVYDEBUG" => "trace".to_owned(),
-        _ => level.to_owned(),
-    };
-    tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .parse_lossy(level)
+    let handle = subscriber.reload_handle();
+    subscriber.init();
+    Target::new(
+        log,
+        Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())),
+    )
 }
 
 /// Every followed log holds a descriptor, and the usual soft limit of 1024 is there for select(2) alone.

@@ -14,8 +14,15 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 6] =
-    ["mode", "allow_sessions", "initial_bans", "metrics", "logtarget", "syslogsocket"];
+const AT_START: [&str; 7] = [
+    "mode",
+    "allow_sessions",
+    "initial_bans",
+    "metrics",
+    "logtarget",
+    "syslogsocket",
+    "compat-socket",
+];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -155,6 +162,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         counting,
         default_ban_time,
         log_level,
+        compat_socket,
         log,
         allow_ipv6,
         skip_without_logs,
@@ -201,6 +209,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("max_history", vec![max_history.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
+        ("compat-socket", compat_socket.iter().map(|path| path.display().to_string()).collect()),
     ]
 }
 

@@ -22,6 +22,11 @@ const TAGS: [&str; 11] = [
     "restored", "br",
 ];
 
+/// The first tag of a command that nobody fills in.
+pub(super) fn unknown_tag(command: &str) -> Option<&str> {
+    tags(command).find(|tag| !(TAGS.contains(tag) || *tag == "sp" || tag.starts_with("F-")))
+}
+
 impl Jail<'_, '_> {
     /// The command, with tags that are known. One with others is not run: the shell would take `<x>` for files.
     pub(super) fn ignore_command(
@@ -30,9 +35,7 @@ impl Jail<'_, '_> {
     ) -> Result<Option<String>, Refused> {
         let Some(text) = self.set("ignorecommand", filter)? else { return Ok(None) };
         let command = text.as_str().trim().to_owned();
-        let unknown = tags(&command)
-            .find(|tag| !(TAGS.contains(tag) || *tag == "sp" || tag.starts_with("F-")));
-        match unknown {
+        match unknown_tag(&command) {
             None => Ok(Some(command)),
             Some(tag) => {
                 let what = format!("`ignorecommand`: `<{tag}>` is not known here");

@@ -41,32 +41,43 @@ impl JournalError {
 
 /// The groups of a `journalmatch`, joined by OR: one a line, more where `+` stands.
 pub(super) fn matches(text: &Text) -> Result<Vec<JournalTerms>, JournalError> {
-    let mut groups = Vec::new();
+    let mut all = Vec::new();
     let mut terms = 0;
     for line in text.lines() {
-        let mut group = Vec::new();
-        for word in shell_words(&line.value)? {
-            if word == "+" {
-                groups.extend(
-                    Some(std::mem::take(&mut group)).filter(|group: &Vec<_>| !group.is_empty()),
-                );
-                continue;
-            }
-            let field = word.split_once('=').map_or("", |(field, _)| field);
-            let is_field =
-                field.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-            // What begins with two underscores is an entry's address, which journald does not match.
-            if field.is_empty() || !is_field || field.starts_with("__") {
-                return Err(JournalError::NoTerm(word));
-            }
-            group.push(word);
-            terms += 1;
-            if terms > MAX_TERMS {
-                return Err(JournalError::TooMany);
-            }
+        let more = groups(shell_words(&line.value)?.into_iter())?;
+        terms += more.iter().map(Vec::len).sum::<usize>();
+        if terms > MAX_TERMS {
+            return Err(JournalError::TooMany);
         }
-        groups.extend(Some(group).filter(|group| !group.is_empty()));
+        all.extend(more);
     }
+    Ok(all)
+}
+
+/// The groups of one line, which `+` separates.
+pub(super) fn groups(
+    words: impl Iterator<Item = String>,
+) -> Result<Vec<JournalTerms>, JournalError> {
+    let mut groups: Vec<JournalTerms> = Vec::new();
+    let mut group = Vec::new();
+    for (terms, word) in words.enumerate() {
+        if word == "+" {
+            groups.extend(Some(std::mem::take(&mut group)).filter(|group| !group.is_empty()));
+            continue;
+        }
+        let field = word.split_once('=').map_or("", |(field, _)| field);
+        let is_field =
+            field.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        // What begins with two underscores is an entry's address, which journald does not match.
+        if field.is_empty() || !is_field || field.starts_with("__") {
+            return Err(JournalError::NoTerm(word));
+        }
+        group.push(word);
+        if terms >= MAX_TERMS {
+            return Err(JournalError::TooMany);
+        }
+    }
+    groups.extend(Some(group).filter(|group| !group.is_empty()));
     Ok(groups)
 }
 

@@ -14,6 +14,7 @@
 //! Everything is bounded: the length of a file and of an expanded value, the depth of includes, the number of
 //! substitutions.
 mod action;
+mod by_hand;
 mod changes;
 mod definition;
 mod doubts;
@@ -49,6 +50,9 @@ use std::{
 };
 
 pub use action::is_firewall;
+pub use by_hand::{
+    bare_jail, ignore_cache, ignore_command, ignored, increment, journal_matches, shell_words,
+};
 pub use changes::changes;
 pub use doubts::doubts;
 pub use formula::{Formula, FormulaError, FormulaFault, Known, Number};
@@ -56,6 +60,7 @@ pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
+pub use source::encoding;
 pub use span::{SpanError, seconds, span_in_words};
 pub use stream::{Command, Value, stream};
 
@@ -164,6 +169,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         allow_ipv6: server.allow_ipv6,
         skip_without_logs,
         store: server.store,
+        compat_socket: server.compat_socket,
         counting: server.counting,
         metrics: server.metrics,
         fail2ban_tree,

@@ -9,6 +9,9 @@ use super::{
 
 const SECTION: &str = "Definition";
 
+/// Where fail2ban listens, unless `socket` says otherwise.
+const FAIL2BAN_SOCKET: &str = "/run/fail2ban/fail2ban.sock";
+
 /// Default and bound of `max_bans`, each family.
 const MAX_BANS: u32 = 4_194_304;
 /// What the maps are made for at first, each family.
@@ -42,6 +45,7 @@ const OPTIONS: &[&str] = &[
     "dbmaxmatches",
     "max_pending",
     "max_evidence",
+    "compat-socket",
     "max_history",
     "metrics",
 ];
@@ -75,6 +79,7 @@ pub(super) struct Server {
     pub(super) allow_ipv6: AllowIpv6,
     pub(super) store: StoreSettings,
     pub(super) counting: CountingSettings,
+    pub(super) compat_socket: Option<PathBuf>,
     pub(super) metrics: Option<SocketAddr>,
 }
 
@@ -105,6 +110,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
         max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
     };
+    let compat = reader.boolean("compat-socket", false);
     let (log_level, metrics) = (reader.log_level(), reader.metrics());
     let log = LogSettings { target: reader.log_target(), syslog_socket: reader.syslog_socket() };
     let allow_ipv6 = reader.allow_ipv6();
@@ -124,8 +130,12 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         purge_age: own_age.or_else(|| purge_age(&mut other)).unwrap_or_else(|| time(PURGE_AGE)),
         max_matches: max_matches.or_else(|| other.max_matches()).unwrap_or(MAX_MATCHES),
     };
+    let compat_socket = compat.then(|| {
+        let socket = other.text("socket");
+        PathBuf::from(socket.as_ref().map_or(FAIL2BAN_SOCKET, |socket| socket.as_str().trim()))
+    });
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
-    Server { enforce, log_level, log, allow_ipv6, store, counting, metrics }
+    Server { enforce, log_level, log, allow_ipv6, store, counting, compat_socket, metrics }
 }
 
 struct Reader<'a, 'p> {

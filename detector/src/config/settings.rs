@@ -419,6 +419,8 @@ pub struct Settings {
     pub default_ban_time: BanTime,
     /// `loglevel` of `fail2xdp.conf` or `fail2ban.conf`: `INFO`, `DEBUG` …
     pub log_level: String,
+    /// Where fail2ban's own clients are answered: `socket` of `fail2ban.conf`; `None` without `compat-socket`.
+    pub compat_socket: Option<PathBuf>,
     /// `logtarget` and `syslogsocket` of either file.
     pub log: LogSettings,
     /// `allowipv6` of either file.

@@ -29,6 +29,23 @@ impl Backend {
     }
 }
 
+/// What every encoding is tried as when none is named.
+const AUTO: &str = "auto";
+
+/// The name in the WHATWG Encoding Standard of what `logencoding` names, or `auto`.
+pub fn encoding(text: &str) -> Option<String> {
+    let label = text.trim().to_ascii_lowercase();
+    if label == AUTO {
+        return Some(label);
+    }
+    // Python knows many spellings, as `latin-1` or `utf_8`; the standard's labels have one each.
+    let compact = label.replace(['-', '_'], "");
+    let known =
+        Encoding::for_label(label.as_bytes()).or_else(|| Encoding::for_label(compact.as_bytes()));
+    let dashed = || Encoding::for_label(label.replace('_', "-").as_bytes());
+    known.or_else(dashed).map(|encoding| encoding.name().to_owned())
+}
+
 impl Jail<'_, '_> {
     pub(super) fn backend(&mut self) -> Result<Backend, Refused> {
         let Some(text) =
@@ -167,24 +184,15 @@ impl Jail<'_, '_> {
     }
 
     fn encoding(&mut self, filter: Option<&FilterFiles>) -> Result<String, Refused> {
-        const AUTO: &str = "auto";
         let Some(text) =
             self.text("logencoding", filter)?.filter(|text| !text.as_str().trim().is_empty())
         else {
             return Ok(AUTO.to_owned());
         };
-        let label = text.as_str().trim().to_ascii_lowercase();
-        if label == AUTO {
-            return Ok(label);
-        }
-        // Python knows many spellings, as `latin-1` or `utf_8`; the standard's labels have one each.
-        let compact = label.replace(['-', '_'], "");
-        let known = Encoding::for_label(label.as_bytes())
-            .or_else(|| Encoding::for_label(compact.as_bytes()));
-        let dashed = || Encoding::for_label(label.replace('_', "-").as_bytes());
-        match known.or_else(dashed) {
-            Some(encoding) => Ok(encoding.name().to_owned()),
+        match encoding(text.as_str()) {
+            Some(name) => Ok(name),
             None => {
+                let label = text.as_str().trim().to_ascii_lowercase();
                 let what = format!("`logencoding = {label}` is not known; `auto` is used");
                 self.tell(
                     Severity::Error,

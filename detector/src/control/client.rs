@@ -9,7 +9,11 @@ use hyper::{Method, StatusCode, body::Bytes};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::wire;
+use super::{
+    command::{Class, Fault},
+    wire,
+};
+use crate::config::Value;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +45,44 @@ pub async fn call(
     path: &str,
     body: &impl serde::Serialize,
 ) -> Result<serde_json::Value, CallError> {
-    let broken = |error: &dyn std::fmt::Display| CallError::Broken(error.to_string());
+    let (status, text) = exchange(socket, method, path, body).await?;
+    if status == StatusCode::OK {
+        return serde_json::from_slice(&text).map_err(|error| broken(&error));
+    }
+    match serde_json::from_slice::<wire::Failure>(&text) {
+        Ok(failure) => Err(CallError::Refused(failure.error)),
+        Err(_) => Err(CallError::Refused(String::from_utf8_lossy(&text).into_owned())),
+    }
+}
+
+/// Sends one of fail2ban's commands; what the daemon refuses is an answer, too.
+///
+/// # Errors
+/// When nobody answers.
+pub async fn command(socket: &Path, words: &[String]) -> Result<Result<Value, Fault>, CallError> {
+    let words = words.iter().map(|word| word.as_str().into()).collect();
+    let order = wire::CommandOrder { words };
+    let (status, text) = exchange(socket, Method::POST, "/v1/command", &order).await?;
+    let mut answer: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| broken(&error))?;
+    if status == StatusCode::OK {
+        return Ok(Ok(answer["value"].take().into()));
+    }
+    let failure: wire::Failure = serde_json::from_value(answer).map_err(|error| broken(&error))?;
+    let class = failure.class.as_deref().map_or(Class::Exception, Class::named);
+    Ok(Err(Fault::new(class, failure.text.unwrap_or(failure.error))))
+}
+
+fn broken(error: &dyn std::fmt::Display) -> CallError {
+    CallError::Broken(error.to_string())
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: &impl serde::Serialize,
+) -> Result<(StatusCode, Bytes), CallError> {
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => CallError::NoSocket(socket.to_owned()),
         io::ErrorKind::PermissionDenied => CallError::Denied(socket.to_owned()),
@@ -62,11 +103,5 @@ pub async fn call(
     let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
     let status = answer.status();
     let text = answer.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
-    if status == StatusCode::OK {
-        return serde_json::from_slice(&text).map_err(|error| broken(&error));
-    }
-    match serde_json::from_slice::<wire::Failure>(&text) {
-        Ok(failure) => Err(CallError::Refused(failure.error)),
-        Err(_) => Err(CallError::Refused(String::from_utf8_lossy(&text).into_owned())),
-    }
+    Ok((status, text))
 }

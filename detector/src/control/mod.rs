@@ -3,15 +3,24 @@
 //! The server knows nothing of jails or maps: it checks who asks, turns a request into a [`Request`],
 //! hands it to the one task that owns the answers, and writes what comes back. `curl --unix-socket` works.
 pub mod client;
+pub mod command;
+mod compat;
+mod door;
 pub mod events;
 pub mod explained;
+mod limited;
 pub mod metrics;
+mod pickle;
 mod server;
 pub mod wire;
 
+pub use compat::{bind as bind_compat, serve as serve_compat};
 use ipnet::IpNet;
+pub use pickle::{MAX_MESSAGE, PickleError, message, read as read_pickle};
 pub use server::{BindError, bind, serve};
 use tokio::sync::oneshot;
+
+use self::command::{Command, Fault};
 
 /// Prefixes handed to the answering task in one request; a longer list comes in several, so that a new
 /// finding never waits for it.
@@ -69,12 +78,18 @@ pub enum Request {
     Stop,
     /// `POST /v1/detach`
     Detach,
+    /// `POST /v1/command`: one of fail2ban's.
+    Command(Command),
 }
 
 impl Request {
     /// May somebody other than root ask this? Looking, banning and unbanning, yes.
     fn is_for_group(&self) -> bool {
-        !matches!(self, Request::Reload | Request::Confirm | Request::Stop | Request::Detach)
+        match self {
+            Request::Reload | Request::Confirm | Request::Stop | Request::Detach => false,
+            Request::Command(command) => command.is_for_group(),
+            _ => true,
+        }
     }
 }
 
@@ -93,6 +108,19 @@ pub enum Refusal {
     /// The request is right and was not carried out.
     #[error("{0}")]
     Failed(String),
+    /// A command of fail2ban's was not carried out.
+    #[error("{0}")]
+    Command(#[from] Fault),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Fault {
+        match refusal {
+            Refusal::NoSuchJail(name) => Fault::no_jail(&name),
+            Refusal::Command(fault) => fault,
+            other => Fault::plain(other.to_string()),
+        }
+    }
 }
 
 /// A request on its way to the task that answers.

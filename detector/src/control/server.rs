@@ -1,7 +1,6 @@
 //! Listens, checks who asks, answers.
 use std::{
     io,
-    net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -21,7 +20,15 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{AT_ONCE, Asked, Refusal, Request, events, metrics, wire};
+use super::{
+    AT_ONCE, Asked, Refusal, Request,
+    command::{Class, Fault},
+    door::{Door, Peer, prefix},
+    events,
+    limited::Limited,
+    metrics, wire,
+};
+use crate::config::Value;
 
 /// Who may look, ban and unban without being root.
 const GROUP: &str = "fail2xdp";
@@ -51,6 +58,17 @@ pub enum BindError {
 /// When another daemon answers there, or the place cannot be written.
 pub async fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let fault = |source| BindError::Place { path: path.to_owned(), source };
+    let listener = bind_private(path).await?;
+    if let Some(group) = group_id(GROUP) {
+        std::os::unix::fs::chown(path, None, Some(group)).map_err(fault)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(fault)?;
+    }
+    Ok(listener)
+}
+
+/// The same for nobody but who runs the daemon.
+pub(super) async fn bind_private(path: &Path) -> Result<UnixListener, BindError> {
+    let fault = |source| BindError::Place { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(fault)?;
     }
@@ -66,12 +84,7 @@ pub async fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let before = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
-    let listener = bound.map_err(fault)?;
-    if let Some(group) = group_id(GROUP) {
-        std::os::unix::fs::chown(path, None, Some(group)).map_err(fault)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(fault)?;
-    }
-    Ok(listener)
+    bound.map_err(fault)
 }
 
 /// The number of a group in /etc/group (group(5)).
@@ -83,44 +96,30 @@ fn group_id(name: &str) -> Option<u32> {
     })
 }
 
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Peer {
-    /// Root, or the user the daemon runs as.
-    full: bool,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Peer {
-        let uid = stream.io().peer_cred().map(|peer| peer.uid());
-        Peer { full: uid.is_ok_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()) }
-    }
-}
-
-#[derive(Clone)]
-struct Door(mpsc::Sender<Asked>);
-
-impl Door {
-    async fn ask(&self, peer: Peer, request: Request) -> Result<wire::Reply, Refusal> {
-        if !peer.full && !request.is_for_group() {
-            return Err(Refusal::RootOnly);
-        }
-        let (answer, answered) = oneshot::channel();
-        let gone = || Refusal::Failed("the daemon is stopping".into());
-        self.0.send(Asked { request, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+impl Connected<IncomingStream<'_, Limited>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Peer {
+        Peer::of(&stream.io().stream)
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self {
-            Refusal::NoSuchJail(_) => StatusCode::NOT_FOUND,
-            Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        let status = match &self {
+            Refusal::NoSuchJail(_) | Refusal::Command(Fault { class: Class::UnknownJail, .. }) => {
+                StatusCode::NOT_FOUND
+            }
+            Refusal::Invalid(_) | Refusal::Command(_) => StatusCode::BAD_REQUEST,
             Refusal::RootOnly => StatusCode::FORBIDDEN,
             Refusal::Failed(_) => StatusCode::CONFLICT,
         };
-        (status, Json(wire::Failure { error: self.to_string() })).into_response()
+        let error = self.to_string();
+        let (class, text) = match self {
+            Refusal::Command(Fault { class, text }) => {
+                (Some(class.python().1.to_owned()), Some(text))
+            }
+            _ => (None, None),
+        };
+        (status, Json(wire::Failure { error, class, text })).into_response()
     }
 }
 
@@ -157,9 +156,10 @@ pub async fn serve(
         .route("/v1/confirm", post(fixed(Request::Confirm)))
         .route("/v1/stop", post(fixed(Request::Stop)))
         .route("/v1/detach", post(fixed(Request::Detach)))
+        .route("/v1/command", post(command))
         .layer(DefaultBodyLimit::max(BODY))
-        .with_state(Door(owner));
-    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
+        .with_state(Door::new(owner));
+    axum::serve(Limited::new(listener), routes.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(async {
             let _ = closed.await;
         })
@@ -229,6 +229,15 @@ async fn unban(
     Ok(Json(wire::Reply::Lifted(wire::BansLifted { lifted })))
 }
 
+async fn command(
+    State(door): State<Door>,
+    ConnectInfo(peer): Caller,
+    Json(order): Json<wire::CommandOrder>,
+) -> Result<Json<wire::CommandAnswer>, Refusal> {
+    let words: Vec<Value> = order.words.into_iter().map(Value::from).collect();
+    Ok(Json(wire::CommandAnswer { value: door.command(peer, &words).await? }))
+}
+
 /// Reads a list of addresses and networks whole before any of it is carried out.
 fn parse(prefixes: &[String]) -> Result<Vec<IpNet>, Refusal> {
     if prefixes.is_empty() {
@@ -245,33 +254,9 @@ fn parse_one(text: &str) -> Result<IpNet, Refusal> {
     })
 }
 
-/// An address or network, host bits cleared, IPv4 in its own form.
-fn prefix(text: &str) -> Option<IpNet> {
-    match text.parse::<IpAddr>() {
-        Ok(address) => Some(IpNet::from(address.to_canonical())),
-        Err(_) => text.parse::<IpNet>().ok().map(|net| net.trunc()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(text: &str, expect: Option<&str>) {
-        assert_eq!(prefix(text).map(|net| net.to_string()).as_deref(), expect);
-    }
-
-    #[test]
-    fn a_prefix_is_an_address_or_a_network() {
-        check("192.0.2.1", Some("192.0.2.1/32"));
-        check("192.0.2.77/24", Some("192.0.2.0/24"));
-        check("2001:DB8::5", Some("2001:db8::5/128"));
-        check("::ffff:192.0.2.1", Some("192.0.2.1/32"));
-        check("999.1.1.1", None);
-        check("192.0.2.1/33", None);
-        check("host.example", None);
-    }
 
     #[test]
     fn one_bad_address_refuses_the_whole_list() {

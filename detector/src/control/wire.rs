@@ -33,6 +33,8 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To `stop` and `detach`.
     Stopping(Stopping),
+    /// To a command of fail2ban's.
+    Value(crate::config::Value),
     /// To `confirm`.
     Confirmed(Confirmed),
 }
@@ -393,6 +395,21 @@ pub struct Stopping {
     pub detached: bool,
 }
 
+/// One of fail2ban's commands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandOrder {
+    /// Its words, as for `fail2ban-client`: `["set", "sshd", "banip", "192.0.2.1"]`.
+    pub words: Vec<serde_json::Value>,
+}
+
+/// What a command of fail2ban's answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CommandAnswer {
+    /// The value; lists of a name and a value are what fail2ban has as tuples.
+    pub value: crate::config::Value,
+}
+
 /// Somebody is not locked out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmed {
@@ -405,4 +422,10 @@ pub struct Confirmed {
 pub struct Failure {
     /// Why.
     pub error: String,
+    /// Of a command of fail2ban's: the class of the exception that its server would answer with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// The same exception's text, without what its client puts around it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }

@@ -21,6 +21,9 @@ pub fn look() -> Machine {
             .map(|peer| peer.name)
             .filter(|name| !peer_dir(name).exists())
             .collect(),
+        misses_python_tools: !["offenders_fail2ban.py", "fail2slack", "validators", "requests"]
+            .iter()
+            .all(|name| python_tools().join(name).exists()),
         debian: debian(),
         rustup: sh::find_program("rustup").is_some(),
         nightly: nightly(),
@@ -41,6 +44,11 @@ pub fn peer_dir(name: &str) -> PathBuf {
 /// Where the tools that we build for ourselves lie.
 pub fn tools() -> PathBuf {
     sh::target().join("tools")
+}
+
+/// Where tools from PyPI lie.
+pub fn python_tools() -> PathBuf {
+    tools().join("python")
 }
 
 fn holds(proof: &Proof) -> bool {

@@ -10,8 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::sh;
-use machine::{look, peer_dir, tools};
-use plan::{LINKER, LlvmFrom, Machine, Plan, Purpose, Route, Step};
+use machine::{look, peer_dir, python_tools, tools};
+use plan::{LINKER, LlvmFrom, Machine, PYTHON_TOOLS, Plan, Purpose, Route, Step};
 
 /// Finds what is there and installs what is missing, each step said in one line
 #[derive(clap::Args)]
@@ -103,6 +103,7 @@ impl Step {
                 format!("installing bpf-linker {LINKER} for LLVM {llvm} (about a minute)")
             }
             Self::Unpack(peer) => format!("unpacking {} aside", peer.name),
+            Self::PythonTools => "laying tools made for fail2ban aside".to_owned(),
         }
     }
 
@@ -111,7 +112,7 @@ impl Step {
     }
 
     fn waits_for_packages(&self) -> bool {
-        matches!(self, Self::Linker { from: LlvmFrom::Debian, .. })
+        matches!(self, Self::Linker { from: LlvmFrom::Debian, .. } | Self::PythonTools)
     }
 
     /// What a person would type for the same.
@@ -129,6 +130,7 @@ impl Step {
                 };
                 sh::line(&linker(*llvm, &prefix))
             }
+            Self::PythonTools => sh::line(&pip()),
             Self::Unpack(peer) => {
                 let package = match peer.packages {
                     [package] => (*package).to_owned(),
@@ -171,9 +173,20 @@ impl Step {
                 sh::run(&mut linker(*llvm, &borrowed_llvm().to_string_lossy()))
             }
             Self::Unpack(peer) => apt::unpack(*peer),
+            Self::PythonTools => sh::run(&mut pip()),
         }
         .with_context(|| format!("failed while {}", self.says()))
     }
+}
+
+/// By the interpreter that fail2ban runs on. One of the tools asks for a newer one than Debian's, for its screens; what
+/// reads fail2ban runs on this one.
+fn pip() -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-m", "pip", "install", "--no-deps", "--ignore-requires-python", "--upgrade"]);
+    command.arg("--disable-pip-version-check").arg("--target").arg(python_tools());
+    command.args(PYTHON_TOOLS);
+    command
 }
 
 fn debian_llvm(llvm: u32) -> String {

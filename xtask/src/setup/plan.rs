@@ -93,6 +93,12 @@ pub const NEEDS: &[Need] = &[
     need("python3", Purpose::Test, Proof::Program("python3")),
     need("cpio", Purpose::Test, Proof::Program("cpio")),
     need("openssl", Purpose::Test, Proof::Program("openssl")),
+    // Installs the tools of [`PYTHON_TOOLS`].
+    need(
+        "python3-pip",
+        Purpose::Test,
+        Proof::File(&["/usr/lib/python3/dist-packages/pip/__init__.py"]),
+    ),
     // Runs fail2ban's own filters and dates, which ours are held against.
     need("python3", Purpose::Test, Proof::Program("python3")),
     need("binutils", Purpose::Test, Proof::Program("strip")),
@@ -117,6 +123,18 @@ pub struct Peer {
     /// that kernel, and the modules that come with it.
     pub packages: &'static [&'static str],
 }
+
+/// Tools made for fail2ban, from PyPI, and what they need; laid aside, for tests that run them against us.
+pub const PYTHON_TOOLS: &[&str] = &[
+    "offenders==0.4.1",
+    "fail2slack==0.5.0",
+    "requests==2.32.3",
+    "validators==0.34.0",
+    "idna==3.10",
+    "urllib3==2.2.3",
+    "certifi==2024.8.30",
+    "charset-normalizer==3.4.0",
+];
 
 /// What tests read or boot without installing it.
 pub const PEERS: &[Peer] = &[
@@ -145,6 +163,8 @@ pub struct Machine {
     pub missing: Vec<&'static str>,
     /// Names of [`PEERS`] that are not laid aside yet.
     pub missing_peers: Vec<&'static str>,
+    /// The tools of [`PYTHON_TOOLS`] are not laid aside yet.
+    pub misses_python_tools: bool,
     /// `/usr/bin/rustc` with its library's sources.
     pub debian: Option<Compiler>,
     /// Whether rustup is there.
@@ -224,6 +244,8 @@ pub enum Step {
     },
     /// Lay a package's files aside.
     Unpack(Peer),
+    /// Lay the tools of [`PYTHON_TOOLS`] aside.
+    PythonTools,
 }
 
 /// Whose LLVM the linker uses.
@@ -315,6 +337,9 @@ pub fn plan(machine: &Machine, purpose: Purpose, wanted: Option<Route>) -> Resul
     if purpose >= Purpose::Test && machine.apt.is_some() {
         let peers = PEERS.iter().filter(|peer| machine.missing_peers.contains(&peer.name));
         steps.extend(peers.copied().map(Step::Unpack));
+    }
+    if purpose >= Purpose::Test && machine.misses_python_tools {
+        steps.push(Step::PythonTools);
     }
     Ok(Plan { route, steps })
 }

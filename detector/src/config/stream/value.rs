@@ -1,12 +1,14 @@
 //! Values as Python writes them.
 use std::fmt::{self, Write};
 
+use serde::{Serialize, Serializer};
+
 /// A Python literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// `'text'`
     Text(String),
-    /// A whole number, with as many digits as were written.
+    /// A whole number, with as many digits as were written; one with a point or an exponent is a float.
     Number(String),
     /// `True` or `False`
     Truth(bool),
@@ -14,6 +16,8 @@ pub enum Value {
     Nothing,
     /// `[…]`
     List(Vec<Value>),
+    /// `(…)`
+    Tuple(Vec<Value>),
     /// `{…}`
     Map(Vec<(String, Value)>),
 }
@@ -24,9 +28,64 @@ impl From<&str> for Value {
     }
 }
 
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(text)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Value {
+        Value::Truth(truth)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Value {
+        Value::Number(number.to_string())
+    }
+}
+
+impl From<serde_json::Value> for Value {
+    fn from(json: serde_json::Value) -> Value {
+        match json {
+            serde_json::Value::Null => Value::Nothing,
+            serde_json::Value::Bool(truth) => Value::Truth(truth),
+            serde_json::Value::Number(number) => Value::Number(number.to_string()),
+            serde_json::Value::String(text) => Value::Text(text),
+            serde_json::Value::Array(values) => {
+                Value::List(values.into_iter().map(Value::from).collect())
+            }
+            serde_json::Value::Object(entries) => {
+                Value::Map(entries.into_iter().map(|(name, value)| (name, value.into())).collect())
+            }
+        }
+    }
+}
+
+/// As JSON, which knows no tuples: they are lists there.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Text(text) => to.serialize_str(text),
+            Value::Number(number) => match (number.parse::<i64>(), number.parse::<f64>()) {
+                (Ok(whole), _) => to.serialize_i64(whole),
+                (_, Ok(float)) => to.serialize_f64(float),
+                _ => to.serialize_str(number),
+            },
+            Value::Truth(truth) => to.serialize_bool(*truth),
+            Value::Nothing => to.serialize_unit(),
+            Value::List(values) | Value::Tuple(values) => to.collect_seq(values),
+            Value::Map(entries) => {
+                to.collect_map(entries.iter().map(|(name, value)| (name, value)))
+            }
+        }
+    }
+}
+
 impl Value {
     /// A whole number as Python's `int` reads it, else `None`: `+5`, `1_000` and ` 7 ` are numbers.
-    pub(super) fn number(text: &str) -> Value {
+    pub fn number(text: &str) -> Value {
         let text = text.trim();
         let (sign, digits) = match text.strip_prefix(['+', '-']) {
             Some(digits) => (if text.starts_with('-') { "-" } else { "" }, digits),
@@ -95,6 +154,13 @@ impl fmt::Display for Value {
                     write!(f, "{}{value}", if nth > 0 { ", " } else { "" })?;
                 }
                 f.write_char(']')
+            }
+            Value::Tuple(values) => {
+                f.write_char('(')?;
+                for (nth, value) in values.iter().enumerate() {
+                    write!(f, "{}{value}", if nth > 0 { ", " } else { "" })?;
+                }
+                f.write_str(if values.len() == 1 { ",)" } else { ")" })
             }
             Value::Map(entries) => {
                 f.write_char('{')?;

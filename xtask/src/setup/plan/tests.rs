@@ -43,6 +43,7 @@ fn check(machine: Machine, purpose: Purpose, wanted: Option<Route>, expect: &[&s
                 Step::Sources(name) => format!("sources for {name}"),
                 Step::Linker { llvm, from } => format!("linker {llvm} {from:?}"),
                 Step::Unpack(peer) => format!("unpack {}", peer.name),
+                Step::PythonTools => "python tools".to_owned(),
             }))
             .collect(),
         Err(error) => vec![error.to_string()],
@@ -204,6 +205,7 @@ fn tests_want_more_packages_and_peers_laid_aside() {
         linkers: linker((0, 13), 22),
         missing: vec!["sshpass", "hydra", "bpftool"],
         missing_peers: vec!["peers/fail2ban"],
+        misses_python_tools: true,
         ..debian_12()
     };
     check(machine.clone(), Purpose::Build, None, &["Debian"]);
@@ -212,7 +214,7 @@ fn tests_want_more_packages_and_peers_laid_aside() {
         machine,
         Purpose::Test,
         None,
-        &["Debian", "install sshpass bpftool hydra", "unpack peers/fail2ban"],
+        &["Debian", "install sshpass bpftool hydra", "unpack peers/fail2ban", "python tools"],
     );
 }
 
