@@ -66,7 +66,7 @@ fn a_ban_is_explained_by_its_rule_its_lines_and_its_packets() {
     assert!(told.contains(&place), "{told}");
 
     // A covering network counts as well, and the next daemon knows as much.
-    site.json(&["ban", "10.9.0.0/16", "--for", "1h"]);
+    site.json(&["ban", "10.9.0.0/16", "--for", "1h", "--force"]);
     site.text(&["stop"]);
     daemon.wait(Duration::from_secs(5));
     let _daemon = site.start();

@@ -49,7 +49,7 @@ fn a_jail_that_observes_counts_and_the_others_drop() {
     site.json(&["unban", "10.9.0.2", "--jail", "guard"]);
     assert!(reaches(&net.clients, ATTACKER.v4, echo.address()));
     // So does a ban of a network around it.
-    site.json(&["ban", "10.9.0.0/24", "--jail", "guard"]);
+    site.json(&["ban", "10.9.0.0/24", "--jail", "guard", "--force"]);
     assert!(is_dropped(&net.clients, ATTACKER.v4, echo.address()));
     site.json(&["unban", "10.9.0.0/24", "--jail", "guard"]);
 

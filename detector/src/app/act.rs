@@ -1,7 +1,7 @@
 //! What the engine decides and the readers tell, carried out: the kernel first, words after.
 use jiff::tz::TimeZone;
 
-use super::{Daemon, resolve};
+use super::{Daemon, surroundings::resolve};
 use crate::{
     command,
     config::span_in_words,

@@ -19,11 +19,11 @@ mod requests;
 mod restore;
 mod silence;
 mod skip;
+mod surroundings;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     hash::{BuildHasher, RandomState},
-    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -45,10 +45,10 @@ use self::{
 };
 use crate::{
     clock::{self, Clock},
-    config::{self, AllowIpv6, Problem, Scope, Settings, Tree},
+    config::{self, Problem, Scope, Settings, Tree},
     control::{self, Asked, command::Reload, events::Events, wire},
     enforce::{self, EnforceError, Enforcer, LinkChange, Notice},
-    engine::{Effect, Engine, Event, Limits, Matcher},
+    engine::{Engine, Event, Limits, Matcher},
     source::{Positions, Readers, Report},
 };
 
@@ -60,8 +60,6 @@ const REQUESTS: usize = 64;
 const REPORTS_AT_ONCE: usize = 64;
 /// How long the socket has at the end to write its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// How long look-ups of `ignoreip` names may hold up the start.
-const RESOLVE_AT_START: Duration = Duration::from_secs(5);
 /// Runs of `ignorecommand` at once.
 const COMMANDS: usize = 8;
 /// How often sources are looked at that may hide an attack.
@@ -248,7 +246,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     // Of the system's own randomness: nobody outside shall know when a ban ends.
     engine.seed(RandomState::new().hash_one(clock::monotonic()));
     let opening = Keeper::open(options.state, settings.store, clock);
-    let (listed, lists) = listed(&settings, clock);
+    let (listed, lists) = surroundings::listed(&settings, clock);
     let kernel = (options.kernel)(&settings).map(|mut kernel| {
         kernel.also_allow.clone_from(&listed);
         kernel
@@ -419,66 +417,6 @@ impl Daemon {
         }
     }
 
-    /// The files of the allow list say something else than before, or cannot be read.
-    fn lists_say(&mut self, found: guard::Found) {
-        found.faults.iter().for_each(|fault| tracing::error!("{fault}"));
-        let Some(listed) = found.listed else { return };
-        tracing::info!("allow: its files and the name servers are {} entries now", listed.len());
-        self.listed = listed;
-        if let Some(enforcer) = &mut self.enforcer {
-            enforcer.also_allow(self.listed.clone());
-        }
-        self.surroundings();
-    }
-
-    /// Tells the engine whom a ban must not or cannot hit.
-    fn surroundings(&mut self) {
-        match enforce::own_addresses() {
-            Ok(addresses) => {
-                self.event(Event::OwnAddresses(addresses));
-            }
-            Err(error) => tracing::error!("cannot tell this machine's own addresses: {error}"),
-        }
-        let allowed = match &self.enforcer {
-            Some(enforcer) => enforcer.status().allowed,
-            None => {
-                let configured = self.settings.enforce.allow.iter().map(|entry| entry.value);
-                configured.chain(self.listed.iter().map(|(entry, _)| *entry)).collect()
-            }
-        };
-        self.event(Event::AllowList(allowed));
-    }
-
-    async fn resolve_ignored(&mut self) {
-        let mut lookups = tokio::task::JoinSet::new();
-        for name in self.engine.names_to_resolve() {
-            let allow_ipv6 = self.settings.allow_ipv6;
-            lookups.spawn(async move { (resolve(&name, allow_ipv6).await, name) });
-        }
-        let all = async {
-            while let Some(answer) = lookups.join_next().await {
-                let Ok((addresses, name)) = answer else { continue };
-                if addresses.is_empty() {
-                    tracing::warn!("`{name}` of ignoreip has no address: it spares nobody");
-                }
-                self.event(Event::Resolved { name, addresses });
-            }
-        };
-        if tokio::time::timeout(RESOLVE_AT_START, all).await.is_err() {
-            tracing::warn!(
-                "some names of ignoreip could not be looked up in {RESOLVE_AT_START:?}: they spare nobody yet"
-            );
-        }
-    }
-
-    /// Looks up names of `ignoreip` that are not known yet; nobody waits for it.
-    fn look_up_ignored(&mut self) {
-        for name in self.engine.names_to_resolve() {
-            // A look-up cannot be refused.
-            let _ = self.carry_out(Effect::Resolve { name });
-        }
-    }
-
     fn start_readers(&mut self, from: Positions) {
         let mut jails = Vec::new();
         self.give_ups = GiveUps::default();
@@ -607,19 +545,6 @@ impl Daemon {
     }
 }
 
-/// What the files of the allow list have now, and news of them.
-fn listed(
-    settings: &Settings,
-    clock: Clock,
-) -> (Vec<(ipnet::IpNet, enforce::Why)>, mpsc::Receiver<guard::Found>) {
-    let (tell, news) = mpsc::channel(1);
-    let mut lists = guard::Lists::new(&settings.enforce.allow_files);
-    let found = lists.look(clock());
-    found.faults.iter().for_each(|fault| tracing::error!("{fault}"));
-    lists.watch(tell, clock);
-    (found.listed.unwrap_or_default(), news)
-}
-
 async fn sleep_until(due: Option<Instant>) {
     match due {
         // A sleep takes a millisecond at least, also one that is over: bans that end by the thousand
@@ -627,44 +552,5 @@ async fn sleep_until(due: Option<Instant>) {
         Some(due) if due <= clock::monotonic() => tokio::task::yield_now().await,
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The addresses of a name, those of IPv6 only where they are wanted.
-async fn resolve(name: &str, allow_ipv6: AllowIpv6) -> Vec<IpAddr> {
-    match tokio::net::lookup_host((name, 0)).await {
-        Ok(addresses) => {
-            let ipv6 = wants_ipv6(allow_ipv6);
-            let addresses = addresses.map(|address| address.ip().to_canonical());
-            let unique: HashSet<IpAddr> =
-                addresses.filter(|address| ipv6 || address.is_ipv4()).collect();
-            unique.into_iter().collect()
-        }
-        Err(_) => Vec::new(),
-    }
-}
-
-/// Whether `allowipv6` wants it, or leaves it to this machine and it has it, as fail2ban finds out.
-fn wants_ipv6(allow: AllowIpv6) -> bool {
-    match allow {
-        AllowIpv6::Yes => true,
-        AllowIpv6::No => false,
-        AllowIpv6::Auto => std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-            .is_ok_and(|disabled| disabled.trim() == "0"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn names_have_the_families_that_are_wanted() {
-        let of = async |name, allow| -> Vec<bool> {
-            resolve(name, allow).await.iter().map(IpAddr::is_ipv6).collect()
-        };
-        assert_eq!(of("::1", AllowIpv6::Yes).await, [true]);
-        assert!(of("::1", AllowIpv6::No).await.is_empty());
-        assert_eq!(of("127.0.0.1", AllowIpv6::No).await, [false]);
     }
 }

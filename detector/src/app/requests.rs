@@ -267,7 +267,7 @@ impl Daemon {
         }
         self.keeper.settings(self.settings.store);
         self.engine.set_limits(Limits::from(&self.settings));
-        (self.listed, self.lists) = super::listed(&self.settings, self.clock);
+        (self.listed, self.lists) = super::surroundings::listed(&self.settings, self.clock);
         if let (Some(enforcer), Some(options)) = (&mut self.enforcer, (self.kernel)(&self.settings))
         {
             enforcer.also_allow(self.listed.clone());

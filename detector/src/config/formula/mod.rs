@@ -63,7 +63,7 @@ impl Formula {
     /// let formula = Formula::new("ban.Time * (1<<(ban.Count if ban.Count<20 else 20)) * banFactor").unwrap();
     /// let mut known = Known { time: 600, count: 3, factor: Number::Int(1), random: &mut || 0.5 };
     /// assert_eq!(formula.value(&mut known), Ok(Number::Int(4800)));
-    /// assert_eq!(Formula::new("ban.Time * open('x')").unwrap_err().at, 12);
+    /// assert_eq!(Formula::new("ban.Time * open('x')").unwrap_err().at, 17);
     /// ```
     ///
     /// # Errors
