@@ -81,7 +81,7 @@ impl Tables {
             for slot in entry.inherited() {
                 self.add_inherited(&mut both, *slot);
             }
-            let fits = entry.has_room_for(both.len(), self.room_of(&entry));
+            let fits = entry.has_room_for(both.len(), self.room_of(entry));
             self.inherit(&prefix, if fits || inherited.is_empty() { both } else { inherited })?;
         }
         let written = write(self);
