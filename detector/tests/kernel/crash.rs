@@ -82,6 +82,8 @@ struct Scene {
     model: Model,
     packets: u64,
     deaths: u64,
+    /// Jails are being switched between observing and dropping.
+    switching: bool,
 }
 
 /// Does it on the tables, dead before write `budget` + 1; whether it lived.
@@ -107,7 +109,7 @@ impl Scene {
     fn new() -> Scene {
         let lab = Lab::new(Sizes::for_bans(1024, 1024));
         let tables = lab.tables();
-        Scene { lab, tables, model: Model::default(), packets: 0, deaths: 0 }
+        Scene { lab, tables, model: Model::default(), packets: 0, deaths: 0, switching: false }
     }
 
     fn apply(&mut self, operation: &Operation) {
@@ -123,9 +125,11 @@ impl Scene {
                 self.tables.set_flag(flags, true);
                 for (packet, truth) in packets {
                     let action = self.lab.run(packet);
+                    // What is dropped only because scopes had to be united may pass while jails are switched.
                     let fits = |model: &&&Model| {
-                        (model.verdict(truth, now).0 == Outcome::Dropped)
-                            == (action == Action::Drop)
+                        let dropped = action == Action::Drop;
+                        (model.verdict(truth, now).0 == Outcome::Dropped) == dropped
+                            || self.switching && model.drops_exactly(truth, now) == dropped
                     };
                     let holds = || -> Vec<_> {
                         models
@@ -204,7 +208,13 @@ impl Scene {
                 break;
             }
             self.deaths += 1;
-            self.judge(packets, &[&before, &after], &when);
+            self.switching = matches!(operation, Operation::Observe(_));
+            // While jails are switched, those drop that drop before or after.
+            let mut between = before.clone();
+            between.observing.retain(|jail| after.observing.contains(jail));
+            let models = [&before, &after, &between];
+            self.judge(packets, if self.switching { &models } else { &models[..2] }, &when);
+            self.switching = false;
             let adopted = self.adopt(&[&before, &after], &when);
             self.judge(&packets[..packets.len().min(10)], &[[&before, &after][adopted]], &when);
             // Back to before, for the next death.

@@ -240,6 +240,20 @@ impl Model {
         own
     }
 
+    /// Whether it is dropped though no scopes were ever united for want of slots.
+    pub fn drops_exactly(&self, truth: &Truth, now: u32) -> bool {
+        let Truth::Ip { source, protocol, port } = *truth else { return false };
+        let drops = |hold: &Hold| {
+            !self.observing.contains(&hold.jail)
+                && hold.until > now
+                && in_scope(&hold.scope, protocol, port)
+        };
+        let mut covering = self.bans.iter().filter(|(net, _)| net.contains(&source));
+        !self.observes
+            && !self.is_allowed(source)
+            && covering.any(|(_, slots)| slots.iter().flat_map(Slot::all).any(drops))
+    }
+
     fn is_allowed(&self, source: IpAddr) -> bool {
         self.allowed.iter().any(|net| net.contains(&source))
     }

@@ -16,7 +16,7 @@ use fail2xdp_common::{
     value::Slot,
 };
 
-use super::{TableError, maps::Maps};
+use super::{TableError, maps::Maps, observe};
 use crate::config::{Scope, Traffic};
 
 const TCP: u8 = 6;
@@ -234,7 +234,7 @@ impl Names {
     }
 
     /// One slot for several, of which there is at least one: for those that drop, if any does; else for all. The
-    /// first of them stands for the others.
+    /// first of them stands for the others, of those that only observe the first whose bit is set by now.
     ///
     /// # Errors
     /// [`TableError::Full`] or [`TableError::Call`].
@@ -242,7 +242,8 @@ impl Names {
         let dropping: Vec<Slot> =
             slots.iter().filter(|slot| !self.observes(slot.jail)).copied().collect();
         let kept = if dropping.is_empty() { slots } else { &dropping };
-        let mut united = kept[0];
+        let is_set = |slot: &&Slot| !dropping.is_empty() || observe::is_set(maps, slot.jail);
+        let mut united = kept.iter().find(is_set).copied().unwrap_or(kept[0]);
         united.until = kept.iter().map(|slot| slot.until).max().unwrap_or(united.until);
         if kept.iter().any(|slot| slot.scope != united.scope) {
             let known = |slot: &Slot| self.scope_of(slot.scope).cloned();

@@ -3,9 +3,10 @@
 //! A jail that only observes has a bit in `CONFIG`, so that switching it is one store, however many bans it has.
 //! Its slots stand where they would: what they say is counted, and the program looks on for one that drops.
 //!
-//! Where several jails share a slot, what is told depends on who observes. While a jail is switched, it counts as
-//! observing there: first such slots are told without it, then its bit is turned, then they are told anew. So no
-//! packet is dropped, or let through, that neither before nor after would have been.
+//! Where several jails share a slot, what is told depends on who observes. While jails are switched, those drop that
+//! drop before or after: first the bits of those that shall drop again are turned and such slots told so, then they
+//! are told as they are to be, then the bits of those that shall only observe are turned. So no packet is let through
+//! that is dropped before and after; where scopes had to be united more may be dropped for the moment.
 use std::{collections::HashSet, mem::offset_of, sync::atomic::Ordering::SeqCst};
 
 use fail2xdp_common::config::{Config, OBSERVE, OBSERVED_WORDS};
@@ -34,6 +35,11 @@ fn word(maps: &Maps, nth: u16) -> u64 {
     maps.config.word64(offset_of!(Config, observed) + usize::from(nth) * 8).load(SeqCst)
 }
 
+/// Whether a jail's bit is set.
+pub(super) fn is_set(maps: &Maps, jail: u16) -> bool {
+    word(maps, jail / EACH) >> (jail % EACH) & 1 != 0
+}
+
 impl Tables {
     fn flags(&self) -> u32 {
         self.maps.config.word32(offset_of!(Config, flags)).load(SeqCst)
@@ -41,7 +47,7 @@ impl Tables {
 
     /// Whether the program only counts what a jail bans.
     pub(super) fn is_observed(&self, jail: u16) -> bool {
-        self.flags() & OBSERVE != 0 || word(&self.maps, jail / EACH) >> (jail % EACH) & 1 != 0
+        self.flags() & OBSERVE != 0 || is_set(&self.maps, jail)
     }
 
     /// Counts what would be dropped and drops nothing, or drops again. What was counted so far stays what it was.
@@ -70,10 +76,13 @@ impl Tables {
             return Ok(());
         }
         self.harvest_all();
-        self.names.set_observed(before.union(&wanted).copied().collect());
+        self.names.set_observed(before.intersection(&wanted).copied().collect());
+        self.mend_observed();
         self.tell_shared_anew()?;
         self.names.set_observed(wanted);
+        self.tell_shared_anew()?;
         self.mend_observed();
+        // As a later comparison would tell them.
         self.tell_shared_anew()
     }
 
