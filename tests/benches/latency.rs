@@ -22,7 +22,7 @@ use aya::maps::{
     Map, MapData,
     lpm_trie::{Key, LpmTrie},
 };
-use fail2xdp_tests::{Log, LogTo, Net, Site, Sshd, until};
+use fail2xdp_tests::{Log, LogTo, Net, Site, Sshd};
 
 /// Samples of each kind.
 const SAMPLES: u32 = 2000;
@@ -187,9 +187,7 @@ fn journal() {
     // journald makes its file, and the daemon finds it, with the first entries.
     let first = Ipv4Addr::new(198, 19, 255, 254);
     feed.open()(&Log::line_of(first.into()));
-    until(LIMIT, "the journal is read", || {
-        (!site.bans_of(&format!("{first}/32")).is_empty()).then_some(())
-    });
+    site.wait_banned(&first.to_string());
     run("journal", &site, &feed);
 }
 

@@ -29,7 +29,10 @@ const DELETED_QUIET: Duration = Duration::from_secs(60);
 
 /// Places in files that are followed no longer and are remembered for each name, so that neither they nor copies of
 /// them are read again.
-const MAX_RETIRED: usize = 16;
+const MAX_RETIRED: usize = 256;
+
+/// Of so many, the latest, the first bytes are kept: a copy may be shorter as it is being made.
+const MAX_HEADS: usize = 16;
 
 /// Files that one thread follows at the most.
 pub(crate) const MAX_FILES: usize = 4096;
@@ -239,6 +242,9 @@ impl Follow {
         while spots.len() > MAX_RETIRED {
             spots.pop_front();
         }
+        if let Some(spot) = spots.iter_mut().nth_back(MAX_HEADS) {
+            spot.head.abridge();
+        }
     }
 
     /// How far everything was read. `jail_name` names a jail by its number, `spot_of` says how far a file was read.
@@ -268,8 +274,8 @@ impl Follow {
         }
         let mut positions = BTreeMap::new();
         for (path, file) in logs {
-            let retired = self.retired.get(path).into_iter().flatten();
-            let mut earlier: Vec<Spot> = retired.cloned().collect();
+            let finished = self.retired.get(path).into_iter().flatten().cloned().collect();
+            let mut earlier = Vec::new();
             let mut spot = spot_of(file)?;
             for orphan in orphans.get(path).into_iter().flatten() {
                 // What a copy holds is known by its original.
@@ -283,7 +289,7 @@ impl Follow {
                 earlier.push(spot_of(orphan)?);
             }
             let jails = file.readers.iter().map(|reader| jail_name(reader.jail)).collect();
-            let position = FilePosition { spot, jails, earlier };
+            let position = FilePosition { spot, jails, earlier, finished };
             positions.insert(path.to_string_lossy().into_owned(), position);
         }
         Ok(positions)

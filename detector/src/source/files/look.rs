@@ -59,15 +59,18 @@ impl Files {
         for path in lost {
             self.lose(&path);
         }
-        let there = siblings(found.keys().filter(|_| first));
+        let is_known = |path: &Path| self.stored.contains_key(path.to_string_lossy().as_ref());
+        self.there =
+            siblings(found.keys().filter(|path| first || (is_known(path) && path.exists())));
         for (path, wishes) in &found {
             self.look_at(path, wishes, first)?;
         }
         if first {
             self.rest_of_others(&found);
-            self.remember_siblings(there, found.keys());
+            self.remember_siblings(found.keys());
             self.past.clear();
         }
+        self.there.clear();
         for id in self.follow.retire(monotonic()) {
             self.watch.forget(id);
             self.settle_copies(id);

@@ -36,7 +36,7 @@ pub(crate) use watch::Watch;
 use self::{
     follow::{Follow, Followed, Reader, begins_like},
     position::ANCHOR,
-    restore::Seen,
+    restore::{Seen, There},
     standing::Standing,
     tail::{BLOCK, Read},
 };
@@ -122,6 +122,8 @@ pub(crate) struct Files {
     moved: bool,
     /// What lies beside the logs.
     seen: Seen,
+    /// What lay beside the logs before the present look.
+    there: There,
     /// Happens between the look at what lies beside a file and its reading.
     #[cfg(test)]
     pub(crate) midway: Option<Midway>,
@@ -156,6 +158,7 @@ impl Files {
             telling: POSITION_FIRST,
             moved: false,
             seen: Seen::default(),
+            there: There::new(),
             #[cfg(test)]
             midway: None,
         }
@@ -429,7 +432,8 @@ impl Files {
         // Should it come back as it was, it is read from here.
         let name_of = |reader: &Reader| self.jails[reader.jail].name.to_string();
         let jails = followed.readers.iter().map(name_of).collect();
-        let position = FilePosition { spot: followed.tail.spot(), jails, earlier: Vec::new() };
+        let spot = followed.tail.spot();
+        let position = FilePosition { spot, jails, earlier: Vec::new(), finished: Vec::new() };
         self.stored.insert(followed.name.to_string_lossy().into_owned(), position);
         for path in names {
             self.set_state(path, FileState::Unreadable(error.to_string()))?;

@@ -50,13 +50,22 @@ impl Mark {
 pub enum Head {
     /// Themselves, stored as a text in which each byte is the character of its number.
     Bytes(#[serde(with = "latin1")] Vec<u8>),
-    /// Their fingerprint, as positions of old have it. It says nothing of a file that is shorter.
+    /// Their fingerprint: it says nothing of a file that is shorter.
     Mark(Mark),
 }
 
 impl Head {
     pub(crate) fn of(bytes: &[u8]) -> Head {
         Head::Bytes(bytes[..bytes.len().min(HEAD)].to_vec())
+    }
+
+    /// Takes little room, where that says as much.
+    pub(crate) fn abridge(&mut self) {
+        if let Head::Bytes(bytes) = self
+            && bytes.len() == HEAD
+        {
+            *self = Head::Mark(Mark::of(bytes));
+        }
     }
 
     pub(crate) fn length(&self) -> usize {
@@ -151,9 +160,10 @@ impl Spot {
 
     /// Whether this is a place in the same content as `earlier`, and no earlier one.
     pub(crate) fn goes_on_after(&self, earlier: &Spot) -> bool {
-        let same = match &earlier.head {
-            Head::Bytes(bytes) => self.head.agrees(bytes),
-            Head::Mark(_) => self.head == earlier.head,
+        let same = match (&earlier.head, &self.head) {
+            (Head::Bytes(bytes), own) => own.agrees(bytes),
+            (earlier, Head::Bytes(own)) => earlier.agrees(own),
+            (earlier, own) => earlier == own,
         };
         same && self.offset >= earlier.offset
     }
@@ -195,15 +205,17 @@ pub struct FilePosition {
     pub spot: Spot,
     /// The jails that had read so far; another one starts `findtime` ago.
     pub jails: Vec<String>,
-    /// Files that bore the name before, oldest first: those that were still being read, and some that were read to
-    /// their ends.
+    /// Files that bore the name before and were still being read, oldest first.
     pub earlier: Vec<Spot>,
+    /// Those that were read to their ends, oldest first; in positions of old they are among `earlier`.
+    #[serde(default)]
+    pub finished: Vec<Spot>,
 }
 
 impl FilePosition {
     /// Every spot, oldest first.
     pub(crate) fn spots(&self) -> impl Iterator<Item = &Spot> {
-        self.earlier.iter().chain([&self.spot])
+        self.finished.iter().chain(&self.earlier).chain([&self.spot])
     }
 }
 
@@ -278,7 +290,7 @@ mod tests {
         assert!(!old.head.agrees(b"fir"), "of less a fingerprint says nothing");
         let now = Spot { head: Head::of(b"first\nsecond\n"), offset: 13, ..old.clone() };
         assert!(now.goes_on_after(&Spot { head: Head::of(b"first\n"), ..old.clone() }));
-        assert!(!now.goes_on_after(&old), "it cannot be told");
+        assert!(now.goes_on_after(&old) && !old.goes_on_after(&now));
     }
 
     #[test]

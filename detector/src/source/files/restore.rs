@@ -99,13 +99,9 @@ impl Files {
         self.outbox.tell(Report::Fault { source: path.display().to_string(), what });
     }
 
-    /// Takes what lay beside these logs for what was there before. `there` is from before they were looked at: what has
-    /// come since would be missed otherwise.
-    pub(super) fn remember_siblings<'a>(
-        &mut self,
-        mut there: There,
-        paths: impl Iterator<Item = &'a PathBuf>,
-    ) {
+    /// Takes what lay beside these logs before they were looked at for what was there before.
+    pub(super) fn remember_siblings<'a>(&mut self, paths: impl Iterator<Item = &'a PathBuf>) {
+        let mut there = std::mem::take(&mut self.there);
         for path in paths {
             for (dir, own) in places(path) {
                 let Some((listing, known)) = there.get_mut(&dir) else { continue };
@@ -142,11 +138,11 @@ impl Files {
         let jails: Vec<usize> = jails.iter().filter(own_jails).copied().collect();
         let (mut last, mut handled) = (None, HashSet::new());
         let mut floor = position.spot.written;
-        let spots = position.earlier.iter().chain((!same).then_some(&position.spot));
+        let unfinished = position.earlier.iter().chain((!same).then_some(&position.spot));
         let read_on = |spot: &Spot| {
             position.spots().any(|other| other.offset > spot.offset && other.goes_on_after(spot))
         };
-        let spots: Vec<&Spot> = spots.filter(|spot| !read_on(spot)).collect();
+        let spots: Vec<&Spot> = unfinished.filter(|spot| !read_on(spot)).collect();
         let mut rests: Vec<Option<Sibling>> = vec![None; spots.len()];
         for (dir, own) in &places {
             let (_, found) = self.search(path, dir, |listing| {
@@ -157,8 +153,7 @@ impl Files {
                 *rest = rest.take().or(found);
             }
         }
-        let ledger = position.earlier.iter().chain([&position.spot]).cloned();
-        let known: Vec<Spot> = ledger.chain(self.known_of(path)).collect();
+        let known: Vec<Spot> = position.spots().cloned().chain(self.known_of(path)).collect();
         for (spot, file) in spots.into_iter().zip(rests) {
             let Some(file) = file else { continue };
             floor = floor.min(file.written);
@@ -175,13 +170,17 @@ impl Files {
             }
         }
         // Of what is gone from here another copy may come.
-        for spot in position.earlier.iter().chain((!same).then_some(&position.spot)) {
+        for spot in position.spots().filter(|spot| !same || *spot != &position.spot) {
             self.follow.put_aside(path, spot.clone());
         }
         for (dir, own) in &places {
             let (listing, (newer, seen)) = self.search(path, dir, |listing| {
                 let (mut newer, mut seen) = (Vec::new(), Vec::new());
-                for file in listing.rotated(own) {
+                // What has come since is read after the log.
+                let before = self.there.get(dir).map(|(_, known)| known);
+                let was_there =
+                    |file: &Sibling| before.is_none_or(|known| known.contains(&file.identity));
+                for file in listing.rotated(own).filter(was_there) {
                     if unbroken || handled.contains(&file.identity) || !file.is_as_new_as(floor) {
                         seen.push(file.identity);
                         continue;

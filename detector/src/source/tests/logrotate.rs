@@ -11,8 +11,9 @@ use std::{
 
 use super::*;
 
-/// For how long one way of rotation is tried.
+/// For how long one way of rotation is tried, and how often at least: on a loaded machine `logrotate` takes its time.
 const SPAN: Duration = Duration::from_secs(3);
+const ROTATIONS: u32 = 6;
 
 /// The log is rotated when it has so many bytes.
 const GROWTH: u64 = 100_000;
@@ -134,7 +135,7 @@ fn rotate(how: &str, restart: bool) {
             }
         }
     };
-    while begin.elapsed() < SPAN {
+    while begin.elapsed() < SPAN || rotations < ROTATIONS {
         if fs::metadata(&log).is_ok_and(|meta| meta.len() < GROWTH) {
             std::thread::yield_now();
             continue;
@@ -186,7 +187,7 @@ fn rotate(how: &str, restart: bool) {
     if !how.contains("copytruncate") && !restart {
         assert_eq!(lost, 0, "{how}");
     }
-    assert!(lost <= vanished && rotations > 3, "{how}: {lost} lost of {vanished}, {rotations}");
+    assert!(lost <= vanished, "{how}: {lost} lost of {vanished}");
 }
 
 #[test]
