@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Codec, FileState, Files, GONE,
+    Codec, FilePosition, FileState, Files, GONE,
     follow::{Followed, MAX_FILES, Name, Reader},
     position::open_log,
     restore::siblings,
@@ -163,6 +163,11 @@ impl Files {
     ) -> Result<FileState, Stopped> {
         let old = self.follow.names.get(path).and_then(|name| name.file);
         if self.follow.files.contains_key(&id) {
+            // Found already beside another log; what had this name before is not to be read again either.
+            let before = self.stored.remove(path.to_string_lossy().as_ref());
+            for spot in before.iter().flat_map(FilePosition::spots) {
+                self.follow.put_aside(path, spot.clone());
+            }
             if let Err(error) = self.attach(path, wishes, id, first) {
                 return Ok(FileState::Unreadable(error.to_string()));
             }

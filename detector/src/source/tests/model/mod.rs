@@ -453,6 +453,16 @@ fn what_once_failed_holds() {
             ],
         ),
         (
+            "an empty log of which a copy is made across a restart beside the one before, compressed",
+            &[
+                Write(b, one),
+                Slowly(Between::Step),
+                Rename(b, Pack::Now, true),
+                Slowly(Between::Restart),
+                Copy(b, Pack::No),
+            ],
+        ),
+        (
             "a compressed log beside a copy of half of its first line",
             &[
                 Slowly(Between::Save),
