@@ -6,6 +6,9 @@ use fail2xdp_tests::{ATTACKER, Net, Site, until};
 /// Sources are looked at every few seconds.
 const SOON: Duration = Duration::from_secs(30);
 
+/// A log is late when it has been for ten seconds.
+const LATE: Duration = Duration::from_secs(60);
+
 #[test]
 fn a_silent_log_and_one_that_is_gone_raise_alarms_that_end() {
     let net = Net::new("silence");
@@ -76,6 +79,32 @@ fn a_log_that_cannot_be_read_any_longer_raises_an_alarm_that_ends() {
     log.wrong_password(ATTACKER.v4);
     until(SOON, "it is read again", || {
         (site.json(&["status", "odd"])["total_failed"] == 1).then_some(())
+    });
+    daemon.terminate();
+}
+
+#[test]
+fn a_log_that_is_written_faster_than_it_can_be_read_raises_an_alarm() {
+    let net = Net::new("late");
+    let site = Site::new(&net);
+    let (mut log, mut other) = (site.log("flood.log"), site.log("other.log"));
+    // Of such a pattern each long line costs all the steps that it may take.
+    let filter = "[Definition]\nfailregex = (?:a|aa)+(?!c)c <ADDR>\n";
+    site.write("config/filter.d/slow.conf", filter);
+    let flood = site.jail("flood", "flood.log", "").replace("sshd", "slow");
+    site.jails(&(flood + &site.jail("other", "other.log", "")));
+    let mut daemon = site.start();
+    site.wait_following("flood");
+    log.append(&format!("{}c 192.0.2.1\n", "a".repeat(1000)).repeat(200_000));
+    let said = daemon.wait_for_line("s late: more is written than can be read", LATE);
+    assert!(said.contains("ERROR") && said.contains("[flood] "), "{said}");
+    let status = site.json(&["status", "flood"]);
+    assert!(status["alarms"][0].as_str().is_some_and(|text| text.contains("flood.log")));
+    assert_eq!(site.json(&["status"])["source_alarms"], 1);
+    // The daemon answers, and the other jail is served all the while.
+    other.wrong_password(ATTACKER.v4);
+    until(SOON, "the other log is read", || {
+        (site.json(&["status", "other"])["total_failed"] == 1).then_some(())
     });
     daemon.terminate();
 }
