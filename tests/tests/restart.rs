@@ -7,7 +7,7 @@ use std::{
     path::Path,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -19,9 +19,15 @@ use fail2xdp_tests::{
 };
 use rusqlite::Connection;
 
-/// Kills in an ordinary run, and in a full one.
-const KILLS: u32 = 25;
+/// Daemons that are killed side by side, and how often each is in an ordinary run, and in a full one.
+const SIEGES: u64 = 4;
+const KILLS: u32 = 125;
 const KILLS_FULL: u32 = 500;
+
+/// Lines that are written for each life of the daemon, and those of them that it reads in a second at the least.
+const LINES_A_LIFE: u32 = 300;
+const LINES_A_SECOND: u64 = 500;
+
 /// Addresses that attack.
 const ADDRESSES: u64 = 300;
 /// Failures that make a ban.
@@ -116,20 +122,27 @@ fn bans_in_the_map(site: &Site) -> usize {
     dump.as_array().map_or(0, Vec::len)
 }
 
-/// Writes failures of many addresses in bursts until `over`; now and then the log is rotated.
+/// Writes failures of many addresses in bursts until `over`, no more than so many for each of the daemon's `lives`: on
+/// a loaded machine it would never catch up. Now and then the log is rotated.
 fn attack(
     site: &Site,
     mut chance: Chance,
-    over: &AtomicBool,
+    (over, lives): (&AtomicBool, &AtomicU32),
     written: &Mutex<BTreeMap<String, u64>>,
 ) {
+    let mut total = 0;
     let path = site.path("guard.log");
     let mut log = site.log("guard.log");
     let (mut turned, mut rotations) = (Instant::now(), 0);
     while !over.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(chance.below(6)));
+        if total > LINES_A_LIFE * lives.load(Ordering::Relaxed) {
+            continue;
+        }
         let mut text = String::new();
         let mut lines = written.lock().expect("nobody panics with it");
         for _ in 0..=chance.below(20) {
+            total += 1;
             let who = attacker(chance.below(ADDRESSES));
             text += &Log::line_of(who);
             *lines.entry(format!("{who}/32")).or_default() += 1;
@@ -145,7 +158,6 @@ fn attack(
             log = site.log("guard.log");
             turned = Instant::now();
         }
-        thread::sleep(Duration::from_millis(chance.below(6)));
     }
 }
 
@@ -159,8 +171,17 @@ fn rotate(path: &Path, nth: u32) {
 fn killed_at_any_moment_no_line_counts_twice_or_never_and_no_ban_is_lost_or_doubled() {
     let kills = if std::env::var_os("FAIL2XDP_FULL").is_some() { KILLS_FULL } else { KILLS };
     let seed = seed();
+    thread::scope(|scope| {
+        for nth in 0..SIEGES {
+            scope.spawn(move || besiege(nth, seed.wrapping_add(nth << 32), kills));
+        }
+    });
+}
+
+/// One daemon under attack, killed so often at moments that the seed chooses.
+fn besiege(nth: u64, seed: u64, kills: u32) {
     let mut chance = Chance(seed);
-    let net = Net::new("killed");
+    let net = Net::new(&format!("kill{nth}"));
     let site = Site::new(&net);
     site.log("guard.log");
     let jail = |name: &str, port: u16, retries: u32| {
@@ -186,11 +207,11 @@ fn killed_at_any_moment_no_line_counts_twice_or_never_and_no_ban_is_lost_or_doub
             }
         }
     };
-    let over = AtomicBool::new(false);
+    let (over, lives) = (AtomicBool::new(false), AtomicU32::new(1));
     thread::scope(|scope| {
         let end = End(&over);
         let lines = Chance(seed ^ 1);
-        let attack = scope.spawn(|| attack(&site, lines, &over, &written));
+        let attack = scope.spawn(|| attack(&site, lines, (&over, &lives), &written));
         heard(&daemon);
         daemon.kill();
         for nth in 0..kills {
@@ -211,6 +232,7 @@ fn killed_at_any_moment_no_line_counts_twice_or_never_and_no_ban_is_lost_or_doub
                 pause(Duration::from_millis(chance.below(400)));
             }
             heard_and_killed(daemon, &mut heard);
+            lives.fetch_add(1, Ordering::Relaxed);
         }
         drop(end);
         attack.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -222,7 +244,8 @@ fn killed_at_any_moment_no_line_counts_twice_or_never_and_no_ban_is_lost_or_doub
     let database = store(&site);
     let counted =
         || number(&database, "SELECT coalesce(sum(attempts), 0) FROM counts WHERE jail = 'count'");
-    if within(Duration::from_secs(30), || (counted() >= total as i64).then_some(())).is_none() {
+    let limit = Duration::from_secs(30 + total / LINES_A_SECOND);
+    if within(limit, || (counted() >= total as i64).then_some(())).is_none() {
         let status = site.json(&["status"]);
         let places = number(&database, "SELECT count(*) FROM places");
         let logs = run("ls", &["-lai", &site.path("").display().to_string()]);
