@@ -28,10 +28,11 @@ const MAX_ROTATED: usize = 2;
 const DELETED_QUIET: Duration = Duration::from_secs(60);
 
 /// Places in files that are followed no longer and are remembered for each name, so that neither they nor copies of
-/// them are read again.
+/// them are read again: so many for each of few names, fewer for each of many.
 const MAX_RETIRED: usize = 256;
+const MAX_RETIRED_IN_ALL: usize = 4096;
 
-/// Of so many, the latest, the first bytes are kept: a copy may be shorter as it is being made.
+/// Of so many of a name, the latest, the first bytes are kept: a copy may be shorter as it is being made.
 const MAX_HEADS: usize = 16;
 
 /// Files that one thread follows at the most.
@@ -236,10 +237,11 @@ impl Follow {
         if spot.offset == 0 {
             return;
         }
+        let share = MAX_RETIRED_IN_ALL / self.names.len().max(1);
         let spots = self.retired.entry(name.to_owned()).or_default();
         spots.retain(|known| !spot.goes_on_after(known));
         spots.push_back(spot);
-        while spots.len() > MAX_RETIRED {
+        while spots.len() > share.clamp(MAX_HEADS, MAX_RETIRED) {
             spots.pop_front();
         }
         if let Some(spot) = spots.iter_mut().nth_back(MAX_HEADS) {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -176,8 +176,9 @@ impl Files {
         for (dir, own) in &places {
             let (listing, (newer, seen)) = self.search(path, dir, |listing| {
                 let (mut newer, mut seen) = (Vec::new(), Vec::new());
-                // What has come since is read after the log.
-                let before = self.there.get(dir).map(|(_, known)| known);
+                // If the log moved on since it was opened, what has come meanwhile is read after it.
+                let moved = current.is_some_and(|current| !bears(path, current));
+                let before = self.there.get(dir).filter(|_| moved).map(|(_, known)| known);
                 let was_there =
                     |file: &Sibling| before.is_none_or(|known| known.contains(&file.identity));
                 for file in listing.rotated(own).filter(was_there) {
@@ -502,6 +503,12 @@ impl Files {
         let id = file.metadata().map(|meta| FileId::of(&meta));
         id.is_ok_and(|id| self.follow.files.contains_key(&id))
     }
+}
+
+/// Whether `path` means this open file.
+fn bears(path: &Path, file: &File) -> bool {
+    let same = |meta: fs::Metadata| Ok(FileId::of(&meta) == FileId::of(&file.metadata()?));
+    fs::metadata(path).and_then(same).unwrap_or(false)
 }
 
 /// Whether some copy holds all that was read.
