@@ -119,8 +119,8 @@ for line in log:
             read(jail, line)
 "#;
 
-/// Jails of all kinds of growth, each over the same log. A jail that counts for a day does not grow here: fail2ban lets a
-/// ban that begins to be counted before its address's past is forgotten, and is made after, be a second one of plain length.
+/// Jails of all kinds of growth, each over the same log. In `day` failures are counted for longer than a past is remembered:
+/// a ban that begins to be counted before, and is made after, is a second one of plain length.
 const JAILS: &str = r#"
 [plain]
 bantime = 300
@@ -168,6 +168,12 @@ bantime.formula = ban.Time / (ban.Count - 2) * 3
 [ever]
 maxretry = 12
 bantime = -1
+bantime.increment = true
+
+[day]
+maxretry = 14
+findtime = 1d
+bantime = 100
 bantime.increment = true
 
 [asked]
