@@ -61,7 +61,7 @@ impl<'net> Site<'net> {
         let log = self.path(log);
         let log = log.display();
         format!(
-            "[{name}]\nenabled = true\nfilter = sshd\nbackend = pyinotify\nlogpath = {log}\n{options}\n\n"
+            "[{name}]\nenabled = true\nfilter = sshd[count=logins]\nbackend = pyinotify\nlogpath = {log}\n{options}\n\n"
         )
     }
 

@@ -119,8 +119,7 @@ for line in log:
             read(jail, line)
 "#;
 
-/// Jails of all kinds of growth, each over the same log. A jail that counts for a day does not grow here: fail2ban lets a
-/// ban that begins to be counted before its address's past is forgotten, and is made after, be a second one of plain length.
+/// Jails of all kinds of growth, each over the same log.
 const JAILS: &str = r#"
 [plain]
 bantime = 300
@@ -376,6 +375,48 @@ fn bans_that_grow_are_fail2bans() {
             assert!(bans >= 5, "`{jail}` makes too few bans");
         }
     }
+}
+
+/// Pasts are forgotten after 25 minutes, failures are counted for a day: a ban that begins to be counted before, and is made
+/// after, is one more, of plain length.
+#[test]
+fn a_past_that_is_forgotten_while_failures_are_counted_still_counts() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| folder.path().join(name);
+    let jail = format!(
+        "[day]\nenabled = true\nfilter = sshd\nlogpath = {}\nmaxretry = 6\nfindtime = 1d\nbantime = 100\n\
+         bantime.increment = true\n",
+        path("auth.log").display()
+    );
+    Fail2ban::configure(folder.path(), &jail);
+    fs::write(path("etc/fail2ban.local"), "[DEFAULT]\ndbpurgeage = 20m\n").expect("a file");
+    let (start, mut random) = (now() as i64 - 4 * 86_400, Random(7));
+    let mut lines = BTreeSet::new();
+    for attacker in 0..ATTACKERS {
+        let mut at = start;
+        while at < start + 86_400 {
+            lines.insert((at, format!("203.0.113.{attacker}")));
+            at += [1, 30, 400, 1400][random.below(4) as usize] + random.below(200);
+        }
+    }
+    let line = |(nth, (at, address)): (usize, &(i64, String))| {
+        let time = jiff::Timestamp::from_second(*at).expect("of our days").strftime("%FT%T+00:00");
+        format!("{time} host sshd[{nth}]: Failed password for root from {address} port 22 ssh2\n")
+    };
+    let log: String = lines.iter().enumerate().map(line).collect();
+    fs::write(path("auth.log"), log).expect("room for a log");
+    let (our_bans, ..) = ours(folder.path());
+    let (their_bans, _) = theirs(folder.path());
+    let _folder = compare("bans", &our_bans, &their_bans, folder);
+    // JAIL ADDRESS TIME FAILURES #COUNT END
+    let (mut late, mut grown) = (0, 0);
+    for ban in our_bans.iter().filter(|ban| !ban.contains(" #1 ")) {
+        let words: Vec<&str> = ban.split(' ').collect();
+        let number = |nth: usize| words[nth].parse::<i64>().expect("seconds");
+        *(if number(5) - number(2) == 100 { &mut late } else { &mut grown }) += 1;
+    }
+    eprintln!("{} bans, {grown} longer than the first, {late} as long", our_bans.len());
+    assert!(late >= 5 && grown >= 5);
 }
 
 /// What fail2ban's database says of bad addresses.

@@ -22,6 +22,8 @@ for args in json.load(sys.stdin):
             fail2banregex.exec_command_line(args)
     except SystemExit as end:
         code = end.code or 0
+    except Exception:
+        code = 1 # as Python ends what dies
     print(json.dumps([code, said.getvalue()]), flush=True)
 "#;
 
@@ -361,6 +363,11 @@ fn the_report_has_fail2bans_shape() {
     let errors = [vec!["bad 192.0.2.1", "(bad"], vec!["x", "bad"], vec!["x", "bad <HOST>", "(bad"]];
     same(&errors, |said| said.lines().any(|line| line.starts_with("ERROR: ")).to_string());
     same(&[vec!["only one word"]], |_| String::new());
+    let codecs = [
+        vec!["-e", "nobody-s", &log, "bad <HOST>"],
+        vec!["-e", "nobody-s", "2026-11-20 10:00:00 bad 192.0.2.1", "bad <HOST>"],
+    ];
+    same(&codecs, |_| String::new());
     same(&[vec!["-V"]], |said| said.lines().count().to_string());
 }
 

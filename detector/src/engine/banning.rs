@@ -32,7 +32,7 @@ impl Engine {
         if counts_for <= 1 {
             return jail::Outcome::Below;
         }
-        let counted = jail.count_more(&who, counts_for - 1, &mut self.evidence);
+        let counted = jail.count_more(&who, (counts_for - 1, past.bans), &mut self.evidence);
         let reached = !matches!(counted.outcome, jail::Outcome::Below);
         let (jail, bans) = (name, past.bans);
         effects.push(Effect::KnownOffender { jail, who, at: failed_at, bans, counts_for, reached });
@@ -82,15 +82,18 @@ impl Engine {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Option<(Timestamp, u32)> {
-        (ban.count, ban.counted) = (1, true);
+        // Of a past that was forgotten while these failures were counted the number stays, and lengthens nothing.
+        let noted = std::mem::replace(&mut ban.count, 1);
+        ban.counted = true;
         let settings = self.jails[*self.index.get(&ban.jail)?].settings();
         let increment = settings.increment.as_ref()?;
+        ban.count = noted;
         let past = if increment.over_all_jails {
             self.history.over_all(ban.prefix, now)
         } else {
             self.history.of(&ban.jail, ban.prefix, now)
         }?;
-        ban.count = past.bans.saturating_add(1);
+        ban.count = noted.max(past.bans.saturating_add(1));
         ban.counted = ban.since > past.last;
         let BanTime::Seconds(plain @ 1..) = settings.ban_time else { return None };
         // Somebody chose another time by hand.

@@ -77,6 +77,9 @@ pub(super) struct Counter {
     /// Single IPv4 addresses, which are most: a quarter of the room of the other keys.
     v4: HashMap<Ipv4Addr, Record>,
     others: HashMap<Key, Record>,
+    /// How often those had been banned whose first failure counted for more: a past that is forgotten since still
+    /// counts, as in fail2ban.
+    bans: HashMap<Key, u32>,
     /// What was counted since it was last asked for; `None` while nobody wants to know.
     changed: Option<HashSet<Key>>,
 }
@@ -100,10 +103,13 @@ pub(super) struct Rules {
 }
 
 /// What counting a failure led to.
+#[derive(Default)]
 pub(super) struct Counted {
     pub attempts: u32,
     /// The threshold is reached; the record is gone from the counter.
     pub reached: Option<Pending>,
+    /// How often it had been banned before the first of these failures, as far as that counted for more.
+    pub bans: u32,
 }
 
 /// The address of a key that is one of IPv4.
@@ -176,19 +182,24 @@ impl Counter {
         for text in lines.into_iter().filter(|_| rules.max_matches > 0) {
             evidence.add(&mut record.lines, Matched { text, rule, address });
         }
-        self.judge(&key, rules, evidence).unwrap_or(Counted { attempts: 0, reached: None })
+        self.judge(&key, rules, evidence).unwrap_or_default()
     }
 
-    /// Counts a failure of `key` that was counted once for `more`; and, as fail2ban does, for one failure more. `None`:
-    /// it is not counted at present.
+    /// Counts a failure of `key`, which was banned so often, for `more` than once; and, as fail2ban does, for one failure
+    /// more. `None`: it is not counted at present.
     pub fn count_more(
         &mut self,
         key: &Key,
-        more: u32,
+        (more, bans): (u32, u32),
         rules: Rules,
         evidence: &mut Evidence,
     ) -> Option<Counted> {
-        self.record(key)?.add(more);
+        let record = self.record(key)?;
+        let is_first = record.failures == 1;
+        record.add(more);
+        if is_first {
+            self.bans.insert(key.clone(), bans);
+        }
         self.judge(key, rules, evidence)
     }
 
@@ -208,7 +219,7 @@ impl Counter {
             if (record.failures as usize).is_multiple_of(rules.max_matches.max(1)) {
                 evidence.trim(&mut record.lines, rules.max_matches);
             }
-            return Some(Counted { attempts, reached: None });
+            return Some(Counted { attempts, ..Counted::default() });
         }
         let reached = record.pending(evidence, rules.max_matches);
         evidence.trim(&mut record.lines, 0);
@@ -216,7 +227,8 @@ impl Counter {
             Some(address) => self.v4.remove(&address),
             None => self.others.remove(key),
         };
-        Some(Counted { attempts, reached: Some(reached) })
+        let bans = self.bans.remove(key).unwrap_or_default();
+        Some(Counted { attempts, reached: Some(reached), bans })
     }
 
     /// What is known of one key.
@@ -255,6 +267,9 @@ impl Counter {
         };
         self.v4.retain(|_, record| keep(record));
         self.others.retain(|_, record| keep(record));
+        let mut bans = std::mem::take(&mut self.bans);
+        bans.retain(|key, _| self.knows(key));
+        self.bans = bans;
     }
 
     /// Drops what is too old to count.

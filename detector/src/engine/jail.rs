@@ -182,15 +182,15 @@ impl Jail {
         self.decide(key, counted, evidence.rules.get(rule))
     }
 
-    /// Counts the failure of one who was banned before for `more` than itself.
+    /// Counts the failure of one who was banned before, so often, for `more` than itself.
     pub(super) fn count_more(
         &mut self,
         who: &FailureId,
-        more: u32,
+        (more, bans): (u32, u32),
         evidence: &mut Evidence,
     ) -> Counted {
         let (key, rules) = (self.key_of(who.clone()), self.rules());
-        match self.counter.count_more(&key, more, rules, evidence) {
+        match self.counter.count_more(&key, (more, bans), rules, evidence) {
             Some(counted) => {
                 self.totals.failed += 1;
                 self.decide(key, counted, None)
@@ -224,7 +224,7 @@ impl Jail {
                 since: record.last,
                 until: self.ban_until(record.last),
                 failures: record.failures,
-                count: 1,
+                count: counted.bans.saturating_add(1),
                 counted: true,
                 lines: record.lines,
                 origin: Origin { rule: rule.cloned().or(record.origin.rule), ..record.origin },

@@ -139,6 +139,16 @@ const SHAPES: &[Shape] = &[
     ),
     shape(
         SSH,
+        "Mar  1 11:00:00 web sshd[7]: Failed hostbased for invalid user {} from ADDR port 5000 ssh2: RSA SHA256:AAAA, client user \"{}\", client host \"{}\"",
+        &[Line; 3],
+    ),
+    shape(
+        SSH,
+        "Mar  1 11:00:00 web sshd[7]: Failed publickey for invalid user {} from ADDR port 5000 ssh2: RSA SHA256:AAAA",
+        &[Line; 1],
+    ),
+    shape(
+        SSH,
         "Mar  1 11:00:00 web sshd[7]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=ADDR  user={}",
         &[Line; 1],
     ),
@@ -188,6 +198,16 @@ const SHAPES: &[Shape] = &[
         &[Line],
     ),
     shape(
+        APACHE,
+        "[Sun Mar 01 11:00:00 2026] [error] [client ADDR] user {} not found: /{}, referer: {}",
+        &[ToColon, Line, Line],
+    ),
+    shape(
+        APACHE,
+        "[Sun Mar 01 11:00:00 2026] [error] [client ADDR] File does not exist: /var/www/{}, referer: {}",
+        &[Line; 2],
+    ),
+    shape(
         MAIL,
         "Mar  1 11:00:00 web postfix/smtpd[7]: NOQUEUE: reject: RCPT from unknown[ADDR]: 554 5.7.1 <{}>: Relay access denied; from=<{}> to=<{}> proto=ESMTP helo=<{}>",
         &[Line; 4],
@@ -225,6 +245,16 @@ const SHAPES: &[Shape] = &[
     ),
     shape(
         MAIL,
+        "Mar  1 11:00:00 web dovecot: auth: sql({},ADDR,<bDBs>): unknown user (given password: {})",
+        &[Line; 2],
+    ),
+    shape(
+        MAIL,
+        "Mar  1 11:00:00 web auth: pam_unix(dovecot:auth): authentication failure; logname= uid=0 euid=0 tty=dovecot ruser={} rhost=ADDR  user={}",
+        &[Line; 2],
+    ),
+    shape(
+        MAIL,
         "Mar  1 11:00:00 web dovecot: imap(alice)<7><bDBs>: save: box={}, uid=1, msgid=<{}>, size=7",
         &[Line; 2],
     ),
@@ -255,10 +285,25 @@ const SHAPES: &[Shape] = &[
     ),
     shape(
         EXIM,
+        "2026-03-01 11:00:00 SMTP protocol error in \"AUTH {}\" H=({}) [ADDR] AUTH command used when not advertised",
+        &[Line, HostName],
+    ),
+    shape(
+        EXIM,
+        "2026-03-01 11:00:00 H=({}) [ADDR] sender verify fail for <{}>: Unrouteable address",
+        &[HostName, Line],
+    ),
+    shape(
+        EXIM,
         "2026-03-01 11:00:00 1vMf3a-0000Ab-1C <= {} H=({}) [ADDR] P=esmtp S=1 id={}",
         &[Line, HostName, Line],
     ),
     shape(FTP, "Sun Mar  1 11:00:00 2026 [pid 7] [{}] FAIL LOGIN: Client \"ADDR\"", &[Line]),
+    shape(
+        FTP,
+        "Mar  1 11:00:00 web vsftpd: pam_unix(vsftpd:auth): authentication failure; logname= uid=0 euid=0 tty=ftp ruser={} rhost=ADDR  user={}",
+        &[Line; 2],
+    ),
     shape(
         FTP,
         "Sun Mar  1 11:00:00 2026 [pid 7] [ftp] OK LOGIN: Client \"ADDR\", anon password \"{}\"",

@@ -20,7 +20,7 @@ const TWO: &[&str] = &["normal", "aggressive"];
 
 #[test]
 fn nginx_http_auth() {
-    check("nginx-http-auth", ONE);
+    check("nginx-http-auth", TWO);
 }
 
 #[test]

@@ -60,6 +60,16 @@ impl Tree for OneJail {
     }
 }
 
+/// `jail.conf` with a jail that has nothing but this filter with these parameters.
+fn one_jail(filter: &str, params: &[(String, String)]) -> String {
+    let params: Vec<String> =
+        params.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let params = params.join(", ");
+    format!(
+        "[sample]\nenabled = true\nbackend = polling\nlogpath = /dev/null\nfilter = {filter}[{params}]\n"
+    )
+}
+
 /// A jail that has nothing but this filter with these parameters.
 pub fn jail(filter: &str, params: &[(String, String)]) -> JailSettings {
     try_jail(filter, params).unwrap_or_else(|| panic!("filter `{filter}` lacks some of {params:?}"))
@@ -68,12 +78,7 @@ pub fn jail(filter: &str, params: &[(String, String)]) -> JailSettings {
 /// The same; `None` where the filter has no option for one of the parameters.
 pub fn try_jail(filter: &str, params: &[(String, String)]) -> Option<JailSettings> {
     let made_for_tests = tests().join("config/filter.d");
-    let params: Vec<String> =
-        params.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-    let jail = format!(
-        "[sample]\nenabled = true\nbackend = polling\nlogpath = /dev/null\nfilter = {filter}[{}]\n",
-        params.join(", ")
-    );
+    let jail = one_jail(filter, params);
     let tree = OneJail { filters: DirTree::new(&config()), jail, made_for_tests };
     let loaded = config::load(&tree).expect("a configuration");
     let faults = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);
@@ -105,15 +110,12 @@ impl Tree for Shipped {
     }
 }
 
-/// A jail that has nothing but our own filter of this name, in this mode.
-pub fn shipped(filter: &str, mode: &str) -> JailSettings {
-    let jail = format!(
-        "[sample]\nenabled = true\nbackend = polling\nlogpath = /dev/null\nfilter = {filter}[mode={mode}]\n"
-    );
+/// A jail that has nothing but our own filter of this name with these parameters.
+pub fn shipped(filter: &str, params: &[(String, String)]) -> JailSettings {
+    let jail = one_jail(filter, params) + "action = xdp\n";
     let loaded = config::load(&Shipped(jail)).expect("a configuration");
-    let faults = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);
-    let faults: Vec<String> = faults.map(|problem| problem.what.clone()).collect();
-    assert!(faults.is_empty(), "filter `{filter}` in mode {mode}: {faults:#?}");
+    let faults: Vec<String> = loaded.problems.into_iter().map(|problem| problem.what).collect();
+    assert!(faults.is_empty(), "filter `{filter}` {params:?}: {faults:#?}");
     loaded.settings.jails.into_iter().next().expect("the jail is enabled")
 }
 

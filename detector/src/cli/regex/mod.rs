@@ -29,6 +29,8 @@ use crate::{clock, config::UseDns, engine::Timestamp, source::PastFile, source::
 const FAILED: u8 = 255;
 /// The same, of options that it does not have.
 const UNKNOWN: u8 = 2;
+/// The same, of an encoding that nobody knows: it dies of that, as programs in Python do.
+const NO_ENCODING: u8 = 1;
 
 #[derive(Args, Debug)]
 pub(super) struct RegexArgs {
@@ -193,7 +195,11 @@ fn run(config: Option<&Path>, json: bool, args: &RegexArgs) -> ExitCode {
             } else {
                 println!("ERROR: {error:#}");
             }
-            ExitCode::from(FAILED)
+            let is_encoding = error
+                .root_cause()
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
+            ExitCode::from(if is_encoding { NO_ENCODING } else { FAILED })
         }
     }
 }

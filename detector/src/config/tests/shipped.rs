@@ -152,6 +152,7 @@ fn its_regexes_use_documented_features_only() {
     let known: BTreeSet<&str> = [
         "HOST",
         "ADDR",
+        "IP4",
         "SUBNET",
         "F-MLFID",
         "F-CONTENT",
@@ -191,7 +192,7 @@ fn its_regexes_use_documented_features_only() {
 /// A pattern whose tags have become groups.
 fn plain(pattern: &str, tags: &BTreeSet<&str>) -> String {
     let mut plain = pattern.to_owned();
-    for tag in ["<HOST>", "<ADDR>", "<SUBNET>"] {
+    for tag in ["<HOST>", "<ADDR>", "<IP4>", "<SUBNET>"] {
         plain = plain.replace(tag, "(?P<host>[0-9a-fA-F:./]+)");
     }
     for tag in tags {
@@ -208,7 +209,7 @@ fn plain(pattern: &str, tags: &BTreeSet<&str>) -> String {
 fn nothing_that_a_client_chooses_stands_unanchored_before_the_address() {
     for filter in all_jails("aggressive").into_iter().map(|jail| jail.filter) {
         for Located { value, place } in &filter.failregex {
-            let address = ["<HOST>", "<ADDR>", "<SUBNET>"];
+            let address = ["<HOST>", "<ADDR>", "<IP4>", "<SUBNET>"];
             let halves = address.iter().find_map(|tag| value.split_once(tag));
             let Some((before, after)) = halves else { continue };
             if before.contains(".*") {

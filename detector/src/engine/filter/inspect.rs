@@ -65,7 +65,9 @@ impl Matcher {
         self.prepare(line, cut, &mut scratch.text);
         let seen = Inspection { at, text: scratch.text.clone(), ..Inspection::default() };
         let mut tested = Tested { seen, every, now };
-        self.search(line, &mut scratch, &mut tested);
+        if self.armed {
+            self.search(line, &mut scratch, &mut tested);
+        }
         self.scratch = scratch;
         tested.seen
     }

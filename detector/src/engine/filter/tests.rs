@@ -418,6 +418,7 @@ fn a_filter_that_can_find_nothing_is_not_armed() {
     assert_eq!(errors.len(), 1);
     assert!(!matcher.is_armed());
     assert_eq!(feed(&mut matcher, "a 192.0.2.1"), None);
+    assert_eq!(matcher.inspect("a 192.0.2.1", None, NOW, true).hits, []);
 }
 
 #[test]
