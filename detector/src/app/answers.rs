@@ -1,7 +1,7 @@
 //! What the socket answers: the daemon's state in the words of the wire.
 use ipnet::IpNet;
 
-use super::{Daemon, act::shown};
+use super::{Daemon, LogFill, act::shown};
 use crate::{
     config::{JailName, Problem, Scope},
     control::wire,
@@ -14,9 +14,6 @@ use crate::{
     store::State,
 };
 
-/// The jail of bans made by hand without one.
-pub(crate) const BY_HAND: &str = "manual";
-
 /// Without the banned prefixes of its jails.
 pub(crate) fn status(daemon: &Daemon) -> wire::Status {
     wire::Status {
@@ -25,6 +22,7 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         bans: daemon.engine.bans().len(),
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
+        log: log(daemon),
         pending: pending(daemon.engine.pending()),
         names: names(daemon.engine.names()),
         questions: questions(daemon.engine.questions()),
@@ -115,6 +113,11 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
         alarms: daemon.alarms.clone(),
         repairs: daemon.repairs,
     }
+}
+
+fn log(daemon: &Daemon) -> wire::Log {
+    let LogFill { lost, fault, .. } = daemon.log.fill();
+    wire::Log { target: daemon.log.target().to_owned(), fault, lost }
 }
 
 fn unread(readers: &Readers) -> wire::Unread {

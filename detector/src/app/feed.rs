@@ -11,7 +11,7 @@ impl Daemon {
             return None;
         }
         let mut event = match effect {
-            Effect::Ban { ban, prolonged } => {
+            Effect::Ban { ban, prolonged, .. } => {
                 self.ban_event(if *prolonged { "prolong" } else { "ban" }, ban)
             }
             Effect::Unban { ban, why } => {
@@ -33,7 +33,7 @@ impl Daemon {
                 "event": "finding", "jail": jail.as_str(), "address": name_of(who), "at": null,
                 "failures": null, "ignored": reason(by),
             }),
-            Effect::AlreadyBanned { jail, prefix } => {
+            Effect::AlreadyBanned { jail, prefix, .. } => {
                 json!({ "event": "already banned", "jail": jail.as_str(), "address": shown(*prefix) })
             }
             Effect::NoAddress { jail, text } => {

@@ -192,7 +192,7 @@ impl Daemon {
         ];
         let store = self.keeper.status();
         fills.extend(store.as_ref().map(|store| ("store", store.waiting, store::MOST_WAITING)));
-        let log = (self.log_queue)();
+        let log = self.log.fill();
         fills.push(("log", log.waiting, log.most));
         let mut length = metrics.gauge("queue_length", "What waits in a queue; of `log`, bytes.");
         for (queue, waiting, _) in &fills {
@@ -215,6 +215,7 @@ impl Daemon {
                 "Times that a reader waited for room: nothing is lost then.",
             )
             .add(&[("queue", "reports")], waits as f64);
+        metrics.gauge("log_up", "1: the log can be written.").one(f64::from(log.fault.is_none()));
         if let Some(store) = store {
             let works = f64::from(store.state == store::State::Works);
             metrics.gauge("store_up", "1: what happens is stored.").one(works);

@@ -8,7 +8,11 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Daemon, act::shown, keep};
+use super::{
+    Daemon,
+    act::{ACTIONS, say, shown},
+    keep,
+};
 use crate::{
     config::JailName,
     enforce::Adopted,
@@ -171,7 +175,7 @@ impl Daemon {
                     tracing::error!("[{}] {shown} is NOT banned again: {error}", ban.jail);
                     continue;
                 }
-                tracing::info!("[{}] Restore Ban {shown}", ban.jail);
+                say!(ACTIONS, notice, "restore", ban.jail, shown, "Restore Ban {shown}");
                 engine.adopt(ban, now);
             }
         });

@@ -9,7 +9,6 @@ mod dump;
 mod explain;
 mod import;
 mod log;
-mod log_target;
 mod overlay;
 mod regex;
 mod replay;

@@ -101,6 +101,11 @@ fn status_text(status: &wire::Status) -> String {
         text,
         "Sources\n{alarms}{unread}{gave_up}{heard}`- Nothing found yet by:\t{quiet}"
     );
+    if let Some(why) = &status.log.fault {
+        let wire::Log { target, lost, .. } = &status.log;
+        let _ =
+            writeln!(text, "Log\n`- ALARM:\t{target} cannot be written: {why} ({lost} lines lost)");
+    }
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(

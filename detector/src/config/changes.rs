@@ -14,15 +14,7 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 7] = [
-    "mode",
-    "allow_sessions",
-    "initial_bans",
-    "metrics",
-    "logtarget",
-    "syslogsocket",
-    "compat-socket",
-];
+const AT_START: [&str; 5] = ["mode", "allow_sessions", "initial_bans", "metrics", "compat-socket"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {

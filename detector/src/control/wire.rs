@@ -59,6 +59,8 @@ pub struct Status {
     pub enforcement: Enforcement,
     /// What outlives the daemon; absent where nothing is stored.
     pub store: Option<Store>,
+    /// Where the log goes.
+    pub log: Log,
     /// What is kept of those below the threshold.
     pub pending: Pending,
     /// Names found in logs, on their way to addresses.
@@ -71,6 +73,17 @@ pub struct Status {
     pub unread: Unread,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
+}
+
+/// The log that the daemon writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// `STDERR`, `SYSLOG` … or a file.
+    pub target: String,
+    /// Why nothing can be written now.
+    pub fault: Option<String>,
+    /// Lines that found no room or could not be written, since the daemon started.
+    pub lost: u64,
 }
 
 /// How often a limit on what is read of log files was reached, and losses that nobody can prevent.

@@ -53,13 +53,14 @@ impl Engine {
             effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
             return;
         }
+        let failed_at = ban.since;
         match self.bans.put(ban) {
             bans::Put::New(ban) => {
                 if let Some(&at) = self.index.get(&ban.jail) {
                     self.jails[at].count_ban();
                 }
                 self.remember(&ban, now);
-                effects.push(Effect::Ban { ban: ban.clone(), prolonged: false });
+                effects.push(Effect::Ban { ban: ban.clone(), prolonged: false, failed_at });
                 effects.extend(grown.map(|(last, plain)| Effect::Increased {
                     ban: ban.clone(),
                     last,
@@ -67,9 +68,12 @@ impl Engine {
                 }));
                 self.overheard(&ban, now, effects);
             }
-            bans::Put::Later(ban) => effects.push(Effect::Ban { ban, prolonged: true }),
+            bans::Put::Later(ban) => {
+                effects.push(Effect::Ban { ban, prolonged: true, failed_at });
+            }
             bans::Put::Already(ban) => {
-                effects.push(Effect::AlreadyBanned { jail: ban.jail.clone(), prefix: ban.prefix })
+                let (jail, prefix) = (ban.jail.clone(), ban.prefix);
+                effects.push(Effect::AlreadyBanned { jail, prefix, failed_at });
             }
         }
     }

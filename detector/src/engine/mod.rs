@@ -33,6 +33,7 @@ pub use filter::{
     FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
     MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, expand_tags,
 };
+pub use hearing::BY_HAND;
 use history::History;
 pub use history::{Past, PastPlace};
 use increment::Random;
@@ -100,6 +101,8 @@ pub enum Effect {
         ban: Arc<Ban>,
         /// A live ban of this jail moved to a later end.
         prolonged: bool,
+        /// The last failure that led to it.
+        failed_at: Timestamp,
     },
     /// The ban is over: take it out of the maps.
     Unban {
@@ -174,6 +177,8 @@ pub enum Effect {
         jail: JailName,
         /// Who.
         prefix: IpNet,
+        /// When.
+        failed_at: Timestamp,
     },
     /// The threshold was reached by something that has no address: reported, never enforced.
     NoAddress {
@@ -306,7 +311,7 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Finding(finding) if self.is_echo(&finding) => {}
+            Event::Finding(finding) if self.is_echo(&finding, now) => {}
             Event::Finding(finding) => self.found(finding, now, &mut effects),
             Event::Answered { question, answer } => {
                 self.answered(&question, answer, now, &mut effects);
