@@ -7,7 +7,9 @@ use crate::{
     command,
     config::{JailName, span_in_words},
     enforce::EnforceError,
-    engine::{Ban, Effect, Event, FailureId, Lifted, Question, SparedBy, Timestamp, Until},
+    engine::{
+        Ban, Effect, Event, FailureId, Lifted, Question, SparedBy, Suspended, Timestamp, Until,
+    },
     source::{FileState, JournalState, Report, Rotation},
 };
 
@@ -164,6 +166,40 @@ impl Daemon {
                 );
                 false
             }
+            Effect::Ceiling { bans, exceeded } => {
+                let most = self.engine.ceiling().most;
+                let (what, told) = match exceeded {
+                    true => (
+                        "alarm",
+                        format!(
+                            "{bans} new bans within a minute, more than `ban_ceiling` ({most}): networks are not \
+                             banned now, nor addresses that somebody logged in from"
+                        ),
+                    ),
+                    false => ("over", format!("no longer more than {most} new bans a minute")),
+                };
+                match exceeded {
+                    true => tracing::error!("{told}"),
+                    false => tracing::info!("{told}"),
+                }
+                self.tell_event(what, &told);
+                false
+            }
+            Effect::Suspended { jail, prefix, why } => {
+                let who = shown(prefix);
+                let why = match why {
+                    Suspended::Network => "it is a network".to_owned(),
+                    Suspended::LoggedIn(at) => {
+                        format!("somebody logged in from there at {}", local(at))
+                    }
+                };
+                tracing::warn!("[{jail}] {who} is not banned while so many are: {why}");
+                false
+            }
+            Effect::LoggedIn { prefix, at } => {
+                self.keeper.logged_in(prefix, at);
+                false
+            }
             Effect::Pardoned { jail, prefix } => {
                 self.keeper.pardoned(jail, prefix);
                 false
@@ -237,6 +273,9 @@ impl Daemon {
 
     pub(super) fn report(&mut self, report: Report) {
         match report {
+            Report::LoggedIn { address, at } => {
+                self.event(Event::LoggedIn { address, at });
+            }
             Report::Finding(finding) => {
                 self.event(Event::Finding(finding));
             }

@@ -2,7 +2,7 @@
 use serde_json::{Value, json};
 
 use super::{Daemon, act::shown, answers};
-use crate::engine::{Ban, Effect, FailureId, Lifted, SparedBy, Timestamp, Until};
+use crate::engine::{Ban, Effect, FailureId, Lifted, SparedBy, Suspended, Timestamp, Until};
 
 impl Daemon {
     /// An effect as an event; `None` where nobody listens, or nobody would want to know.
@@ -42,12 +42,21 @@ impl Daemon {
             Effect::Forgot { jail, addresses } => {
                 json!({ "event": "forgotten", "jail": jail.as_str(), "count": addresses })
             }
+            Effect::Suspended { jail, prefix, why } => json!({
+                "event": "suspended", "jail": jail.as_str(), "address": shown(*prefix),
+                "why": match why {
+                    Suspended::Network => "network",
+                    Suspended::LoggedIn(_) => "login",
+                },
+            }),
             Effect::Increased { ban, .. } => self.ban_event("increase", ban),
             // Of these the finding, or the ban that comes of them, tells.
             Effect::KnownOffender { .. }
             | Effect::NotIncreased { .. }
             | Effect::Pardoned { .. }
             | Effect::Unasked { .. }
+            | Effect::Ceiling { .. }
+            | Effect::LoggedIn { .. }
             | Effect::Ask(_)
             | Effect::Resolve { .. } => return None,
         };

@@ -36,6 +36,7 @@ impl Daemon {
             Request::Status => return self.list(List::Status, asked.answer),
             Request::Bans => return self.list(List::Bans, asked.answer),
             Request::Banned => return self.list(List::Banned, asked.answer),
+            Request::Top => return self.list(List::Top, asked.answer),
             Request::Jails => return self.list(List::Jails, asked.answer),
             Request::Metrics => Ok(wire::Reply::Metrics(self.measure())),
             Request::Events(listener) => {

@@ -57,6 +57,9 @@ impl Daemon {
             tracing::warn!("{} rows of the store cannot be understood", loaded.unreadable);
         }
         self.recall(loaded.history, now);
+        for (prefix, at) in loaded.logins {
+            self.engine.recall_login(prefix, at, now);
+        }
         let missing = self.adopt(adopted, loaded.bans, now);
         let (over, live): (Vec<Ban>, Vec<Ban>) =
             missing.into_iter().partition(|ban| ban.is_over(now));
@@ -81,6 +84,9 @@ impl Daemon {
     pub(super) fn take_up_late(&mut self, loaded: Loaded) {
         let now = (self.clock)();
         self.recall(loaded.history, now);
+        for (prefix, at) in loaded.logins {
+            self.engine.recall_login(prefix, at, now);
+        }
         let unknown = |ban: &Ban| self.engine.bans().of(ban.prefix, &ban.jail).is_none();
         let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !ban.is_over(now));
         let live = live.collect();

@@ -106,6 +106,15 @@ fn status_text(status: &wire::Status) -> String {
         let _ =
             writeln!(text, "Log\n`- ALARM:\t{target} cannot be written: {why} ({lost} lines lost)");
     }
+    let ceiling = &status.ceiling;
+    if ceiling.exceeded {
+        let wire::Ceiling { bans, most, suspended, .. } = ceiling;
+        let _ = writeln!(
+            text,
+            "New bans\n`- ALARM:\t{bans} within a minute, more than `ban_ceiling` ({most}): networks and addresses \
+             with logins are not banned now ({suspended} so far)"
+        );
+    }
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(

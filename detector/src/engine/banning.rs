@@ -1,9 +1,11 @@
 //! Bans made, prolonged, lifted and pardoned.
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::{
-    Ban, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy, Timestamp, bans,
-    increment, jail,
+    Ban, CeilingTotals, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy,
+    Timestamp, bans, ceiling, increment, jail,
 };
 use crate::config::{BanTime, JailName};
 
@@ -37,6 +39,53 @@ impl Engine {
         let (jail, bans) = (name, past.bans);
         effects.push(Effect::KnownOffender { jail, who, at: failed_at, bans, counts_for, reached });
         counted.outcome
+    }
+
+    /// A ban that a jail decides on; above the ceiling those wait that are risky.
+    pub(super) fn ban_found(&mut self, ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {
+        let is_new = self.bans.of(ban.prefix, &ban.jail).is_none();
+        if !is_new {
+            return self.ban(ban, now, effects);
+        }
+        if let Some(why) = self.ceiling.suspends(&ban, now) {
+            effects.push(Effect::Suspended { jail: ban.jail, prefix: ban.prefix, why });
+            return;
+        }
+        let (prefix, jail) = (ban.prefix, ban.jail.clone());
+        self.ban(ban, now, effects);
+        if self.bans.of(prefix, &jail).is_some() && self.ceiling.count(now) {
+            let bans = self.ceiling.totals().bans;
+            effects.push(Effect::Ceiling { bans, exceeded: true });
+        }
+    }
+
+    pub(super) fn look_at_ceiling(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.ceiling.look(now) {
+            let bans = self.ceiling.totals().bans;
+            effects.push(Effect::Ceiling { bans, exceeded: false });
+        }
+    }
+
+    pub(super) fn logged_in(
+        &mut self,
+        address: IpAddr,
+        at: Timestamp,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.ceiling.logged_in(address, at, now) {
+            effects.push(Effect::LoggedIn { prefix: ceiling::unit(address), at });
+        }
+    }
+
+    /// Takes up a login that was stored.
+    pub fn recall_login(&mut self, prefix: IpNet, at: Timestamp, now: Timestamp) {
+        self.ceiling.logged_in(prefix.addr(), at, now);
+    }
+
+    /// How the ceiling of new bans stands.
+    pub fn ceiling(&self) -> CeilingTotals {
+        self.ceiling.totals()
     }
 
     pub(super) fn ban(&mut self, mut ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {

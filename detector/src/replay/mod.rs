@@ -252,6 +252,9 @@ impl Replay {
                 | Effect::Unasked { .. }
                 | Effect::AlreadyBanned { .. }
                 | Effect::NoAddress { .. }
+                | Effect::Ceiling { .. }
+                | Effect::Suspended { .. }
+                | Effect::LoggedIn { .. }
                 | Effect::Forgot { .. } => {}
             }
         }
