@@ -16,6 +16,16 @@ pub fn now() -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
+/// Whether somebody keeps the wall clock right, as the kernel knows it; `None` where it may not be asked.
+pub fn is_synchronized() -> Option<bool> {
+    // SAFETY: `timex` is plain numbers, for which zeros are values.
+    let mut asked: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: with `modes` zero the kernel only fills in what is behind the pointer, which lives until it returns.
+    let state = unsafe { libc::adjtimex(&raw mut asked) };
+    // TIME_ERROR is also what a clock is called that nobody has set (adjtimex(2)).
+    (state >= 0).then(|| state != libc::TIME_ERROR && asked.status & libc::STA_UNSYNC == 0)
+}
+
 /// The clock that only goes forward, for waiting.
 pub fn monotonic() -> Instant {
     Instant::now()

@@ -1,23 +1,73 @@
 //! What the engine decides and the readers tell, carried out: the kernel first, words after.
+use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use super::{Daemon, surroundings::resolve};
 use crate::{
     command,
-    config::span_in_words,
+    config::{JailName, span_in_words},
     enforce::EnforceError,
-    engine::{Ban, Effect, Event, FailureId, Lifted, Question, SparedBy, Timestamp, Until},
+    engine::{
+        Ban, Effect, Event, FailureId, Lifted, Question, SparedBy, Suspended, Timestamp, Until,
+    },
     source::{FileState, JournalState, Report, Rotation},
 };
 
+/// The loggers of fail2ban that say what we say, too.
+const FILTER: &str = "fail2ban.filter";
+pub(super) const ACTIONS: &str = "fail2ban.actions";
+const OBSERVER: &str = "fail2ban.observer";
+
+/// A line that fail2ban has, too: `[jail] ` and what happened, and the same in single words for the journal. NOTICE is
+/// its level between INFO and WARNING.
+macro_rules! say {
+    ($logger:expr, notice, $event:literal, $jail:expr, $who:expr, $($text:tt)+) => {
+        say!(@ $logger, INFO, true, $event, $jail, $who, format_args!($($text)+))
+    };
+    ($logger:expr, info, $event:literal, $jail:expr, $who:expr, $($text:tt)+) => {
+        say!(@ $logger, INFO, false, $event, $jail, $who, format_args!($($text)+))
+    };
+    ($logger:expr, warn, $event:literal, $jail:expr, $who:expr, $($text:tt)+) => {
+        say!(@ $logger, WARN, false, $event, $jail, $who, format_args!($($text)+))
+    };
+    ($logger:expr, debug, $event:literal, $jail:expr, $who:expr, $($text:tt)+) => {
+        say!(@ $logger, DEBUG, false, $event, $jail, $who, format_args!($($text)+))
+    };
+    (@ $logger:expr, $level:ident, $notice:literal, $event:literal, $jail:expr, $who:expr, $text:expr) => {
+        tracing::event!(
+            target: $logger,
+            tracing::Level::$level,
+            notice = $notice,
+            event = $event,
+            jail = %$jail,
+            address = %$who,
+            "[{}] {}",
+            $jail,
+            $text
+        )
+    };
+}
+pub(super) use say;
+
 impl Daemon {
+    /// As loud as fail2ban: the longer a ban holds, the odder is another failure.
+    fn already_banned(&self, jail: &JailName, prefix: IpNet, failed_at: Timestamp) {
+        let who = shown(prefix);
+        let since = self.engine.bans().of(prefix, jail).map_or(failed_at, |ban| ban.since);
+        match failed_at.seconds() - since.seconds() {
+            ..3 => say!(ACTIONS, debug, "already banned", jail, who, "{who} already banned"),
+            3..60 => say!(ACTIONS, notice, "already banned", jail, who, "{who} already banned"),
+            60.. => say!(ACTIONS, warn, "already banned", jail, who, "{who} already banned"),
+        }
+    }
+
     /// True when a ban was made or lifted.
     ///
     /// # Errors
     /// When the kernel's maps refuse a ban; it is then not listed either.
     pub(super) fn carry_out(&mut self, effect: Effect) -> Result<bool, EnforceError> {
         let changed = match effect {
-            Effect::Ban { ban, prolonged } => {
+            Effect::Ban { ban, prolonged, failed_at } => {
                 if let Some(enforcer) = &mut self.enforcer
                     && let Err(error) = enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
                 {
@@ -29,10 +79,12 @@ impl Daemon {
                     return Err(error);
                 }
                 self.keeper.ban(&ban);
+                let who = shown(ban.prefix);
                 if prolonged {
-                    tracing::info!("[{}] Prolong Ban {}", ban.jail, shown(ban.prefix));
+                    self.already_banned(&ban.jail, ban.prefix, failed_at);
+                    tracing::debug!("[{}] the ban of {who} ends later: {:?}", ban.jail, ban.until);
                 } else {
-                    tracing::info!("[{}] Ban {}", ban.jail, shown(ban.prefix));
+                    say!(ACTIONS, notice, "ban", ban.jail, who, "Ban {who}");
                 }
                 !prolonged
             }
@@ -47,23 +99,35 @@ impl Daemon {
                     );
                 }
                 self.keeper.lifted(&ban, why, (self.clock)());
+                let who = shown(ban.prefix);
+                say!(ACTIONS, notice, "unban", ban.jail, who, "Unban {who}");
                 let why = match why {
-                    Lifted::Expired => "",
-                    Lifted::ByHand => " (by hand)",
-                    Lifted::JailRemoved => " (jail removed)",
-                    Lifted::Ignored => " (ignored by its jail)",
+                    Lifted::Expired => None,
+                    Lifted::ByHand => Some("by hand"),
+                    Lifted::JailRemoved => Some("with its jail"),
+                    Lifted::Ignored => Some("since its jail ignores it by now"),
                 };
-                tracing::info!("[{}] Unban {}{why}", ban.jail, shown(ban.prefix));
+                if let Some(why) = why {
+                    tracing::info!("[{}] the ban of {who} was lifted {why}", ban.jail);
+                }
                 true
             }
             Effect::Found { jail, who, at, .. } => {
-                tracing::info!("[{jail}] Found {} - {}", name_of(&who), local(at));
+                let (who, at) = (name_of(&who), local(at));
+                say!(FILTER, info, "found", jail, who, "Found {who} - {at}");
                 false
             }
             Effect::KnownOffender { jail, who, at, bans, counts_for, reached } => {
                 let ban = if reached { ", Ban" } else { "" };
                 let (who, at) = (name_of(&who), local(at));
-                tracing::info!("[{jail}] Found {who}, bad - {at}, {bans} # -> {counts_for}{ban}");
+                say!(
+                    OBSERVER,
+                    info,
+                    "bad",
+                    jail,
+                    who,
+                    "Found {who}, bad - {at}, {bans} # -> {counts_for:.1}{ban}"
+                );
                 false
             }
             Effect::Increased { ban, last, plain } => {
@@ -77,10 +141,22 @@ impl Daemon {
                     }
                 };
                 let (last, plain) = (local(last), span_in_words(plain.into()));
-                tracing::info!(
-                    "[{jail}] IP {who} is bad: {before} # last {last} - incr {plain} to {lasts}"
+                say!(
+                    OBSERVER,
+                    info,
+                    "bad",
+                    jail,
+                    who,
+                    "IP {who} is bad: {before} # last {last} - incr {plain} to {lasts}"
                 );
-                tracing::info!("[{jail}] Increase Ban {who} ({count} # {lasts} -> {end})");
+                say!(
+                    OBSERVER,
+                    notice,
+                    "increase",
+                    jail,
+                    who,
+                    "Increase Ban {who} ({count} # {lasts} -> {end})"
+                );
                 false
             }
             Effect::NotIncreased { jail, prefix, why } => {
@@ -90,37 +166,63 @@ impl Daemon {
                 );
                 false
             }
+            Effect::Ceiling { bans, exceeded } => {
+                let most = self.engine.ceiling().most;
+                let (what, told) = match exceeded {
+                    true => (
+                        "alarm",
+                        format!(
+                            "{bans} new bans within a minute, more than `ban_ceiling` ({most}): networks are not \
+                             banned now, nor addresses that somebody logged in from"
+                        ),
+                    ),
+                    false => ("over", format!("no longer more than {most} new bans a minute")),
+                };
+                match exceeded {
+                    true => tracing::error!("{told}"),
+                    false => tracing::info!("{told}"),
+                }
+                self.tell_event(what, &told);
+                false
+            }
+            Effect::Suspended { jail, prefix, why } => {
+                let who = shown(prefix);
+                let why = match why {
+                    Suspended::Network => "it is a network".to_owned(),
+                    Suspended::LoggedIn(at) => {
+                        format!("somebody logged in from there at {}", local(at))
+                    }
+                };
+                tracing::warn!("[{jail}] {who} is not banned while so many are: {why}");
+                false
+            }
+            Effect::LoggedIn { prefix, at } => {
+                self.keeper.logged_in(prefix, at);
+                false
+            }
             Effect::Pardoned { jail, prefix } => {
                 self.keeper.pardoned(jail, prefix);
                 false
             }
             Effect::Spared { jail, who, by } => {
                 let who = name_of(&who);
-                match by {
-                    SparedBy::OwnAddress => {
-                        tracing::info!("[{jail}] Ignore {who} by ignoreself rule")
-                    }
-                    SparedBy::AllowList(net) => {
-                        tracing::info!("[{jail}] Ignore {who}: on the allow list ({})", shown(net));
-                    }
-                    SparedBy::IgnoreIp(net) => {
-                        tracing::info!("[{jail}] Ignore {who} by ip ({})", shown(net))
-                    }
-                    SparedBy::IgnoreName(name) => {
-                        tracing::info!("[{jail}] Ignore {who} by dns ({name})")
-                    }
-                    SparedBy::Command => tracing::info!("[{jail}] Ignore {who} by command"),
+                let by = match by {
+                    SparedBy::OwnAddress => "ignoreself rule",
+                    SparedBy::AllowList(_) => "allow",
+                    SparedBy::IgnoreIp(_) => "ip",
+                    SparedBy::IgnoreName(_) => "dns",
+                    SparedBy::Command => "command",
                     SparedBy::EndsInThePast => {
-                        tracing::info!("[{jail}] Ignore {who}, expired bantime")
+                        say!(ACTIONS, info, "ignore", jail, who, "Ignore {who}, expired bantime");
+                        return Ok(false);
                     }
-                    SparedBy::LiftedSince => {
-                        tracing::info!("[{jail}] Ignore {who}, unbanned by hand since")
-                    }
-                }
+                    SparedBy::LiftedSince => "unban",
+                };
+                say!(FILTER, info, "ignore", jail, who, "Ignore {who} by {by}");
                 false
             }
-            Effect::AlreadyBanned { jail, prefix } => {
-                tracing::info!("[{jail}] {} already banned", shown(prefix));
+            Effect::AlreadyBanned { jail, prefix, failed_at } => {
+                self.already_banned(&jail, prefix, failed_at);
                 false
             }
             Effect::NoAddress { jail, text } => {
@@ -171,6 +273,9 @@ impl Daemon {
 
     pub(super) fn report(&mut self, report: Report) {
         match report {
+            Report::LoggedIn { address, at } => {
+                self.event(Event::LoggedIn { address, at });
+            }
             Report::Finding(finding) => {
                 self.event(Event::Finding(finding));
             }
@@ -211,7 +316,7 @@ impl Daemon {
 }
 
 /// A single address without its length.
-pub(crate) fn shown(prefix: ipnet::IpNet) -> String {
+pub(crate) fn shown(prefix: IpNet) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() {
         prefix.addr().to_string()
     } else {

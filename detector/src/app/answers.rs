@@ -1,7 +1,7 @@
 //! What the socket answers: the daemon's state in the words of the wire.
 use ipnet::IpNet;
 
-use super::{Daemon, act::shown};
+use super::{Daemon, LogFill, act::shown};
 use crate::{
     config::{JailName, Problem, Scope},
     control::wire,
@@ -9,13 +9,15 @@ use crate::{
         InterfaceMode, InterfaceStatus,
         tables::{Counters, Load},
     },
-    engine::{Jail, NameTotals, PatternState, PendingTotals, QuestionTotals},
+    engine::{
+        CeilingTotals, Jail, Lingering, NameTotals, PatternState, PendingTotals, QuestionTotals,
+    },
     source::{FileState, JournalState, JournalStatus, Limit, Readers},
     store::State,
 };
 
-/// The jail of bans made by hand without one.
-pub(crate) const BY_HAND: &str = "manual";
+/// Banned addresses that are found all the same, in one answer.
+const LINGERING: usize = 16;
 
 /// Without the banned prefixes of its jails.
 pub(crate) fn status(daemon: &Daemon) -> wire::Status {
@@ -25,9 +27,13 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         bans: daemon.engine.bans().len(),
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
+        log: log(daemon),
         pending: pending(daemon.engine.pending()),
         names: names(daemon.engine.names()),
         questions: questions(daemon.engine.questions()),
+        since: daemon.silence.started().seconds(),
+        lingering: lingering(daemon),
+        ceiling: ceiling(daemon.engine.ceiling()),
         source_alarms: daemon.silence.raised(),
         unread: daemon.readers.as_ref().map(unread).unwrap_or_default(),
         problems: daemon.problems.iter().map(Problem::to_string).collect(),
@@ -117,6 +123,11 @@ fn enforcement(daemon: &Daemon) -> wire::Enforcement {
     }
 }
 
+fn log(daemon: &Daemon) -> wire::Log {
+    let LogFill { lost, fault, .. } = daemon.log.fill();
+    wire::Log { target: daemon.log.target().to_owned(), fault, lost }
+}
+
 fn unread(readers: &Readers) -> wire::Unread {
     let mut unread = wire::Unread::default();
     for (limit, count) in readers.limits() {
@@ -162,6 +173,34 @@ fn gave_up(pattern: &PatternState) -> wire::GaveUp {
         pattern: pattern.name.to_string(),
         place: pattern.place.as_ref().map(ToString::to_string),
         lines: pattern.gave_up(),
+    }
+}
+
+fn lingering(daemon: &Daemon) -> Vec<wire::Lingering> {
+    let told = |found: Lingering| {
+        let dropped = daemon.enforcer.as_ref().and_then(|it| it.traffic(found.prefix));
+        wire::Lingering {
+            prefix: shown(found.prefix),
+            jail: found.jail.to_string(),
+            failures: found.failures,
+            last: found.last.seconds(),
+            dropped: dropped.map(|dropped| dropped.packets),
+        }
+    };
+    daemon.engine.lingering().into_iter().take(LINGERING).map(told).collect()
+}
+
+fn ceiling(totals: CeilingTotals) -> wire::Ceiling {
+    let CeilingTotals { most, bans, is_exceeded, suspended, logins, most_logins, forgotten_logins } =
+        totals;
+    wire::Ceiling {
+        bans,
+        most,
+        exceeded: is_exceeded,
+        suspended,
+        logins,
+        most_logins,
+        forgotten_logins,
     }
 }
 

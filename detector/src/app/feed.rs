@@ -2,7 +2,7 @@
 use serde_json::{Value, json};
 
 use super::{Daemon, act::shown, answers};
-use crate::engine::{Ban, Effect, FailureId, Lifted, SparedBy, Timestamp, Until};
+use crate::engine::{Ban, Effect, FailureId, Lifted, SparedBy, Suspended, Timestamp, Until};
 
 impl Daemon {
     /// An effect as an event; `None` where nobody listens, or nobody would want to know.
@@ -11,7 +11,7 @@ impl Daemon {
             return None;
         }
         let mut event = match effect {
-            Effect::Ban { ban, prolonged } => {
+            Effect::Ban { ban, prolonged, .. } => {
                 self.ban_event(if *prolonged { "prolong" } else { "ban" }, ban)
             }
             Effect::Unban { ban, why } => {
@@ -33,7 +33,7 @@ impl Daemon {
                 "event": "finding", "jail": jail.as_str(), "address": name_of(who), "at": null,
                 "failures": null, "ignored": reason(by),
             }),
-            Effect::AlreadyBanned { jail, prefix } => {
+            Effect::AlreadyBanned { jail, prefix, .. } => {
                 json!({ "event": "already banned", "jail": jail.as_str(), "address": shown(*prefix) })
             }
             Effect::NoAddress { jail, text } => {
@@ -42,12 +42,21 @@ impl Daemon {
             Effect::Forgot { jail, addresses } => {
                 json!({ "event": "forgotten", "jail": jail.as_str(), "count": addresses })
             }
+            Effect::Suspended { jail, prefix, why } => json!({
+                "event": "suspended", "jail": jail.as_str(), "address": shown(*prefix),
+                "why": match why {
+                    Suspended::Network => "network",
+                    Suspended::LoggedIn(_) => "login",
+                },
+            }),
             Effect::Increased { ban, .. } => self.ban_event("increase", ban),
             // Of these the finding, or the ban that comes of them, tells.
             Effect::KnownOffender { .. }
             | Effect::NotIncreased { .. }
             | Effect::Pardoned { .. }
             | Effect::Unasked { .. }
+            | Effect::Ceiling { .. }
+            | Effect::LoggedIn { .. }
             | Effect::Ask(_)
             | Effect::Resolve { .. } => return None,
         };

@@ -119,6 +119,13 @@ impl Keeper {
         }
     }
 
+    /// Somebody logged in from there.
+    pub fn logged_in(&self, prefix: IpNet, at: Timestamp) {
+        if let Some(store) = &self.store {
+            store.write(Write::LoggedIn(prefix, at));
+        }
+    }
+
     pub fn settings(&self, settings: StoreSettings) {
         if let Some(store) = &self.store {
             store.write(Write::Settings(settings));

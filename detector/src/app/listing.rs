@@ -1,19 +1,27 @@
 //! Answers that list bans: gathered a handful a turn, written on another thread. A hundred thousand bans would keep a
 //! new one waiting for most of a second otherwise.
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{Daemon, act::shown, answers, commands::Question};
+use super::{
+    Daemon,
+    act::shown,
+    answers,
+    commands::Question,
+    silence::{self, State},
+};
 use crate::{
     config::JailName,
     control::{Refusal, wire},
     enforce::tables::Dropped,
-    engine::{Ban, Place, Until},
+    engine::{Ban, Place, Timestamp, Until},
 };
 
 /// Bans gathered in one turn.
 const AT_ONCE: usize = 256;
+/// Bans of each kind in a live view.
+const TOP: usize = 64;
 
 /// Where an answer goes.
 pub(super) type Answer = oneshot::Sender<Result<wire::Reply, Refusal>>;
@@ -30,6 +38,8 @@ pub(super) enum List {
     Jails,
     /// One jail, with its banned prefixes.
     Jail(JailName),
+    /// The whole daemon, and the bans that drop most or are newest.
+    Top,
     /// What a command of fail2ban's asks.
     Asked(Question),
 }
@@ -65,21 +75,46 @@ impl Daemon {
         let is_wanted = |ban: &Arc<Ban>| match &listing.list {
             List::Jail(jail) => ban.jail == *jail,
             List::Asked(question) => question.wants(ban),
-            List::Bans | List::Banned | List::Status | List::Jails => true,
+            List::Bans | List::Banned | List::Status | List::Jails | List::Top => true,
         };
-        let enforcer = self.enforcer.as_ref().filter(|_| matches!(listing.list, List::Bans));
+        let counts = matches!(listing.list, List::Bans | List::Top);
+        let enforcer = self.enforcer.as_ref().filter(|_| counts);
         let listed = bans.into_iter().filter(is_wanted).map(|ban| Listed {
             traffic: enforcer.and_then(|enforcer| enforcer.traffic(ban.prefix)),
             observed: enforcer.is_some_and(|enforcer| enforcer.observes(ban.jail.as_str())),
             ban,
         });
         listing.bans.extend(listed);
+        if matches!(listing.list, List::Top) && listing.bans.len() > 8 * TOP {
+            listing.bans = keep_top(listing.bans);
+        }
         if last.is_some() {
             listing.place = last;
             self.listings.push_front(listing);
         } else {
             self.send_off(listing);
         }
+    }
+
+    fn top(&self) -> wire::Top {
+        let now = (self.clock)();
+        let sources =
+            self.readers.as_ref().map(|it| silence::sources(&self.settings.jails, it, now));
+        let sources = sources.into_iter().flatten().map(|source| wire::Source {
+            jail: source.jail.to_string(),
+            name: source.name,
+            state: match source.state {
+                State::Read => "read".to_owned(),
+                State::Awaited => "awaited".to_owned(),
+                State::Gone => "gone".to_owned(),
+                State::Unreadable(why) => why,
+            },
+            lag: u64::try_from(source.behind.as_millis()).unwrap_or(u64::MAX),
+            last: source.last.map(Timestamp::seconds),
+        });
+        let (sources, status) = (sources.collect(), answers::status(self));
+        let (busiest, newest) = (Vec::new(), Vec::new());
+        wire::Top { at: now.micros() / 1000, status, sources, busiest, newest }
     }
 
     fn send_off(&self, listing: Listing) {
@@ -112,6 +147,20 @@ impl Daemon {
                     wire::Reply::Jails(jails)
                 })
             }
+            List::Top => {
+                let mut top = self.top();
+                Box::new(|bans| {
+                    let shown = |of: &mut dyn Iterator<Item = &Listed>| {
+                        let of = of.take(TOP);
+                        of.map(|it| wire_ban(&it.ban, it.traffic, it.observed)).collect()
+                    };
+                    top.newest = shown(&mut bans.iter().rev());
+                    let mut bans: Vec<&Listed> = bans.iter().collect();
+                    bans.sort_by_key(|listed| Reverse(packets(listed)));
+                    top.busiest = shown(&mut bans.into_iter());
+                    wire::Reply::Top(Box::new(top))
+                })
+            }
             List::Jail(name) => {
                 let Some(jail) = self.engine.jail(&name) else {
                     // A reload may have taken it away meanwhile.
@@ -137,6 +186,21 @@ impl Daemon {
             let _ = answer.send(Ok(write(in_order(bans))));
         });
     }
+}
+
+/// Packets that it dropped, or would have.
+fn packets(listed: &Listed) -> u64 {
+    listed.traffic.map_or(0, |traffic| traffic.packets + traffic.would_drop)
+}
+
+/// Those that drop most, and the newest.
+fn keep_top(mut bans: Vec<Listed>) -> Vec<Listed> {
+    bans.sort_by_key(|listed| Reverse(packets(listed)));
+    let mut rest = bans.split_off(TOP);
+    rest.sort_by_key(|listed| Reverse(listed.ban.since));
+    rest.truncate(TOP);
+    bans.append(&mut rest);
+    bans
 }
 
 /// In the order of banning. A ban that moved its end while it was gathered was met twice.

@@ -141,9 +141,13 @@ impl Daemon {
     /// Everything that is bounded, with how much of it is in use and what was lost to the bound.
     fn limits(&self, metrics: &mut Metrics, kernel: Option<&Status>) {
         let pending = self.engine.pending();
+        let ceiling = self.engine.ceiling();
         let mut fills = vec![
             ("max_pending", pending.addresses as f64, pending.most_addresses as f64),
             ("max_evidence", pending.evidence as f64, pending.most_evidence as f64),
+            ("ban_ceiling", f64::from(ceiling.bans), f64::from(ceiling.most)),
+            ("logins", ceiling.logins as f64, ceiling.most_logins as f64),
+            ("max_history", pending.history as f64, pending.most_history as f64),
             ("event_clients", self.feed.clients() as f64, events::CLIENTS as f64),
         ];
         if let Some(status) = kernel {
@@ -162,6 +166,8 @@ impl Daemon {
         let mut losses = vec![
             ("max_pending", pending.forgotten_addresses),
             ("max_evidence", pending.forgotten_lines),
+            ("max_history", pending.forgotten_history),
+            ("logins", ceiling.forgotten_logins),
         ];
         losses.extend(kernel.map(|status| ("max_bans", status.refused)));
         let read = self.readers.as_ref().map(Readers::limits);
@@ -176,6 +182,16 @@ impl Daemon {
             };
             (name, count)
         }));
+        let exceeded = f64::from(ceiling.is_exceeded);
+        metrics
+            .gauge("ban_ceiling_exceeded", "1: more bans are made than ban_ceiling a minute.")
+            .one(exceeded);
+        metrics
+            .counter("bans_suspended_total", "Risky bans that were not made for that.")
+            .one(ceiling.suspended as f64);
+        metrics
+            .gauge("bans_lingering", "Banned addresses whose failures are found all the same.")
+            .one(self.engine.lingering().len() as f64);
         let mut lost = metrics.counter("limit_lost_total", "What was lost to a bound.");
         for (limit, count) in losses {
             lost.add(&[("limit", limit)], count as f64);
@@ -192,7 +208,7 @@ impl Daemon {
         ];
         let store = self.keeper.status();
         fills.extend(store.as_ref().map(|store| ("store", store.waiting, store::MOST_WAITING)));
-        let log = (self.log_queue)();
+        let log = self.log.fill();
         fills.push(("log", log.waiting, log.most));
         let mut length = metrics.gauge("queue_length", "What waits in a queue; of `log`, bytes.");
         for (queue, waiting, _) in &fills {
@@ -215,6 +231,7 @@ impl Daemon {
                 "Times that a reader waited for room: nothing is lost then.",
             )
             .add(&[("queue", "reports")], waits as f64);
+        metrics.gauge("log_up", "1: the log can be written.").one(f64::from(log.fault.is_none()));
         if let Some(store) = store {
             let works = f64::from(store.state == store::State::Works);
             metrics.gauge("store_up", "1: what happens is stored.").one(works);

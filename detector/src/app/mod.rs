@@ -14,6 +14,7 @@ mod give_ups;
 mod guard;
 mod keep;
 mod listing;
+mod logging;
 mod measure;
 mod requests;
 mod restore;
@@ -24,7 +25,7 @@ mod surroundings;
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,6 +35,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, mpsc};
 
 pub(crate) use self::act::shown;
+pub use self::logging::{LogFill, Logging};
 use self::{
     commands::ByHand,
     compat::Compat,
@@ -70,20 +72,6 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// What enforcement is told under a configuration.
 pub type KernelOptions = Box<dyn Fn(&Settings) -> Option<enforce::Options> + Send>;
 
-/// How full the log's queue is, asked now and then.
-pub type LogQueue = Box<dyn Fn() -> LogFill + Send>;
-
-/// What waits to be written to the log.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogFill {
-    /// Bytes.
-    pub waiting: usize,
-    /// At most so many.
-    pub most: usize,
-    /// Lines that found no room, since the start.
-    pub lost: u64,
-}
-
 /// What the command line decides.
 pub struct Options {
     /// Where the configuration comes from; read again at reload.
@@ -102,33 +90,10 @@ pub struct Options {
     pub detach_on_exit: bool,
     /// Detach and stop unless somebody confirms within this time that he is not locked out.
     pub confirm: Option<Duration>,
-    /// How full the log's queue is.
-    pub log_queue: LogQueue,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
     /// Where log lines go.
     pub log: Box<dyn Logging>,
-}
-
-/// Where log lines go, as far as it can be changed while the daemon runs.
-pub trait Logging: Send {
-    /// Which lines are written from now on: one of fail2ban's levels, or its number.
-    ///
-    /// # Errors
-    /// When there is no such level; nothing is changed.
-    fn set_level(&mut self, level: &str) -> Result<(), String>;
-
-    /// `STDERR`, or a file.
-    fn target(&self) -> &str;
-
-    /// Writes elsewhere from now on.
-    ///
-    /// # Errors
-    /// When nothing can be written there; nothing is changed.
-    fn set_target(&mut self, target: &str) -> Result<(), String>;
-
-    /// Writes what waits. A file is opened anew; answers whether it is one.
-    fn flush(&mut self) -> bool;
 }
 
 /// What came of an event.
@@ -177,7 +142,6 @@ pub(crate) struct Daemon {
     /// Those who listen to events.
     feed: Events,
     requests: mpsc::WeakSender<Asked>,
-    log_queue: LogQueue,
     tree: Arc<dyn Tree + Send + Sync>,
     kernel: KernelOptions,
     level_is_named: bool,
@@ -191,6 +155,8 @@ pub(crate) struct Daemon {
     /// What commands have changed beside the settings.
     told: ByHand,
     log: Box<dyn Logging>,
+    /// The log could not be written when it was looked at last.
+    log_failed: bool,
 }
 
 /// Runs the daemon until it is told to stop; `ready` hears what it protects as soon as it does.
@@ -289,7 +255,6 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         listings: VecDeque::new(),
         feed: Events::default(),
         requests,
-        log_queue: options.log_queue,
         tree: options.tree,
         kernel: options.kernel,
         level_is_named: options.level_is_named,
@@ -301,6 +266,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         by_hand: Arc::new(Scope::EveryPacket),
         told: ByHand::default(),
         log: options.log,
+        log_failed: false,
     };
     let last_bans = restore::last_moments(&loaded.bans);
     let positions = daemon.take_up(adopted, loaded);
@@ -314,6 +280,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    // As fail2ban's server takes it.
+    let mut flush = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::user_defined1())?;
     ready(&answers::status(&daemon));
 
     let mut news = daemon.keeper.news();
@@ -346,6 +314,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
                 Ok(_) => tracing::info!("configuration reloaded"),
                 Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
             },
+            _ = flush.recv() => drop(daemon.log.flush()),
             () = std::future::ready(()), if !daemon.listings.is_empty() => daemon.list_on(),
             () = sleep_until(due) => daemon.wake(),
         }
@@ -522,6 +491,7 @@ impl Daemon {
         for what in self.give_ups.news(now) {
             tracing::warn!("{what}");
         }
+        self.look_at_log();
         let lost = self.engine.names().lost;
         if lost > self.names_lost {
             tracing::warn!("{lost} failures are not counted: too many names were being looked up");
@@ -529,7 +499,7 @@ impl Daemon {
         }
     }
 
-    async fn finish(mut self, detach: bool, socket: &std::path::Path) -> anyhow::Result<Ended> {
+    async fn finish(mut self, detach: bool, socket: &Path) -> anyhow::Result<Ended> {
         let positions = self.stop_readers().await;
         self.keeper.close(&mut self.engine, &positions).await;
         let _ = std::fs::remove_file(socket);

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use super::{
     Daemon,
     act::shown,
-    answers,
     commands::Done,
     listing::{Answer, List, Listing},
     skip,
@@ -16,7 +15,7 @@ use crate::{
         command::{Fault, Reload},
         wire,
     },
-    engine::{Ban, Event, Limits, Origin, ban_end},
+    engine::{BY_HAND, Ban, Event, Limits, Origin, ban_end},
 };
 
 /// How long an answer about bans waits until they are stored; the kernel has them before.
@@ -37,6 +36,7 @@ impl Daemon {
             Request::Status => return self.list(List::Status, asked.answer),
             Request::Bans => return self.list(List::Bans, asked.answer),
             Request::Banned => return self.list(List::Banned, asked.answer),
+            Request::Top => return self.list(List::Top, asked.answer),
             Request::Jails => return self.list(List::Jails, asked.answer),
             Request::Metrics => Ok(wire::Reply::Metrics(self.measure())),
             Request::Events(listener) => {
@@ -145,11 +145,7 @@ impl Daemon {
             },
         };
         let (name, scope, jail_time) = match jail {
-            None => (
-                JailName::new(answers::BY_HAND),
-                self.by_hand.clone(),
-                self.settings.default_ban_time,
-            ),
+            None => (JailName::new(BY_HAND), self.by_hand.clone(), self.settings.default_ban_time),
             Some(name) => match self.engine.jail(&JailName::new(&name)) {
                 Some(jail) => {
                     (jail.settings().name.clone(), jail.scope().clone(), jail.settings().ban_time)
@@ -264,6 +260,9 @@ impl Daemon {
             && let Err(error) = self.log.set_level(&self.settings.log_level)
         {
             tracing::error!("the log goes on at the level it had: {error}");
+        }
+        if let Err(why) = self.log.configure(&self.settings.log) {
+            tracing::error!("{why}");
         }
         self.keeper.settings(self.settings.store);
         self.engine.set_limits(Limits::from(&self.settings));

@@ -8,7 +8,11 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Daemon, act::shown, keep};
+use super::{
+    Daemon,
+    act::{ACTIONS, say, shown},
+    keep,
+};
 use crate::{
     config::JailName,
     enforce::Adopted,
@@ -53,6 +57,9 @@ impl Daemon {
             tracing::warn!("{} rows of the store cannot be understood", loaded.unreadable);
         }
         self.recall(loaded.history, now);
+        for (prefix, at) in loaded.logins {
+            self.engine.recall_login(prefix, at, now);
+        }
         let missing = self.adopt(adopted, loaded.bans, now);
         let (over, live): (Vec<Ban>, Vec<Ban>) =
             missing.into_iter().partition(|ban| ban.is_over(now));
@@ -77,6 +84,9 @@ impl Daemon {
     pub(super) fn take_up_late(&mut self, loaded: Loaded) {
         let now = (self.clock)();
         self.recall(loaded.history, now);
+        for (prefix, at) in loaded.logins {
+            self.engine.recall_login(prefix, at, now);
+        }
         let unknown = |ban: &Ban| self.engine.bans().of(ban.prefix, &ban.jail).is_none();
         let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !ban.is_over(now));
         let live = live.collect();
@@ -171,7 +181,7 @@ impl Daemon {
                     tracing::error!("[{}] {shown} is NOT banned again: {error}", ban.jail);
                     continue;
                 }
-                tracing::info!("[{}] Restore Ban {shown}", ban.jail);
+                say!(ACTIONS, notice, "restore", ban.jail, shown, "Restore Ban {shown}");
                 engine.adopt(ban, now);
             }
         });

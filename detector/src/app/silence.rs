@@ -143,6 +143,11 @@ impl Silence {
         of_jail.map(|(_, what)| what.clone()).collect()
     }
 
+    /// When it began to look.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
     /// Alarms raised since the start.
     pub fn raised(&self) -> u64 {
         self.raised

@@ -5,16 +5,17 @@ mod check;
 mod client;
 mod deep;
 mod detach;
+mod doctor;
 mod dump;
 mod explain;
 mod import;
 mod log;
-mod log_target;
 mod overlay;
 mod regex;
 mod replay;
 mod run;
 mod status;
+mod top;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -132,6 +133,10 @@ enum Verb {
     Echo(client::WordArgs),
     /// Show the daemon's version
     Version,
+    /// Look for what keeps attackers from being found or stopped, and say how to mend it; exit 1 if anything does
+    Doctor,
+    /// Watch an attack live: rates, busiest banned sources, newest bans and why; needs a terminal (with --json: once)
+    Top,
     /// Remove program, links and maps from the kernel; also without a daemon
     Detach,
 }
@@ -248,6 +253,8 @@ pub fn main() -> ExitCode {
         Verb::Flushlogs => Ok(client::send(&cli.place, &["flushlogs".to_owned()])),
         Verb::Version => Ok(client::send(&cli.place, &["version".to_owned()])),
         Verb::Confirm => status::confirm(&cli.place),
+        Verb::Doctor => doctor::run(&cli.place),
+        Verb::Top => top::run(&cli.place),
         Verb::Detach => detach::run(&cli.place),
     };
     finish(result, json)

@@ -11,11 +11,10 @@ use clap::Args;
 
 use super::{
     Place,
-    log::{LastLines, Log},
-    log_target::{self, Target},
+    log::{LastLines, Log, Target},
 };
 use crate::{
-    app, clock,
+    app::{self, Logging},
     config::{self, AttachMode, Problem, Severity, Tree},
     config_tree::{DirTree, ShippedTree},
     control::wire,
@@ -83,10 +82,9 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
             bail!("nothing of the configuration in {} can be used", chosen.name);
         }
     };
-    let log = Log::start(std::io::stderr()).context("there is no thread for the log")?;
+    let log = Log::start().context("there is no thread for the log")?;
     let _last_lines = LastLines(log.clone());
-    let log_fill = log.clone();
-    let log = log_to(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
+    let mut log = Target::new(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
     report(&loaded.problems);
     for note in &loaded.notes {
         eprintln!("note: {note}");
@@ -94,6 +92,11 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(hint) = &chosen.hint {
         eprintln!("{hint}");
     }
+    if let Err(why) = log.configure(&loaded.settings.log) {
+        eprintln!("error: {why}");
+    }
+    let logged = log.target().to_owned();
+    tracing::info!("fail2xdp {} begins", env!("CARGO_PKG_VERSION"));
     let confirm = args.confirm.as_deref().map(confirm_time).transpose()?;
     let one_at_a_time = lock_state(&place.state)?;
     allow_many_files();
@@ -107,14 +110,13 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         level_is_named: args.log.is_some(),
         detach_on_exit: args.detach_on_exit,
         confirm,
-        log_queue: Box::new(move || log_fill.fill()),
         loaded,
         log: Box::new(log),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(app::run(options, |status| {
-        print!("{}", banner(status, &chosen.name, place, args.detach_on_exit));
+        print!("{}", banner(status, &chosen.name, &logged, place, args.detach_on_exit));
         if let Some(time) = &args.confirm {
             println!(
                 "  {:<13} `fail2xdp confirm` within {time}, or it detaches and stops",
@@ -194,28 +196,6 @@ fn report(problems: &[Problem]) {
     }
 }
 
-/// Starts the log at fail2ban's level, or with a filter such as `fail2xdp::source=debug`; how to change it later.
-fn log_to(log: Log, level: &str) -> Target {
-    let filter = log_target::filter(&level.to_ascii_uppercase()).unwrap_or_else(|| {
-        tracing_subscriber::EnvFilter::builder()
-            .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-            .parse_lossy(level)
-    });
-    let subscriber = tracing_subscriber::fmt()
-        .with_timer(LocalTime(jiff::tz::TimeZone::system()))
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(log.clone())
-        .with_env_filter(filter)
-        .with_filter_reloading();
-    let handle = subscriber.reload_handle();
-    subscriber.init();
-    Target::new(
-        log,
-        Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())),
-    )
-}
-
 /// Every followed log holds a descriptor, and the usual soft limit of 1024 is there for select(2) alone.
 fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -223,20 +203,6 @@ fn allow_many_files() {
     let raised = Rlimit { current: limit.maximum, ..limit };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!("cannot raise the limit of open files: {error}");
-    }
-}
-
-/// Log lines carry local time, as the logs they tell of.
-struct LocalTime(jiff::tz::TimeZone);
-
-impl tracing_subscriber::fmt::time::FormatTime for LocalTime {
-    fn format_time(
-        &self,
-        out: &mut tracing_subscriber::fmt::format::Writer<'_>,
-    ) -> std::fmt::Result {
-        let now = jiff::Timestamp::from_microsecond(clock::now().micros())
-            .map_err(|_| std::fmt::Error)?;
-        write!(out, "{}", now.to_zoned(self.0.clone()).strftime("%F %T%.3f"))
     }
 }
 
@@ -280,7 +246,13 @@ pub(super) fn lock_state(state: &Path) -> anyhow::Result<Option<std::fs::File>> 
 }
 
 /// What is protected, how to watch it, what Ctrl-C does.
-fn banner(status: &wire::Status, tree: &str, place: &Place, detach_on_exit: bool) -> String {
+fn banner(
+    status: &wire::Status,
+    tree: &str,
+    log: &str,
+    place: &Place,
+    detach_on_exit: bool,
+) -> String {
     let mut text = format!("fail2xdp {} is ready\n", status.version);
     let mut row = |name: &str, what: &str| {
         let _ = writeln!(text, "  {name:<13} {what}");
@@ -321,6 +293,9 @@ fn banner(status: &wire::Status, tree: &str, place: &Place, detach_on_exit: bool
         Some(store) if store.state == "works" => row("store", &store.path),
         Some(store) => row("store", &format!("{}: {}", store.path, store.state)),
         None => row("store", "none: what is counted is lost at the end"),
+    }
+    if log != "STDERR" {
+        row("log", log);
     }
     let socket = if place.socket == Path::new("/run/fail2xdp/fail2xdp.sock") {
         String::new()

@@ -101,6 +101,20 @@ fn status_text(status: &wire::Status) -> String {
         text,
         "Sources\n{alarms}{unread}{gave_up}{heard}`- Nothing found yet by:\t{quiet}"
     );
+    if let Some(why) = &status.log.fault {
+        let wire::Log { target, lost, .. } = &status.log;
+        let _ =
+            writeln!(text, "Log\n`- ALARM:\t{target} cannot be written: {why} ({lost} lines lost)");
+    }
+    let ceiling = &status.ceiling;
+    if ceiling.exceeded {
+        let wire::Ceiling { bans, most, suspended, .. } = ceiling;
+        let _ = writeln!(
+            text,
+            "New bans\n`- ALARM:\t{bans} within a minute, more than `ban_ceiling` ({most}): networks and addresses \
+             with logins are not banned now ({suspended} so far)"
+        );
+    }
     let enforcement = &status.enforcement;
     let _ = writeln!(text, "Enforcement");
     let _ = writeln!(

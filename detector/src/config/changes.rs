@@ -14,15 +14,7 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 7] = [
-    "mode",
-    "allow_sessions",
-    "initial_bans",
-    "metrics",
-    "logtarget",
-    "syslogsocket",
-    "compat-socket",
-];
+const AT_START: [&str; 5] = ["mode", "allow_sessions", "initial_bans", "metrics", "compat-socket"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -170,7 +162,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
     } = settings;
     let LogSettings { target, syslog_socket } = log;
     let socket = |socket: &Located<PathBuf>| socket.value.display().to_string();
-    let CountingSettings { max_pending, max_evidence, max_history } = counting;
+    let CountingSettings { max_pending, max_evidence, max_history, ban_ceiling } = counting;
     let StoreSettings { purge_age, max_matches } = store;
     let EnforceSettings {
         interfaces,
@@ -207,6 +199,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("max_pending", vec![max_pending.to_string()]),
         ("max_evidence", vec![max_evidence.to_string()]),
         ("max_history", vec![max_history.to_string()]),
+        ("ban_ceiling", vec![ban_ceiling.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
         ("compat-socket", compat_socket.iter().map(|path| path.display().to_string()).collect()),

@@ -73,6 +73,14 @@ pub(super) fn target(text: &Text) -> Result<(LogTarget, LogFormat), LogTargetErr
     Ok((target, format))
 }
 
+/// Reads a `logtarget` that stands in no file.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn log_target(written: &str) -> Result<(LogTarget, LogFormat), String> {
+    target(&Text::new(written, None)).map_err(|error| format!("{error}; {}", error.remedy()))
+}
+
 fn switch(option: &str, value: &str) -> Result<bool, LogTargetError> {
     match value.to_ascii_lowercase().as_str() {
         "on" | "yes" | "true" | "1" => Ok(true),

@@ -58,6 +58,7 @@ pub use doubts::doubts;
 pub use formula::{Formula, FormulaError, FormulaFault, Known, Number};
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
+pub use log::log_target;
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
 pub use source::encoding;

@@ -47,6 +47,7 @@ const OPTIONS: &[&str] = &[
     "max_evidence",
     "compat-socket",
     "max_history",
+    "ban_ceiling",
     "metrics",
 ];
 
@@ -67,6 +68,8 @@ const FEWEST_PENDING: u32 = 16;
 const MOST_PENDING: u32 = 1 << 28;
 /// `max_history`, with the same bounds.
 const HISTORY: u32 = 1_000_000;
+/// `ban_ceiling`: a botnet on one machine makes fewer, a filter that takes everybody for an attacker more.
+const BAN_CEILING: u32 = 1000;
 /// `max_evidence` and its bound, in MiB.
 const EVIDENCE: u32 = 24;
 const MOST_EVIDENCE: u32 = 1 << 16;
@@ -109,6 +112,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_pending: reader.number("max_pending", PENDING, FEWEST_PENDING..=MOST_PENDING),
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
         max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
+        ban_ceiling: reader.number("ban_ceiling", BAN_CEILING, 0..=u32::MAX),
     };
     let compat = reader.boolean("compat-socket", false);
     let (log_level, metrics) = (reader.log_level(), reader.metrics());

@@ -340,6 +340,8 @@ pub struct CountingSettings {
     pub max_evidence: u32,
     /// `max_history`: addresses whose bans are remembered, at least 16.
     pub max_history: u32,
+    /// `ban_ceiling`: new bans a minute that raise an alarm; 0: however many.
+    pub ban_ceiling: u32,
 }
 
 /// What the store keeps, and for how long.

@@ -43,6 +43,8 @@ pub enum Request {
     Events(events::Listener),
     /// `GET /v1/bans`
     Bans,
+    /// `GET /v1/top`: what a live view shows.
+    Top,
     /// `GET /v1/explain/ADDRESS`: an address, or a network.
     Explain(IpNet),
     /// `GET /v1/banned`: who is banned, by jail.

@@ -149,6 +149,7 @@ pub async fn serve(
         .route("/v1/events", get(events))
         .route("/v1/metrics", get(metrics))
         .route("/v1/bans", get(fixed(Request::Bans)).post(ban))
+        .route("/v1/top", get(fixed(Request::Top)))
         .route("/v1/explain/{*address}", get(explain))
         .route("/v1/banned", get(fixed(Request::Banned)))
         .route("/v1/unban", post(unban))

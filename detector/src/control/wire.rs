@@ -21,6 +21,8 @@ pub enum Reply {
     Jail(Jail),
     /// To `bans`.
     Bans(Vec<Ban>),
+    /// To `top`.
+    Top(Box<Top>),
     /// To `explain`.
     Explained(Box<Explained>),
     /// To `banned`.
@@ -59,18 +61,37 @@ pub struct Status {
     pub enforcement: Enforcement,
     /// What outlives the daemon; absent where nothing is stored.
     pub store: Option<Store>,
+    /// Where the log goes.
+    pub log: Log,
     /// What is kept of those below the threshold.
     pub pending: Pending,
     /// Names found in logs, on their way to addresses.
     pub names: Names,
     /// What `ignorecommand` is asked.
     pub questions: Questions,
+    /// When the daemon started: Unix seconds.
+    pub since: i64,
+    /// Banned addresses whose failures are found all the same, most failures first, 16 at the most.
+    pub lingering: Vec<Lingering>,
+    /// How many bans are made.
+    pub ceiling: Ceiling,
     /// Alarms about sources, raised since the daemon started.
     pub source_alarms: u64,
     /// What of the logs was not read, or not wholly, since the daemon started or was reloaded.
     pub unread: Unread,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
+}
+
+/// The log that the daemon writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// `STDERR`, `SYSLOG` … or a file.
+    pub target: String,
+    /// Why nothing can be written now.
+    pub fault: Option<String>,
+    /// Lines that found no room or could not be written, since the daemon started.
+    pub lost: u64,
 }
 
 /// How often a limit on what is read of log files was reached, and losses that nobody can prevent.
@@ -122,6 +143,40 @@ pub struct Questions {
     pub failed: u64,
     /// Failures counted without asking because too many waited, since the daemon started.
     pub unasked: u64,
+}
+
+/// Somebody who is banned and found all the same: by way of a proxy, another interface, or another port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lingering {
+    /// An address or prefix.
+    pub prefix: String,
+    /// The jail that bans and finds it.
+    pub jail: String,
+    /// Failures found since its ban.
+    pub failures: u64,
+    /// When the last of them happened: Unix seconds.
+    pub last: i64,
+    /// Packets that its ban has dropped; null with mode `none`.
+    pub dropped: Option<u64>,
+}
+
+/// New bans, and their ceiling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// Within the last minute, those by hand left out.
+    pub bans: u32,
+    /// `ban_ceiling`; 0: however many.
+    pub most: u32,
+    /// There are, or were not long ago, more: networks are not banned now, nor addresses that somebody logged in from.
+    pub exceeded: bool,
+    /// Bans that were not made for that, since the daemon started.
+    pub suspended: u64,
+    /// Addresses whose logins are remembered.
+    pub logins: usize,
+    /// At most so many.
+    pub most_logins: usize,
+    /// Addresses whose logins were forgotten because there were more, since the daemon started.
+    pub forgotten_logins: u64,
 }
 
 /// Names found in logs, on their way to addresses.
@@ -318,6 +373,36 @@ pub struct Ban {
     pub rule: Option<Rule>,
     /// The last matched lines.
     pub lines: Vec<String>,
+}
+
+/// What a live view shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Top {
+    /// When it was asked: Unix time in milliseconds.
+    pub at: i64,
+    /// The daemon; its jails without their banned prefixes.
+    pub status: Status,
+    /// Where the jails' lines come from.
+    pub sources: Vec<Source>,
+    /// Bans that have dropped most packets, 64 at the most, most first.
+    pub busiest: Vec<Ban>,
+    /// Bans made last, 64 at the most, newest first.
+    pub newest: Vec<Ban>,
+}
+
+/// A log or journal of a jail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The jail.
+    pub jail: String,
+    /// A path, or `the journal`.
+    pub name: String,
+    /// `read`, `awaited`, `gone`, or why it cannot be read.
+    pub state: String,
+    /// Age of the oldest line that is not read yet, in milliseconds.
+    pub lag: u64,
+    /// When its last line was read: Unix seconds.
+    pub last: Option<i64>,
 }
 
 /// One jail's banned prefixes.

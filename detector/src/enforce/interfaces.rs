@@ -12,6 +12,7 @@ use super::{
 /// `linux/if_arp.h`: what kind of frames a link carries.
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
+const ARPHRD_PPP: u16 = 512;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Device {
     pub name: String,
     /// What made it: `veth`, `vlan`, `wireguard` …; empty for hardware.
     pub kind: String,
+    /// It is switched on.
+    pub is_up: bool,
     /// Largest packet in bytes.
     pub mtu: u32,
     /// ARPHRD_ number of its frames.
@@ -159,13 +162,19 @@ impl Device {
     #[cfg(test)]
     pub(super) fn ethernet(index: u32, name: &str) -> Device {
         let (name, kind) = (name.to_owned(), String::new());
-        Device { index, name, kind, mtu: 1500, link_type: ARPHRD_ETHER, lower: None, xdp: None }
+        let (lower, xdp, link_type) = (None, None, ARPHRD_ETHER);
+        Device { index, name, kind, is_up: true, mtu: 1500, link_type, lower, xdp }
+    }
+
+    /// Whether it is one end of a PPP connection.
+    pub fn is_ppp(&self) -> bool {
+        self.link_type == ARPHRD_PPP
     }
 
     /// What the link is, in the operator's words.
-    fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let by_type = match self.link_type {
-            512 => "PPP",
+            ARPHRD_PPP => "PPP",
             768 | 769 => "IP tunnel",
             776 => "IPv6-in-IPv4 tunnel",
             778 | 823 => "GRE tunnel",
@@ -212,6 +221,7 @@ pub(super) fn devices(netlink: &mut Netlink) -> io::Result<Vec<Device>> {
 
 /// Reads a `struct ifinfomsg` with its attributes.
 fn device(body: &[u8]) -> Option<Device> {
+    const IFF_UP: u32 = 1;
     const IFLA_IFNAME: u16 = 3;
     const IFLA_MTU: u16 = 4;
     const IFLA_LINK: u16 = 5;
@@ -223,6 +233,7 @@ fn device(body: &[u8]) -> Option<Device> {
         index: word(body, 4)?,
         name: String::new(),
         kind: String::new(),
+        is_up: word(body, 8)? & IFF_UP != 0,
         mtu: 0,
         link_type: netlink::half(body, 2)?,
         lower: None,

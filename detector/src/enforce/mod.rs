@@ -14,6 +14,7 @@ mod attachments;
 mod btf;
 mod clock;
 mod drops;
+mod examine;
 mod fault;
 mod growth;
 mod interfaces;
@@ -55,6 +56,7 @@ use self::{
 };
 pub use self::{
     attachments::{InterfaceMode, InterfaceStatus},
+    examine::{Sign, examine},
     fault::EnforceError,
     interfaces::{Device, Network, RunningXdp},
     link::Mode,

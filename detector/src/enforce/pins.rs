@@ -209,7 +209,7 @@ fn number(name: &str) -> Option<u32> {
 }
 
 /// Whether the directory, or the nearest one above it that exists, is on a BPF file system.
-fn is_on_bpffs(path: &Path) -> bool {
+pub(super) fn is_on_bpffs(path: &Path) -> bool {
     let nearest = path.ancestors().find_map(|path| {
         statfs(if path.as_os_str().is_empty() { Path::new(".") } else { path }).ok()
     });

@@ -1,9 +1,11 @@
 //! Bans made, prolonged, lifted and pardoned.
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::{
-    Ban, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy, Timestamp, bans,
-    increment, jail,
+    Ban, CeilingTotals, Effect, Engine, FailureId, Lifted, Past, PastPlace, Random, SparedBy,
+    Timestamp, bans, ceiling, increment, jail,
 };
 use crate::config::{BanTime, JailName};
 
@@ -39,6 +41,53 @@ impl Engine {
         counted.outcome
     }
 
+    /// A ban that a jail decides on; above the ceiling those wait that are risky.
+    pub(super) fn ban_found(&mut self, ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {
+        let is_new = self.bans.of(ban.prefix, &ban.jail).is_none();
+        if !is_new {
+            return self.ban(ban, now, effects);
+        }
+        if let Some(why) = self.ceiling.suspends(&ban, now) {
+            effects.push(Effect::Suspended { jail: ban.jail, prefix: ban.prefix, why });
+            return;
+        }
+        let (prefix, jail) = (ban.prefix, ban.jail.clone());
+        self.ban(ban, now, effects);
+        if self.bans.of(prefix, &jail).is_some() && self.ceiling.count(now) {
+            let bans = self.ceiling.totals().bans;
+            effects.push(Effect::Ceiling { bans, exceeded: true });
+        }
+    }
+
+    pub(super) fn look_at_ceiling(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.ceiling.look(now) {
+            let bans = self.ceiling.totals().bans;
+            effects.push(Effect::Ceiling { bans, exceeded: false });
+        }
+    }
+
+    pub(super) fn logged_in(
+        &mut self,
+        address: IpAddr,
+        at: Timestamp,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.ceiling.logged_in(address, at, now) {
+            effects.push(Effect::LoggedIn { prefix: ceiling::unit(address), at });
+        }
+    }
+
+    /// Takes up a login that was stored.
+    pub fn recall_login(&mut self, prefix: IpNet, at: Timestamp, now: Timestamp) {
+        self.ceiling.logged_in(prefix.addr(), at, now);
+    }
+
+    /// How the ceiling of new bans stands.
+    pub fn ceiling(&self) -> CeilingTotals {
+        self.ceiling.totals()
+    }
+
     pub(super) fn ban(&mut self, mut ban: Ban, now: Timestamp, effects: &mut Vec<Effect>) {
         if ban.is_over(now) {
             let who = FailureId::Network(ban.prefix);
@@ -53,13 +102,14 @@ impl Engine {
             effects.push(Effect::Spared { jail: ban.jail, who, by: SparedBy::EndsInThePast });
             return;
         }
+        let failed_at = ban.since;
         match self.bans.put(ban) {
             bans::Put::New(ban) => {
                 if let Some(&at) = self.index.get(&ban.jail) {
                     self.jails[at].count_ban();
                 }
                 self.remember(&ban, now);
-                effects.push(Effect::Ban { ban: ban.clone(), prolonged: false });
+                effects.push(Effect::Ban { ban: ban.clone(), prolonged: false, failed_at });
                 effects.extend(grown.map(|(last, plain)| Effect::Increased {
                     ban: ban.clone(),
                     last,
@@ -67,9 +117,12 @@ impl Engine {
                 }));
                 self.overheard(&ban, now, effects);
             }
-            bans::Put::Later(ban) => effects.push(Effect::Ban { ban, prolonged: true }),
+            bans::Put::Later(ban) => {
+                effects.push(Effect::Ban { ban, prolonged: true, failed_at });
+            }
             bans::Put::Already(ban) => {
-                effects.push(Effect::AlreadyBanned { jail: ban.jail.clone(), prefix: ban.prefix })
+                let (jail, prefix) = (ban.jail.clone(), ban.prefix);
+                effects.push(Effect::AlreadyBanned { jail, prefix, failed_at });
             }
         }
     }

@@ -27,16 +27,20 @@ pub struct Limits {
     pub history: usize,
     /// How long they are remembered, beside three times the length of the last ban.
     pub purge_age: Duration,
+    /// New bans a minute that raise an alarm; 0: however many.
+    pub bans_a_minute: u32,
 }
 
 impl From<&Settings> for Limits {
     fn from(settings: &Settings) -> Limits {
-        let CountingSettings { max_pending, max_evidence, max_history } = settings.counting;
+        let CountingSettings { max_pending, max_evidence, max_history, ban_ceiling } =
+            settings.counting;
         Limits {
             pending_failures: max_pending as usize,
             evidence: (max_evidence as usize) << 20,
             history: max_history as usize,
             purge_age: settings.store.purge_age,
+            bans_a_minute: ban_ceiling,
         }
     }
 }
@@ -48,6 +52,7 @@ impl Default for Limits {
             evidence: 24 << 20,
             history: 1_000_000,
             purge_age: Duration::from_secs(86_400),
+            bans_a_minute: 0,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Such a jail's filter is shown each ban as the line that fail2ban would write, so that it decides itself which bans
 //! count: by whatever jail, but its own. Nothing is written, read back or waited for; whether that log exists does not
 //! matter. What fail2ban itself writes there, running beside us or before us, is read and counted as ever.
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 
 use super::{Ban, Effect, Engine, FailureId, Finding, Matcher, Timestamp};
@@ -77,11 +79,17 @@ fn reads_bans(settings: &JailSettings) -> bool {
         || journal.is_some_and(|journal| journal.matches.iter().flatten().any(is_unit))
 }
 
-/// Whose ban a line of our own log tells of.
+/// Whose ban a line tells of.
 fn banned_by(line: &str) -> Option<&str> {
-    let (jail, what) = line.rsplit_once(" INFO [")?.1.split_once("] ")?;
-    what.starts_with("Ban ").then_some(jail)
+    let (before, _) = line.rsplit_once("] Ban ")?;
+    Some(before.rsplit_once('[')?.1)
 }
+
+/// The jail of bans by hand without one. Nobody listens to those.
+pub const BY_HAND: &str = "manual";
+
+/// How much later than the ban the line about it may be dated.
+const LINE_LATER: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Tells the jails that listen of a ban that was made; who is banned by that makes a ban of its own.
@@ -117,10 +125,28 @@ impl Engine {
         effects
     }
 
-    /// A line of our own log that tells a listening jail what it has heard already.
-    pub(super) fn is_echo(&self, finding: &Finding) -> bool {
-        let heard = |jail: &str| self.index.contains_key(&JailName::new(jail));
-        self.jail(&finding.jail).is_some_and(|jail| jail.hears_bans())
-            && finding.lines.last().and_then(|line| banned_by(line)).is_some_and(heard)
+    /// A line of a log that tells a listening jail of a ban of ours that it has heard of already. fail2ban's lines look the
+    /// same: ours is one whose ban this engine has made by then, and that the jail has counted.
+    pub(super) fn is_echo(&self, finding: &Finding, now: Timestamp) -> bool {
+        let Some(listener) = self.jail(&finding.jail).filter(|jail| jail.hears_bans()) else {
+            return false;
+        };
+        let by = finding.lines.last().and_then(|line| banned_by(line)).map(JailName::new);
+        if by.as_ref().is_some_and(|by| by.as_str() == BY_HAND) {
+            return true;
+        }
+        let Some(maker) = by.as_ref().and_then(|by| self.jail(by)) else { return false };
+        let (Some(made), Some(heard)) =
+            (maker.prefix_of(&finding.who), listener.prefix_of(&finding.who))
+        else {
+            return false;
+        };
+        let maker = &maker.settings().name;
+        let past = self.history.of(maker, made, now).map(|past| past.last);
+        let since = self.bans.of(made, maker).map(|ban| ban.since).max(past);
+        let counted = listener.last_failure(&finding.who);
+        let counted = counted.max(self.history.of(&finding.jail, heard, now).map(|past| past.last));
+        since.is_some_and(|since| since <= finding.at.plus(LINE_LATER))
+            && counted.is_some_and(|counted| finding.at <= counted.plus(LINE_LATER))
     }
 }

@@ -5,6 +5,7 @@
 mod asking;
 mod banning;
 mod bans;
+mod ceiling;
 mod counter;
 mod date;
 mod evidence;
@@ -14,6 +15,7 @@ mod hearing;
 mod history;
 mod increment;
 mod jail;
+mod lingering;
 mod names;
 mod pattern;
 mod review;
@@ -25,6 +27,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use asking::Asking;
 pub use asking::{Answer, Question, QuestionTotals};
 pub use bans::{BanTable, Place};
+use ceiling::Ceiling;
+pub use ceiling::{CeilingTotals, LOGIN_KEPT, MAX_LOGINS, Suspended};
 pub use counter::Limits;
 pub use date::{DateFault, UnknownCode, date_in_words};
 use evidence::Evidence;
@@ -33,11 +37,13 @@ pub use filter::{
     FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
     MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, expand_tags,
 };
+pub use hearing::BY_HAND;
 use history::History;
 pub use history::{Past, PastPlace};
 use increment::Random;
 use ipnet::IpNet;
 pub use jail::{Jail, JailTotals, ban_end};
+pub use lingering::Lingering;
 pub use names::NameTotals;
 use names::Names;
 pub use pattern::{Engine as PatternEngine, PatternError, SyntaxFault};
@@ -54,6 +60,13 @@ pub const LIFTED_AT_ONCE: usize = 64;
 pub enum Event {
     /// A filter found a failure.
     Finding(Finding),
+    /// Somebody logged in.
+    LoggedIn {
+        /// From there.
+        address: IpAddr,
+        /// When.
+        at: Timestamp,
+    },
     /// The answer to [`Effect::Resolve`]; empty when the name has no address.
     Resolved {
         /// The name that was asked.
@@ -100,6 +113,8 @@ pub enum Effect {
         ban: Arc<Ban>,
         /// A live ban of this jail moved to a later end.
         prolonged: bool,
+        /// The last failure that led to it.
+        failed_at: Timestamp,
     },
     /// The ban is over: take it out of the maps.
     Unban {
@@ -174,6 +189,8 @@ pub enum Effect {
         jail: JailName,
         /// Who.
         prefix: IpNet,
+        /// When.
+        failed_at: Timestamp,
     },
     /// The threshold was reached by something that has no address: reported, never enforced.
     NoAddress {
@@ -181,6 +198,29 @@ pub enum Effect {
         jail: JailName,
         /// The text that was counted.
         text: Box<str>,
+    },
+    /// More bans are made than `ban_ceiling` a minute, or that is over.
+    Ceiling {
+        /// New bans within the last minute.
+        bans: u32,
+        /// It began.
+        exceeded: bool,
+    },
+    /// A ban is not made, since more are made than `ban_ceiling` and this one would hurt most if all is a mistake.
+    Suspended {
+        /// By which jail.
+        jail: JailName,
+        /// Whose.
+        prefix: IpNet,
+        /// What makes it risky.
+        why: Suspended,
+    },
+    /// Somebody logged in from there: remember it.
+    LoggedIn {
+        /// An IPv4 address, or a /64.
+        prefix: IpNet,
+        /// When.
+        at: Timestamp,
     },
     /// Look this name up and answer with [`Event::Resolved`].
     Resolve {
@@ -217,6 +257,8 @@ pub struct Engine {
     evidence: Evidence,
     forgotten: u64,
     history: History,
+    ceiling: Ceiling,
+    lingering: lingering::Watch,
     asking: Asking,
     random: Random,
     /// Lifted by hand before a crash: what led to these bans may be read again.
@@ -237,6 +279,8 @@ impl Engine {
             evidence: Evidence::new(limits.evidence),
             forgotten: 0,
             history: History::new(limits.history, limits.purge_age),
+            ceiling: Ceiling::new(limits.bans_a_minute),
+            lingering: lingering::Watch::default(),
             asking: Asking::default(),
             random: Random::new(0),
             limits,
@@ -299,6 +343,7 @@ impl Engine {
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.history.set_limits(limits.history, limits.purge_age);
+        self.ceiling.set_most(limits.bans_a_minute);
         self.evidence.set_limit(limits.evidence);
     }
 
@@ -306,7 +351,7 @@ impl Engine {
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Finding(finding) if self.is_echo(&finding) => {}
+            Event::Finding(finding) if self.is_echo(&finding, now) => {}
             Event::Finding(finding) => self.found(finding, now, &mut effects),
             Event::Answered { question, answer } => {
                 self.answered(&question, answer, now, &mut effects);
@@ -316,6 +361,7 @@ impl Engine {
                     self.found_each(&finding, &addresses, now, &mut effects);
                 }
             }
+            Event::LoggedIn { address, at } => self.logged_in(address, at, now, &mut effects),
             Event::OwnAddresses(addresses) => self.own = addresses,
             Event::AllowList(prefixes) => self.allowed = prefixes,
             Event::Ban(ban) => self.ban(ban, now, &mut effects),
@@ -330,6 +376,7 @@ impl Engine {
                     jail.forget_lapsed(now, &mut self.evidence);
                 }
                 self.history.sweep(now);
+                self.look_at_ceiling(now, &mut effects);
                 effects
                     .extend(self.names.due(now).into_iter().map(|name| Effect::Resolve { name }));
             }
@@ -382,6 +429,7 @@ impl Engine {
 
     fn count(&mut self, at: usize, finding: Finding, now: Timestamp, effects: &mut Vec<Effect>) {
         let (who, jail_name, failed_at) = (finding.who.clone(), finding.jail.clone(), finding.at);
+        self.watch_banned(at, &finding, now);
         if self.jails[at].is_new(&who) {
             self.make_room(effects);
         }
@@ -411,7 +459,7 @@ impl Engine {
                     effects.push(Effect::Spared { jail: ban.jail.clone(), who, by });
                     self.lifted.insert((ban.jail, ban.prefix), at);
                 } else {
-                    self.ban(ban, now, effects);
+                    self.ban_found(ban, now, effects);
                 }
             }
         }
@@ -506,6 +554,7 @@ impl Engine {
             .chain(jails)
             .chain(sweep)
             .chain(self.names.next_due())
+            .chain(self.ceiling.next_look())
             .min()
     }
 

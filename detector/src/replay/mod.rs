@@ -221,7 +221,7 @@ impl Replay {
                 Effect::Spared { jail, who, by } => {
                     out.push(told(jail, who, now, None, Some(by)));
                 }
-                Effect::Ban { ban, prolonged } => {
+                Effect::Ban { ban, prolonged, .. } => {
                     let rule = own(&ban.jail).map_or(0, |finding| finding.rule);
                     self.rules.insert((ban.jail.clone(), ban.prefix), rule);
                     let newest = own(&ban.jail).map_or(now, |finding| finding.at);
@@ -252,6 +252,9 @@ impl Replay {
                 | Effect::Unasked { .. }
                 | Effect::AlreadyBanned { .. }
                 | Effect::NoAddress { .. }
+                | Effect::Ceiling { .. }
+                | Effect::Suspended { .. }
+                | Effect::LoggedIn { .. }
                 | Effect::Forgot { .. } => {}
             }
         }

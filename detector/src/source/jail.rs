@@ -1,5 +1,5 @@
 //! A jail as its reader thread sees it.
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     Report,
@@ -23,6 +23,11 @@ pub trait LineMatcher: Send {
         out: &mut Vec<Finding>,
     );
 
+    /// Who logged in and when, if the last line told of that.
+    fn login(&mut self) -> Option<(IpAddr, Timestamp)> {
+        None
+    }
+
     /// The time written in a line, for the search of the starting point; teaches the matcher nothing.
     fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp>;
 }
@@ -37,6 +42,10 @@ impl LineMatcher for Matcher {
         out: &mut Vec<Finding>,
     ) {
         Matcher::line(self, line, given, now, caught_up, out);
+    }
+
+    fn login(&mut self) -> Option<(IpAddr, Timestamp)> {
+        Matcher::login(self)
     }
 
     fn time_of(&mut self, line: &str, now: Timestamp) -> Option<Timestamp> {
@@ -76,6 +85,9 @@ impl Jail {
         self.matcher.line(line, given, now, caught_up, &mut self.findings);
         for finding in self.findings.drain(..) {
             outbox.send(Report::Finding(finding))?;
+        }
+        if let Some((address, at)) = self.matcher.login() {
+            outbox.send(Report::LoggedIn { address, at })?;
         }
         Ok(())
     }

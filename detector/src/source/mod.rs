@@ -15,6 +15,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -43,7 +44,7 @@ use self::{
 use crate::{
     clock::Clock,
     config::{JailName, JailSettings},
-    engine::Finding,
+    engine::{Finding, Timestamp},
 };
 
 /// A reader that reads tells so often how far it is: so much is read again after a crash. It begins with the shorter
@@ -56,6 +57,13 @@ const POSITION_EVERY: Duration = Duration::from_secs(1);
 pub enum Report {
     /// A filter found a failure.
     Finding(Finding),
+    /// A filter found a login that succeeded.
+    LoggedIn {
+        /// From there.
+        address: IpAddr,
+        /// When.
+        at: Timestamp,
+    },
     /// A log file came, went, or could not be read. Told once for each change.
     File {
         /// The name it was asked for by; a glob that matches nothing stands for itself.

@@ -21,7 +21,7 @@ const KEPT: usize = 16;
 const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Each brings the schema of the version before it to its own; never changed once released.
-const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
 
 const FIRST: &str = "
     -- Times are microseconds since the Unix epoch, ends too; an end that is NULL is never.
@@ -54,6 +54,11 @@ const SECOND: &str = "
     ALTER TABLE bans ADD COLUMN rule INTEGER;
     ALTER TABLE bans ADD COLUMN addresses TEXT NOT NULL DEFAULT '';
     CREATE INDEX history_prefix ON history (prefix);
+";
+
+/// Who logged in, an IPv4 address or a /64 each, and when last.
+const THIRD: &str = "
+    CREATE TABLE logins (prefix TEXT PRIMARY KEY NOT NULL, at INTEGER NOT NULL);
 ";
 
 /// Why there is no database.

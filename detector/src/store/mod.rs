@@ -59,6 +59,8 @@ pub struct Loaded {
     pub history: Vec<(JailName, IpNet, Past)>,
     /// Bans lifted by hand not long ago.
     pub lifted: Vec<(JailName, IpNet, Timestamp)>,
+    /// Who logged in, and when last.
+    pub logins: Vec<(IpNet, Timestamp)>,
     /// How far every source was read.
     pub places: Vec<Place>,
     /// What was counted by then.
@@ -83,6 +85,8 @@ pub enum Write {
     Pardoned(JailName, Option<IpNet>),
     /// What is remembered of an address's bans.
     Past(JailName, IpNet, Past),
+    /// Somebody logged in from there. Not given anew after writes were lost: who comes again is stored again.
+    LoggedIn(IpNet, Timestamp),
     /// Counts changed; they wait in memory for the next `Cut` that names their jail.
     Counts(Vec<Change>),
     /// So far was read, and every change of these jails' counts up to there was given: they belong together.

@@ -82,6 +82,16 @@ pub(super) fn past(
     Ok(())
 }
 
+/// Enters a login.
+pub(super) fn login(sql: &Connection, prefix: IpNet, at: Timestamp) -> rusqlite::Result<()> {
+    sql.prepare_cached(
+        "INSERT INTO logins (prefix, at) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET at = excluded.at WHERE excluded.at > at",
+    )?
+    .execute(params![prefix.to_string(), at.micros()])?;
+    Ok(())
+}
+
 /// Forgets the past of an address, or of all that a jail has banned.
 pub(super) fn pardoned(
     sql: &Connection,
@@ -237,6 +247,13 @@ pub(super) fn load(sql: &Connection) -> (Loaded, rusqlite::Result<()>) {
             let found = prefix.parse().ok();
             loaded.unreadable += u64::from(found.is_none());
             loaded.lifted.extend(found.map(|prefix| (jail, prefix, Timestamp::from_micros(at))));
+            Ok(())
+        })?;
+        each(sql, "SELECT prefix, at FROM logins", |row| {
+            let (prefix, at): (String, i64) = (row.get(0)?, row.get(1)?);
+            let found = prefix.parse().ok();
+            loaded.unreadable += u64::from(found.is_none());
+            loaded.logins.extend(found.map(|prefix| (prefix, Timestamp::from_micros(at))));
             Ok(())
         })?;
         let (mut places, mut counts) = (Vec::new(), Vec::new());

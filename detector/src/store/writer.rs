@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::{Clock, monotonic},
     config::{JailName, StoreSettings},
-    engine::{Ban, Change, Past, Timestamp},
+    engine::{Ban, Change, LOGIN_KEPT, Past, Timestamp},
 };
 
 /// Rows that wait for a file that cannot be written; with more they are given up, and follow anew when it can.
@@ -51,6 +51,7 @@ enum Step {
     Lifted(Arc<Ban>, Option<Timestamp>),
     Pardoned(JailName, Option<IpNet>),
     Past(JailName, IpNet, Past),
+    LoggedIn(IpNet, Timestamp),
     Cut { places: Vec<Place>, forget: Vec<JailName>, counts: Vec<Change> },
     Complete(i64),
 }
@@ -210,6 +211,7 @@ impl Writer {
                 Write::Lifted { ban, by_hand } => self.push(Step::Lifted(ban, by_hand), 1),
                 Write::Pardoned(jail, prefix) => self.push(Step::Pardoned(jail, prefix), 1),
                 Write::Past(jail, prefix, past) => self.push(Step::Past(jail, prefix, past), 1),
+                Write::LoggedIn(prefix, at) => self.push(Step::LoggedIn(prefix, at), 1),
                 Write::Complete => self.push(Step::Complete(self.round), 1),
                 Write::Counts(changes) => self.counted(changes),
                 Write::Cut { jails, places } => self.cut(&jails, places),
@@ -314,6 +316,7 @@ impl Writer {
             ("counts", "lapses < ?1", before(Duration::ZERO)),
             ("lifted", "at < ?1", before(LIFTED_KEPT)),
             ("places", "at < ?1", before(PLACE_KEPT)),
+            ("logins", "at < ?1", before(LOGIN_KEPT)),
         ];
         let mut most = 0;
         let deleted = old.iter().try_for_each(|(table, condition, value)| {
@@ -421,6 +424,7 @@ fn transaction(
             Step::Lifted(ban, by_hand) => rows::lifted(&all, ban, *by_hand)?,
             Step::Pardoned(jail, prefix) => rows::pardoned(&all, jail, *prefix)?,
             Step::Past(jail, prefix, past) => rows::past(&all, jail, *prefix, past)?,
+            Step::LoggedIn(prefix, at) => rows::login(&all, *prefix, *at)?,
             Step::Cut { places, forget, counts } => {
                 for jail in forget {
                     all.execute("DELETE FROM counts WHERE jail = ?1", [jail.as_str()])?;

@@ -359,13 +359,17 @@ const SHAPES: &[Shape] = &[
         "Mar  1 11:00:00 web sshd[7]: Failed password for invalid user {} from ADDR port 5000 ssh2",
         &[Line],
     ),
-    shape(OWN, "2026-03-01 11:00:00.123  INFO [users] Found {} - 2026-03-01 11:00:00", &[Line]),
     shape(
         OWN,
-        "2026-03-01 11:00:00.123  WARN [users] `{}` reached the threshold and has no address to ban",
+        "2026-03-01 11:00:00,123 fail2ban.filter         [7]: INFO    [users] Found {} - 2026-03-01 11:00:00",
         &[Line],
     ),
-    shape(OWN, "2026-03-01 11:00:00.123  INFO [sshd] Ban ADDR", &[]),
+    shape(
+        OWN,
+        "2026-03-01 11:00:00,123 fail2xdp.app            [7]: WARNING [users] `{}` reached the threshold and has no address to ban",
+        &[Line],
+    ),
+    shape(OWN, "2026-03-01 11:00:00,123 fail2ban.actions        [7]: NOTICE  [sshd] Ban ADDR", &[]),
 ];
 
 impl Clean {

@@ -28,8 +28,6 @@ pub(super) struct ByHand {
     idle: HashSet<JailName>,
     /// Options that the settings hold in another form, as they were written; read when first asked for.
     spoken: Option<Spoken>,
-    /// `syslogsocket`, where it was set.
-    syslog_socket: Option<String>,
 }
 
 impl ByHand {

@@ -14,7 +14,10 @@ impl Daemon {
         match option {
             Server::LogLevel => self.settings.log_level.as_str().into(),
             Server::LogTarget => self.log.target().into(),
-            Server::SyslogSocket => self.told.syslog_socket.as_deref().unwrap_or("auto").into(),
+            Server::SyslogSocket => match self.log.syslog_socket() {
+                Some(path) => path.display().to_string().into(),
+                None => "auto".into(),
+            },
             Server::AllowIpv6 => Value::Nothing,
             Server::Thread => Value::Map(vec![("stacksize".to_owned(), 0.into())]),
             Server::DbFile => match self.keeper.status() {
@@ -43,8 +46,13 @@ impl Daemon {
                     Fault::plain("Failed to change log target")
                 })?;
             }
-            // It matters to a log that goes to syslog.
-            Server::SyslogSocket => self.told.syslog_socket = Some(text),
+            Server::SyslogSocket => {
+                let path = (!text.eq_ignore_ascii_case("auto")).then(|| text.into());
+                self.log.set_syslog_socket(path).map_err(|why| {
+                    tracing::error!("{why}");
+                    Fault::plain("Failed to change syslog socket")
+                })?;
+            }
             Server::AllowIpv6 => {
                 if !matches!(text.to_lowercase().as_str(), "auto" | "1" | "on" | "true" | "yes") {
                     return Err(Fault::value("fail2xdp always counts and bans IPv6 too"));

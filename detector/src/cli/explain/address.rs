@@ -63,7 +63,8 @@ impl Block {
     }
 }
 
-fn text(explained: &Explained, now: i64, zone: &TimeZone) -> String {
+/// What is known of an address; `now` in Unix seconds.
+pub(in crate::cli) fn text(explained: &Explained, now: i64, zone: &TimeZone) -> String {
     let time = |seconds: i64| match Timestamp::from_second(seconds) {
         Ok(at) => at.to_zoned(zone.clone()).strftime("%F %T").to_string(),
         Err(_) => "out of range".into(),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+pub(super) use self::address::text;
 use super::Place;
 
 #[derive(Args, Debug)]

@@ -20,11 +20,11 @@ mod session;
 mod tags;
 mod when;
 
-use std::{ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range, time::Duration};
 
 use buffer::Buffer;
 pub use error::FilterError;
-use identify::{Fields, Identity, field};
+use identify::{Fields, Identity, field, identify};
 pub use inspect::{Hit, Inspection, expand_tags};
 use jiff::tz::TimeZone;
 use literals::Literals;
@@ -37,7 +37,7 @@ use session::{Merged, Sessions};
 use when::{Rules, Said, When};
 
 use super::{
-    Finding, Timestamp,
+    FailureId, Finding, Timestamp,
     date::{Dated, Detector},
     pattern::{Groups, Pattern},
 };
@@ -94,6 +94,8 @@ pub struct Matcher {
     buffer: Option<Buffer>,
     counts: MatcherCounts,
     scratch: Scratch,
+    /// Of the line that was read last.
+    login: Option<(IpAddr, Timestamp)>,
 }
 
 /// Memory used again for each line.
@@ -216,6 +218,7 @@ impl Matcher {
             buffer: (joined > 1).then(|| Buffer::new(joined as usize)),
             counts: MatcherCounts::default(),
             scratch: Scratch::default(),
+            login: None,
         };
         (matcher, errors)
     }
@@ -228,6 +231,11 @@ impl Matcher {
     /// What it has seen so far.
     pub fn counts(&self) -> MatcherCounts {
         self.counts
+    }
+
+    /// Who logged in and when, if the last line told of a login that succeeded (`<F-MLFGAINED>`), with the address in it.
+    pub fn login(&mut self) -> Option<(IpAddr, Timestamp)> {
+        self.login.take()
     }
 
     /// The time written in a line, from which nothing is learned: for the search of the place to start
@@ -325,6 +333,12 @@ impl Listener for AtWork<'_> {
                 return false;
             }
         };
+        if field(&found.fields, "mlfgained").is_some()
+            && let Identity::Known(FailureId::Address(address)) =
+                identify(&found.fields, matcher.use_dns)
+        {
+            matcher.login = Some((address, at));
+        }
         match matcher.judge(&mut found, matcher.max_matches, false, self.now) {
             HitOutcome::Failure(who) => {
                 let Match { at: rule, fields, mut lines } = found;

@@ -154,7 +154,7 @@ impl Matcher {
                 Merged::Failure { fields, lines } => (found.fields, found.lines) = (fields, lines),
             }
         }
-        match identify::identify(&found.fields, self.use_dns) {
+        match identify(&found.fields, self.use_dns) {
             Identity::Known(who) => HitOutcome::Failure(who),
             Identity::NotAnAddress => HitOutcome::NotAnAddress,
             Identity::Missing => HitOutcome::Pending,

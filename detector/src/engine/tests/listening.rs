@@ -90,16 +90,26 @@ fn only_a_jail_that_reads_of_bans_listens() {
 
 #[test]
 fn our_own_log_says_what_was_heard_already() {
-    let mut engine = engine(&[once("a"), recidive("/var/log/fail2xdp.log")]);
-    let line = |text: &str| {
-        let Event::Finding(finding) = failure("recidive", "192.0.2.1", 100) else { unreachable!() };
+    let mut engine = engine(&[once("a"), once("b"), recidive("/var/log/fail2ban.log")]);
+    let line = |seconds: i64, jail: &str, address: &str| {
+        let failure = failure("recidive", address, seconds);
+        let Event::Finding(finding) = failure else { unreachable!() };
+        let text = format!(" fail2ban.actions [12]: NOTICE  [{jail}] Ban {address}");
         Event::Finding(Finding { lines: vec![text.into()], ..finding })
     };
-    check(&mut engine, line("2026-11-21 14:00:00.123  INFO [a] Ban 192.0.2.1"), 100, "");
-    check(&mut engine, line("2026-11-21 14:00:00.123  INFO [gone] Ban 192.0.2.1"), 100, "found 1");
-    let theirs = "2026-11-21 14:00:00,123 fail2ban.actions [12]: NOTICE  [a] Ban 192.0.2.1";
-    let said = told(&engine.handle(line(theirs), at(100)));
+    // fail2ban's own, of a time before ours.
+    check(&mut engine, line(90, "a", "192.0.2.1"), 100, "found 1");
+    engine.handle(failure("a", "192.0.2.9", 100), at(100));
+    check(&mut engine, line(100, "a", "192.0.2.9"), 100, "");
+    check(&mut engine, line(101, "a", "192.0.2.9"), 101, "");
+    check(&mut engine, line(101, "manual", "192.0.2.9"), 101, "");
+    // Nobody here has banned these, or not by then.
+    check(&mut engine, line(102, "gone", "192.0.2.7"), 102, "found 1");
+    check(&mut engine, line(102, "b", "192.0.2.8"), 102, "found 1");
+    let said = told(&engine.handle(line(110, "a", "192.0.2.9"), at(110)));
     assert!(said.starts_with("found 2, ban"), "{said}");
+    // What was read before that ban is no news either.
+    check(&mut engine, line(110, "a", "192.0.2.9"), 111, "");
 }
 
 #[test]

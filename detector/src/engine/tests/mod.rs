@@ -66,10 +66,10 @@ fn told(effects: &[Effect]) -> String {
         Until::Forever => "for ever".into(),
     };
     let tell = |effect: &Effect| match effect {
-        Effect::Ban { ban, prolonged: false } => {
+        Effect::Ban { ban, prolonged: false, .. } => {
             format!("ban {} until {}", ban.prefix, until(ban.until))
         }
-        Effect::Ban { ban, prolonged: true } => {
+        Effect::Ban { ban, prolonged: true, .. } => {
             format!("prolong {} until {}", ban.prefix, until(ban.until))
         }
         Effect::Unban { ban, why } => format!("unban {} {why:?}", ban.prefix),

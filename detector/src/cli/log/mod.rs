@@ -1,12 +1,17 @@
 //! Log lines on their way out, which nobody may keep waiting for: not a terminal held by Ctrl-S, not a
-//! journald that is behind, not a pager at the other end of a pipe.
+//! journald that is behind, not a pager at the other end of a pipe, not a disk that is full.
 //!
-//! A thread of its own writes, many lines in one call. Its queue is bounded; lines that find it full are
-//! lost, and their number is told where they are missing.
+//! A thread of its own writes, many lines in one call. Its queue is bounded; lines that find it full, or that cannot be
+//! written, are lost, and their number is told where they are missing.
+mod gather;
+mod line;
+mod out;
+mod target;
+
 use std::{
-    io::{self, Write},
+    io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
@@ -14,23 +19,30 @@ use std::{
     time::Duration,
 };
 
-use crate::app::LogFill;
+use jiff::tz::TimeZone;
 
-/// Bytes of lines that may wait: some two hundred thousand, more than end or begin in one second.
-const WAITING: usize = 16 << 20;
+pub(super) use self::target::Target;
+use self::{
+    line::{Level, Line, Style},
+    out::Out,
+};
+use crate::{app::LogFill, clock, config::LogFormat};
+
+/// Bytes of lines that may wait: some hundred thousand, more than end or begin in one second.
+const WAITING: usize = 32 << 20;
 /// How long a line waits for others.
 const GATHER: Duration = Duration::from_millis(2);
-/// Bytes written in one call, about.
-const BATCH: usize = 64 << 10;
+/// Lines written in one call.
+const BATCH: usize = 512;
 /// How long the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 enum Message {
-    Line(Vec<u8>),
+    Line(Line),
     /// Answer when everything before is written.
     Flush(SyncSender<()>),
     /// What comes from now on goes there.
-    To(Box<dyn Write + Send>),
+    To(Out),
 }
 
 /// Where log lines go. Clones share one queue.
@@ -46,23 +58,48 @@ pub(super) struct Log {
 struct Load {
     /// Bytes that wait.
     waiting: AtomicUsize,
-    /// Lines that found no room, not told yet.
+    /// Lines that were lost, not told yet.
     lost: AtomicU64,
     /// All of them since the start.
     lost_ever: AtomicU64,
+    /// Why nothing can be written now.
+    fault: Mutex<Option<String>>,
+}
+
+impl Load {
+    fn lose(&self, lines: usize) {
+        self.lost.fetch_add(lines as u64, Ordering::Relaxed);
+        self.lost_ever.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+
+    /// Keeps why nothing can be written; says it once where somebody may read it.
+    fn fault(&self, why: Option<String>, out: &Out) {
+        let mut known = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none()
+            && let Some(why) = why.as_ref().filter(|_| !out.is_stream())
+        {
+            // A closed standard error is no reason to stop.
+            let told = format!(
+                "fail2xdp: the log cannot be written: {why}; lines are lost until it can\n"
+            );
+            let _ = io::Write::write_all(&mut io::stderr(), told.as_bytes());
+        }
+        *known = why;
+    }
 }
 
 impl Log {
-    /// Starts the thread that writes to `out`.
+    /// Starts the thread that writes, to standard error first.
     ///
     /// # Errors
     ///
     /// When the system has no thread left.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Log> {
-        Log::with_room(WAITING, Box::new(out))
+    pub(super) fn start() -> io::Result<Log> {
+        let style = Style::new(&LogFormat::default(), true, true).expect("it is fail2ban's own");
+        Log::with_room(WAITING, Out::Stream(Box::new(io::stderr()), style))
     }
 
-    fn with_room(room: usize, out: Box<dyn Write + Send>) -> io::Result<Log> {
+    fn with_room(room: usize, out: Out) -> io::Result<Log> {
         // Its length is bounded by the bytes in it: room set aside for as many lines would always be taken.
         let (queue, lines) = channel();
         let load = Arc::new(Load::default());
@@ -72,17 +109,28 @@ impl Log {
     }
 
     /// Writes elsewhere what is said from now on.
-    pub(super) fn write_to(&self, out: Box<dyn Write + Send>) {
+    fn write_to(&self, out: Out) {
         // Without a writer nothing is written anywhere.
         let _ = self.queue.send(Message::To(out));
     }
 
+    /// Takes a line; never waits and never fails.
+    fn say(&self, line: Line) {
+        let size = line.size();
+        let waiting = self.load.waiting.fetch_add(size, Ordering::Relaxed);
+        if waiting + size > self.room || self.queue.send(Message::Line(line)).is_err() {
+            self.load.waiting.fetch_sub(size, Ordering::Relaxed);
+            self.load.lose(1);
+        }
+    }
+
     /// How full its queue is.
-    pub(super) fn fill(&self) -> LogFill {
+    fn fill(&self) -> LogFill {
         LogFill {
             waiting: self.load.waiting.load(Ordering::Relaxed),
             most: self.room,
             lost: self.load.lost_ever.load(Ordering::Relaxed),
+            fault: self.load.fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -105,34 +153,8 @@ impl Drop for LastLines {
     }
 }
 
-impl Write for &Log {
-    /// Never waits and never fails: one call is one line.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let waiting = self.load.waiting.fetch_add(line.len(), Ordering::Relaxed);
-        if waiting + line.len() > self.room
-            || self.queue.send(Message::Line(line.to_vec())).is_err()
-        {
-            self.load.waiting.fetch_sub(line.len(), Ordering::Relaxed);
-            self.load.lost.fetch_add(1, Ordering::Relaxed);
-            self.load.lost_ever.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'log> tracing_subscriber::fmt::MakeWriter<'log> for Log {
-    type Writer = &'log Log;
-
-    fn make_writer(&'log self) -> &'log Log {
-        self
-    }
-}
-
-fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Box<dyn Write + Send>) {
+fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Out) {
+    let zone = TimeZone::system();
     let mut batch = Vec::with_capacity(BATCH);
     while let Ok(first) = lines.recv() {
         // While we wait nobody has to wake us: a thousand lines then cost one wake-up, not a thousand.
@@ -142,7 +164,7 @@ fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Box<dyn Write + Se
         let mut elsewhere = None;
         while let Some(message) = next {
             match message {
-                Message::Line(line) => batch.extend_from_slice(&line),
+                Message::Line(line) => batch.push(line),
                 Message::Flush(answer) => flushed.push(answer),
                 Message::To(out) => elsewhere = Some(out),
             }
@@ -152,18 +174,24 @@ fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Box<dyn Write + Se
                 None
             };
         }
-        let written = batch.len();
-        let missing = load.lost.swap(0, Ordering::Relaxed);
+        let size: usize = batch.iter().map(Line::size).sum();
+        let missing = load.lost.load(Ordering::Relaxed);
+        let told = usize::from(missing > 0);
         if missing > 0 {
-            let told = "log lines are missing here: whoever reads the log is too slow";
-            batch.extend_from_slice(format!("{missing} {told}\n").as_bytes());
+            batch.push(missing_here(missing));
         }
-        // A log that cannot be written is no reason to stop protecting, and there is nobody to tell.
-        let _ = out.write_all(&batch).and_then(|()| out.flush());
-        load.waiting.fetch_sub(written, Ordering::Relaxed);
+        let (written, done) = out.write(&batch, &zone);
+        if written == batch.len() {
+            load.lost.fetch_sub(missing, Ordering::Relaxed);
+        } else {
+            load.lose((batch.len() - told).saturating_sub(written));
+        }
+        load.fault(done.err().map(|error| error.to_string()), &out);
+        load.waiting.fetch_sub(size, Ordering::Relaxed);
         batch.clear();
         if let Some(elsewhere) = elsewhere {
             out = elsewhere;
+            load.fault(None, &out);
         }
         for answer in flushed {
             // Who asked may have stopped waiting.
@@ -172,11 +200,22 @@ fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Box<dyn Write + Se
     }
 }
 
+fn missing_here(lines: u64) -> Line {
+    Line {
+        at: clock::now(),
+        level: Level::WARNING,
+        logger: "fail2xdp.log".into(),
+        text: format!(
+            "{lines} log lines are missing here: they could not be written, or not as fast as they came"
+        ),
+        fields: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
+    use crate::engine::Timestamp;
 
     /// Writes only when it may.
     struct Held {
@@ -184,7 +223,7 @@ mod tests {
         written: Arc<Mutex<String>>,
     }
 
-    impl Write for Held {
+    impl io::Write for Held {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.may.recv().map_err(io::Error::other)?;
             self.written.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
@@ -196,18 +235,31 @@ mod tests {
         }
     }
 
+    fn out(may: Receiver<()>, written: &Arc<Mutex<String>>) -> Out {
+        let format = LogFormat { format: Some("%(message)s".into()), ..LogFormat::default() };
+        let style = Style::new(&format, true, true).unwrap();
+        Out::Stream(Box::new(Held { may, written: Arc::clone(written) }), style)
+    }
+
+    fn line(text: String) -> Line {
+        let (at, logger) = (Timestamp::from_seconds(0), "fail2xdp.test".into());
+        Line { at, level: Level::INFO, logger, text, fields: Vec::new() }
+    }
+
     #[test]
     fn nobody_waits_for_a_reader_and_what_is_lost_is_told() {
         let (allow, may) = channel();
         let written = Arc::default();
-        let log =
-            Log::with_room(64, Box::new(Held { may, written: Arc::clone(&written) })).unwrap();
+        let room = 8 * line("line 1".into()).size();
+        let log = Log::with_room(room, out(may, &written)).unwrap();
         for nth in 0..100 {
-            (&log).write_all(format!("line {nth}\n").as_bytes()).unwrap();
+            log.say(line(format!("line {nth}")));
         }
         for _ in 0..100 {
             allow.send(()).unwrap();
         }
+        log.flush();
+        log.say(line("line 100".into()));
         log.flush();
         let written = written.lock().unwrap().clone();
         assert!(written.starts_with("line 0\n"), "{written}");
@@ -216,18 +268,18 @@ mod tests {
             .filter_map(|line| line.split_once(" log lines are missing")?.0.parse::<u64>().ok())
             .sum();
         let kept = written.lines().filter(|line| line.starts_with("line ")).count() as u64;
-        assert!(told > 0 && told + kept == 100, "{written}");
+        assert!(told > 0 && told + kept == 101, "{written}");
     }
 
     #[test]
     fn the_last_lines_are_written_before_the_end() {
         let (allow, may) = channel();
         let written = Arc::default();
-        let log = Log::start(Held { may, written: Arc::clone(&written) }).unwrap();
+        let log = Log::with_room(WAITING, out(may, &written)).unwrap();
         for _ in 0..2 {
             allow.send(()).unwrap();
         }
-        (&log).write_all(b"stopped\n").unwrap();
+        log.say(line("stopped".into()));
         log.flush();
         assert_eq!(*written.lock().unwrap(), "stopped\n");
     }

@@ -1,0 +1,145 @@
+//! What a running daemon knows.
+use super::Findings;
+use crate::{clock, control::wire};
+
+/// A jail that found nothing for so long, in seconds, while attackers are everywhere, may be blind.
+const QUIET: i64 = 86_400;
+/// Failures after a ban that are no coincidence: open connections may time out two minutes later.
+const LINGERING: u64 = 3;
+
+pub(super) fn look(status: &wire::Status, findings: &mut Findings) {
+    let wire::Status { version, bans, jails, .. } = status;
+    findings.good("daemon", format!("{version} runs: {} jails, {bans} bans", jails.len()));
+    enforcement(&status.enforcement, findings);
+    for jail in jails {
+        for alarm in &jail.alarms {
+            findings.fault(
+                "sources",
+                format!("[{}] {alarm}: see the service's log settings, and `logpath`", jail.name),
+            );
+        }
+        for gave_up in &jail.gave_up {
+            let what = format!(
+                "[{}] {} was given up on {} lines",
+                jail.name, gave_up.pattern, gave_up.lines
+            );
+            findings.doubt("filters", what, "write it so that it tries less, as without `.*.*`");
+        }
+    }
+    quiet(status, findings);
+    lingering(status, findings);
+    if let Some(store) = &status.store
+        && !matches!(store.state.as_str(), "works" | "opening")
+    {
+        let what = format!("nothing is stored in `{}`: {}", store.path, store.state);
+        findings.doubt("store", what, "bans hold all the same; after a reboot they would be gone");
+    }
+    if let Some(why) = &status.log.fault {
+        let what = format!("the log cannot be written to {}: {why}", status.log.target);
+        findings.doubt("log", what, "make room, or `fail2xdp set logtarget` elsewhere");
+    }
+    if status.ceiling.exceeded {
+        let wire::Ceiling { bans, most, .. } = status.ceiling;
+        findings.doubt(
+            "bans",
+            format!("{bans} new bans within a minute, more than `ban_ceiling` ({most})"),
+            "see with `fail2xdp top` or `bans` whether these are attackers; `unban --all JAIL` lifts a jail's mistake",
+        );
+    }
+}
+
+fn enforcement(of: &wire::Enforcement, findings: &mut Findings) {
+    if of.mode == "none" {
+        findings.doubt(
+            "enforcement",
+            "the daemon runs with mode `none`",
+            "start it without, to stop attackers",
+        );
+        return;
+    }
+    if of.observe {
+        findings.doubt(
+            "enforcement",
+            "it only observes: nothing is dropped",
+            "set `observe = no` and reload",
+        );
+    }
+    if of.interfaces.is_empty() {
+        findings.fault(
+            "enforcement",
+            "no interface is protected: name one with `interface` in fail2xdp.conf",
+        );
+    }
+    for interface in &of.interfaces {
+        let name = &interface.name;
+        let reason = interface.reason.as_deref().unwrap_or("its driver has no XDP");
+        match interface.mode.as_str() {
+            "native" => findings.good("driver", format!("`{name}` drops in the driver")),
+            "generic" => findings.doubt(
+                "driver",
+                format!("`{name}` drops only behind the driver, which costs several times as much: {reason}"),
+                "take a driver that knows XDP, or fewer queues or offloads where the reason names them",
+            ),
+            other => findings.fault("driver", format!("`{name}` is {other}: see `ip link`")),
+        }
+    }
+    for alarm in &of.alarms {
+        findings.doubt("enforcement", alarm, "`fail2xdp status` tells whether it holds still");
+    }
+    if let Some(counters) = &of.counters {
+        let odd = counters.not_ip.packets + counters.unreadable.packets;
+        let all = odd + counters.passed.packets + counters.dropped.packets;
+        if all > 1000 && odd * 10 > all {
+            findings.doubt(
+                "driver",
+                format!("{odd} of {all} packets were no IP that can be read: bans have no effect on those"),
+                "PPPoE, MPLS or a tunnel may wrap them: protect the interface where they come out, if it has Ethernet",
+            );
+        }
+    }
+}
+
+fn quiet(status: &wire::Status, findings: &mut Findings) {
+    let ran = clock::now().seconds() - status.since;
+    let quiet = status.jails.iter().filter(|jail| jail.never_matched);
+    let names: Vec<&str> = quiet.map(|jail| jail.name.as_str()).collect();
+    if names.is_empty() || ran < QUIET {
+        return;
+    }
+    let (names, hours) = (names.join(", "), ran / 3600);
+    findings.doubt(
+        "jails",
+        format!("nothing was found for {hours} h by {names}"),
+        "`fail2xdp check --deep` tells whether their filters match their logs; nothing need be wrong",
+    );
+}
+
+fn lingering(status: &wire::Status, findings: &mut Findings) {
+    let drops = status.enforcement.mode != "none" && !status.enforcement.observe;
+    let observing = |jail: &str| status.jails.iter().any(|it| it.name == jail && it.observe);
+    for found in &status.lingering {
+        let wire::Lingering { prefix, jail, failures, dropped, .. } = found;
+        if !drops || *failures < LINGERING || observing(jail) {
+            continue;
+        }
+        let scope = status.jails.iter().find(|it| it.name == *jail).map_or("", |it| &it.scope);
+        let interfaces: Vec<&str> =
+            status.enforcement.interfaces.iter().map(|it| it.name.as_str()).collect();
+        let how = match dropped {
+            Some(0) | None => format!(
+                "none of its packets was dropped on {}: they come from a proxy or CDN in front of the service, or by \
+                 another interface. Let the service log, and the proxy stop, the real client; or protect that \
+                 interface",
+                interfaces.join(", ")
+            ),
+            Some(dropped) => format!(
+                "{dropped} of its packets were dropped, and others come to a port that [{jail}] leaves open ({scope}): \
+                 see `port` of the jail"
+            ),
+        };
+        findings.fault(
+            "bans",
+            format!("{prefix} is banned by [{jail}] and was found {failures} times since; {how}"),
+        );
+    }
+}
