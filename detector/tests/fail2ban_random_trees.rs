@@ -1,7 +1,7 @@
 //! `-d` against fail2ban itself, for random trees.
 //!
-//! `FAIL2XDP_SEED` is the seed of the first tree; the following ones have the next numbers. With `FAIL2XDP_FULL` there
-//! are many more.
+//! `FAIL2XDP_SEED` is the seed of the first tree, the following ones have the next numbers; `FAIL2XDP_TREES` is how
+//! many. With `FAIL2XDP_FULL` there are many more of their own accord.
 mod peer;
 #[path = "trees/random.rs"]
 mod random;
@@ -124,7 +124,7 @@ fn difference(theirs: Vec<String>, ours: Vec<String>) -> Option<String> {
 }
 
 /// How many trees ended how.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Tally {
     same: u64,
     /// fail2ban refuses all of it, we some jails; the rest is the same.
@@ -136,6 +136,21 @@ struct Tally {
     /// It asks for more than we are willing to do.
     bounded: u64,
     wrong: Vec<String>,
+}
+
+impl std::fmt::Debug for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} same, {} without some jails, {} kinder, {} refused, {} bounded, {} wrong",
+            self.same,
+            self.without_some,
+            self.kinder,
+            self.refused,
+            self.bounded,
+            self.wrong.len()
+        )
+    }
 }
 
 fn compare(seeds: std::ops::Range<u64>, tally: &mut Tally) {
@@ -188,20 +203,19 @@ fn compare(seeds: std::ops::Range<u64>, tally: &mut Tally) {
 
 #[test]
 fn random_trees_make_the_same_commands() {
-    let first = env::var("FAIL2XDP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let count = if env::var_os("FAIL2XDP_FULL").is_some() { MANY } else { TREES };
-    println!("FAIL2XDP_SEED={first}, {count} trees");
+    let number = |name| env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let first = number("FAIL2XDP_SEED").unwrap_or(1);
+    let usual = if env::var_os("FAIL2XDP_FULL").is_some() { MANY } else { TREES };
+    let count = number("FAIL2XDP_TREES").unwrap_or(usual);
+    println!("FAIL2XDP_SEED={first} FAIL2XDP_TREES={count}");
     let mut tally = Tally::default();
     let last = first + count;
     for begin in (first..last).step_by(AT_ONCE) {
+        let told = tally.wrong.len();
         compare(begin..last.min(begin + AT_ONCE as u64), &mut tally);
+        tally.wrong[told..].iter().for_each(|wrong| println!("{wrong}"));
     }
     println!("{tally:?}");
-    assert!(
-        tally.wrong.is_empty(),
-        "{} of {count}:\n{}",
-        tally.wrong.len(),
-        tally.wrong.join("\n")
-    );
+    assert!(tally.wrong.is_empty(), "{} of {count} trees differ", tally.wrong.len());
     assert!(tally.same * 2 > count, "too few are sound: {tally:?}");
 }

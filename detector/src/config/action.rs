@@ -2,13 +2,16 @@
 //!
 //! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
 //! their parameters, then never run them.
+use std::collections::BTreeSet;
+
 use super::{
     JailName, Place, Scope, Severity, Tree, Value,
-    definition::{Definition, Kind, Params},
+    definition::{Definition, Handed, Reading},
     expand::ExpandError,
     filter::FilterFiles,
     jail::{Jail, Refused},
     layers::{Fault, Layers},
+    options,
     params::{self, Call},
     ports::{self, PortError},
     scope::Traffic,
@@ -34,16 +37,20 @@ enum Meaning {
 #[derive(Debug)]
 pub(super) struct ActionFiles {
     name: String,
-    layers: Layers,
-    params: Params,
+    definition: Definition,
+    pub(super) reading: Reading,
 }
 
+/// Tags that an action's commands keep for run time.
+const RUN_TIME: [&str; 5] = ["matches", "ipmatches", "ipjailmatches", "timeout", "bantime"];
+
 impl ActionFiles {
-    /// Reads the files that `call` names. What we recognise as a firewall needs none.
+    /// Reads the files that `call` names, in sight of the jail's options. What we recognise as a firewall needs none.
     pub(super) fn read(
         tree: &dyn Tree,
         jail: &JailName,
         call: Call,
+        handed: &Handed,
     ) -> Result<ActionFiles, ActionError> {
         let act_name = act_name(jail, &call);
         let Call { name, mut params } = call;
@@ -57,16 +64,40 @@ impl ActionFiles {
         }
         params.insert_new("name", || Text::new(jail.as_str(), None));
         params.insert_new("actname", || Text::new(&act_name, None));
-        Ok(ActionFiles { name, layers, params: Params::new(params) })
-    }
-
-    pub(super) fn definition(&self) -> Definition<'_> {
-        Definition { layers: &self.layers, params: &self.params, kind: Kind::Action }
+        let definition = Definition { layers, params, wanted: &COMMANDS, kept: &RUN_TIME };
+        let reading = definition.read(handed);
+        Ok(ActionFiles { name, definition, reading })
     }
 
     /// The name that tells it from the jail's other actions.
     pub(super) fn act_name(&self) -> &str {
-        self.params.written().get("actname").map_or(&self.name, Text::as_str)
+        self.definition.params.get("actname").map_or(&self.name, Text::as_str)
+    }
+
+    /// Whether it has files: what we know by name needs none.
+    pub(super) fn found(&self) -> bool {
+        self.definition.layers.found()
+    }
+
+    /// Whether it blocks whole protocols: by its `type` (`actiontype` for some), else by its name.
+    fn blocks_all_ports(&self) -> Result<bool, ActionError> {
+        // `actiontype = <allports>` names the option that holds the rule: its tag says what we need to know.
+        for option in ["type", "actiontype"] {
+            let kind = self.definition.untagged(&self.reading, option);
+            if let Some(kind) = kind.map_err(|error| self.cannot_expand(error))? {
+                return Ok(kind.as_str().contains("allports"));
+            }
+        }
+        Ok(self.name.ends_with("allports"))
+    }
+
+    /// An option with all its tags replaced.
+    fn get(&self, option: &str) -> Result<Option<Text>, ActionError> {
+        self.definition.whole(&self.reading, option).map_err(|error| self.cannot_expand(error))
+    }
+
+    fn cannot_expand(&self, error: ExpandError) -> ActionError {
+        ActionError::Expand { action: self.name.clone(), error }
     }
 }
 
@@ -194,37 +225,17 @@ pub fn is_firewall(action: &str) -> bool {
 }
 
 /// Finds out what an action means. A firewall action needs no file of its own: its parameters say enough.
-fn read(
-    tree: &dyn Tree,
-    jail: &JailName,
-    call: &Call,
-    left_out: &mut Vec<LeftOut>,
-) -> Result<Meaning, ActionError> {
-    let action = || call.name.clone();
-    if call.name.ends_with(".py") {
-        return Ok(Meaning::Other);
-    }
-    let files = ActionFiles::read(tree, jail, call.clone())?;
-    let definition = files.definition();
+fn meaning(files: &ActionFiles, left_out: &mut Vec<LeftOut>) -> Result<Meaning, ActionError> {
+    let action = || files.name.clone();
     for option in COMMANDS {
-        let text = definition.for_run_time(option);
-        text.map_err(|error| ActionError::Expand { action: action(), error })?;
+        files.reading.get(option).map_err(|error| files.cannot_expand(error))?;
     }
-    let Some(reach) = reach(&call.name) else { return Ok(Meaning::Other) };
-    let get = |option: &str| {
-        definition.get(option).map_err(|error| ActionError::Expand { action: action(), error })
-    };
+    let Some(reach) = reach(&files.name) else { return Ok(Meaning::Other) };
+    let get = |option: &str| files.get(option);
 
     let mut rejects = false;
-    for option in files
-        .params
-        .written()
-        .names()
-        .map(String::as_str)
-        .filter(|name| name.starts_with("blocktype?"))
-        .chain(definition.init_names().into_iter().filter(|name| name.starts_with("blocktype?")))
-        .chain(["blocktype"])
-    {
+    let given = files.reading.given().map(|(option, _)| option.as_str());
+    for option in given.filter(|option| option.starts_with("blocktype?")).chain(["blocktype"]) {
         let Some(blocktype) = get(option)? else { continue };
         let word = blocktype.as_str().split_whitespace().next().unwrap_or("").to_ascii_lowercase();
         if matches!(word.as_str(), "return" | "accept" | "allow" | "pass" | "permit" | "limit") {
@@ -265,13 +276,7 @@ fn read(
             }
         }
     }
-    let port = if allports(&call.name, &definition)
-        .map_err(|error| ActionError::Expand { action: action(), error })?
-    {
-        None
-    } else {
-        named("port")?
-    };
+    let port = if files.blocks_all_ports()? { None } else { named("port")? };
     let Some(port) = port else {
         let traffic = protocols.into_iter().map(ports::whole);
         return some_traffic(action(), Scope::only(traffic), rejects);
@@ -304,17 +309,6 @@ fn some_traffic(action: String, scope: Scope, rejects: bool) -> Result<Meaning, 
     }
 }
 
-/// Whether the action blocks whole protocols: by its `type` (`actiontype` for some), else by its name.
-fn allports(name: &str, definition: &Definition<'_>) -> Result<bool, ExpandError> {
-    // `actiontype = <allports>` names the option that holds the rule: its tag says what we need to know.
-    for option in ["type", "actiontype"] {
-        if let Some(kind) = definition.without_tags(option)? {
-            return Ok(kind.as_str().contains("allports"));
-        }
-    }
-    Ok(name.ends_with("allports"))
-}
-
 impl Jail<'_, '_> {
     /// Tells what fail2ban finds out only when it starts: a name given twice, a Python action without its file.
     fn look_at(&mut self, call: &Call, names: &mut Vec<String>, place: Option<Place>) {
@@ -338,8 +332,38 @@ impl Jail<'_, '_> {
         names.push(name);
     }
 
+    /// What the action means; slips in its files are told.
+    fn meaning(
+        &mut self,
+        call: Call,
+        handed: &Handed,
+        left_out: &mut Vec<LeftOut>,
+    ) -> Result<Meaning, ActionError> {
+        if call.name.ends_with(".py") {
+            return Ok(Meaning::Other);
+        }
+        let files = ActionFiles::read(self.tree(), &self.name, call, handed)?;
+        let mut told = BTreeSet::new();
+        for (option, error) in files.reading.faulty().take(options::MOST_LOOKED_AT) {
+            // A command's fault keeps the jail from running.
+            let is_used = COMMANDS.contains(&option) && files.reading.get(option).is_err();
+            if !is_used && told.insert(option) {
+                let what = format!(
+                    "`{option}` of action `{}` cannot be expanded: {error}; fail2ban would not start",
+                    files.name
+                );
+                self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
+            }
+        }
+        meaning(&files, left_out)
+    }
+
     /// Reads `action`: what the jail's bans reach is what its firewall actions reach together.
-    pub(super) fn scope(&mut self, filter: Option<&FilterFiles>) -> Result<Scope, Refused> {
+    pub(super) fn scope(
+        &mut self,
+        filter: Option<&FilterFiles>,
+        handed: &Handed,
+    ) -> Result<Scope, Refused> {
         let mut scope: Option<Scope> = None;
         let mut names = Vec::new();
         let text = self.text("action", filter)?.unwrap_or_default();
@@ -353,9 +377,10 @@ impl Jail<'_, '_> {
             };
             self.look_at(&call, &mut names, place.clone());
             let mut left_out = Vec::new();
-            let meaning = read(self.tree(), &self.name, &call, &mut left_out);
+            let action = call.name.clone();
+            let meaning = self.meaning(call, handed, &mut left_out);
             for left_out in left_out {
-                let what = format!("action `{}`: {}; it is left out", call.name, left_out.error);
+                let what = format!("action `{action}`: {}; it is left out", left_out.error);
                 let place = left_out.text.outermost(0..left_out.text.len());
                 self.tell(
                     Severity::Error,
@@ -370,10 +395,10 @@ impl Jail<'_, '_> {
                     return Err(self.refuse(place, &error, error.remedy()));
                 }
                 Ok(Meaning::Other) => {
-                    self.leaves_out(call.name, place);
+                    self.leaves_out(action, place);
                 }
                 Ok(Meaning::Enforce { scope: more, rejects }) => {
-                    self.translates(call.name, rejects);
+                    self.translates(action, rejects);
                     scope = Some(scope.map_or(more.clone(), |scope| scope.union(more)));
                 }
             }

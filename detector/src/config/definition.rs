@@ -1,141 +1,138 @@
-//! A filter's or action's files with the parameters that a jail hands them.
-use std::{cell::RefCell, collections::HashMap};
+//! A filter's or action's files with what a jail hands them, read in fail2ban's order.
+//!
+//! First every option gets its `%(name)s` replaced, then all of them their tags, at once. What a name or tag reaches:
+//!
+//! ```text
+//!                               %(name)s                                         <tag>
+//! [Definition]  what is handed on, [Definition], [DEFAULT]     parameter, [Init], what is looked for first,
+//! [Init]        [Init], [DEFAULT]                              then whatever %(name)s reaches
+//! ```
+//!
+//! What is handed on are the jail's options and above them the parameters. A filter is read twice. The first reading is
+//! what its jail calls `known/…`; in it, of the jail's options only those are there that had to be known before.
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::{HashMap, HashSet},
+};
 
 use super::{
-    expand::{Context, ExpandError, ExpandFault, Lookup},
-    filter::OPTIONS as FILTER_OPTIONS,
-    layers::{DEFAULT, KNOWN, Layers},
-    options::MOST_LOOKED_AT,
-    ordered::Options,
+    expand::{Context, ExpandError, Lookup},
+    layers::{DEFAULT, KNOWN, Layers, is_word},
+    ordered::{Options, Ordered},
     tags,
     text::Text,
 };
 
 const DEFINITION: &str = "Definition";
 const INIT: &str = "Init";
+/// Begins the name of what `[Init]` says, whatever the parameters say.
+const KNOWN_INIT: &str = "known/";
 
-/// What the files are for: the kinds differ in what `%(name)s` reaches.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind<'a> {
-    /// Only parameters and `[Definition]` answer.
-    Action,
-    /// The same: fail2ban reads a filter twice, and the first reading is what the jail knows of it.
-    FilterFirst,
-    /// `[Init]` values answer as well; names that the first reading looked for without regard to case keep its answers.
-    Filter(&'a Remembered),
+/// Options by name; one that is there without a value hides what comes after it.
+pub(super) type Handed = Ordered<Option<Text>>;
+
+/// What tags stand for that are no option's name: asked once, remembered by the second reading.
+type Answers = HashMap<String, Option<Text>>;
+
+/// The files of one name, and the parameters in brackets behind it.
+#[derive(Debug)]
+pub(super) struct Definition {
+    pub(super) layers: Layers,
+    /// Expanded in the jail already.
+    pub(super) params: Options,
+    /// The options that mean something.
+    pub(super) wanted: &'static [&'static str],
+    /// Tags that are left for later.
+    pub(super) kept: &'static [&'static str],
 }
 
-/// Tags of a filter that no option has as its exact name, and what they stood for in the first reading.
-pub(super) type Remembered = HashMap<String, Option<Text>>;
-
-/// Bracket parameters, already expanded in the jail.
-#[derive(Debug, Default)]
-pub(super) struct Params {
-    written: Options,
-    /// `%(name)s` and a tag's second look-up know lower case only.
-    lower: Options,
+/// One reading of the files.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Parameters, then what `[Init]` says besides: before any tag is replaced.
+    given: Options,
+    /// What `%(name)s` reaches beyond the files.
+    handed: Handed,
+    /// Every option before any tag is replaced.
+    untagged: Ordered<Lookup>,
+    options: Ordered<Lookup>,
+    /// What could not be expanded though something else takes its place.
+    hidden: Vec<(String, ExpandError)>,
+    answers: RefCell<Answers>,
+    /// The options with the tags that are left for later replaced, too.
+    whole: OnceCell<Ordered<Lookup>>,
 }
 
-impl Params {
-    pub(super) fn new(written: Options) -> Params {
-        Params { lower: written.lower(), written }
+impl Definition {
+    /// Reads the files in sight of these options of a jail.
+    pub(super) fn read(&self, jail: &Handed) -> Reading {
+        self.reading(jail, self.params.clone(), Answers::new(), false)
     }
 
-    pub(super) fn written(&self) -> &Options {
-        &self.written
+    /// A filter's first reading: all of `[Definition]` is part of it, in sight of nothing else.
+    pub(super) fn read_all(&self, jail: &Handed) -> Reading {
+        self.reading(jail, self.params.clone(), Answers::new(), true)
     }
-}
 
-/// Tags that an action's commands keep for run time.
-const RUN_TIME: [&str; 5] = ["matches", "ipmatches", "ipjailmatches", "timeout", "bantime"];
+    /// A filter's second reading: what the first took from `[Init]` counts as a parameter.
+    pub(super) fn read_again(&self, first: &Reading, jail: &Handed) -> Reading {
+        self.reading(jail, first.given.clone(), first.answers.borrow().clone(), false)
+    }
 
-/// Options of one filter or action, expanded on demand.
-pub(super) struct Definition<'a> {
-    pub(super) layers: &'a Layers,
-    pub(super) params: &'a Params,
-    pub(super) kind: Kind<'a>,
-}
-
-impl Definition<'_> {
-    /// The option as it is used: parameter, else `[Init]`, else `[Definition]`, else `[DEFAULT]`, with every
-    /// `%(name)s` and `<tag>` in it replaced.
-    pub(super) fn get(&self, option: &str) -> Lookup {
-        let Some(text) = self.without_tags(option)? else { return Ok(None) };
-        // What has a variant for one address family is left alone, in a filter as well.
-        let is_kept = |tag: &str| !matches!(self.kind, Kind::Action) && self.has_variant(tag);
-        if is_kept(option) {
-            return Ok(Some(text));
+    fn reading(&self, jail: &Handed, mut given: Options, answers: Answers, all: bool) -> Reading {
+        let mut untagged = Ordered::default();
+        let is_handed = |option: &str| jail.contains(option) || given.contains(option);
+        let mut handed = Handed::default();
+        let params = given.iter().map(|(name, text)| (name, Some(text.clone())));
+        for (name, text) in jail.iter().map(|(name, text)| (name, text.clone())).chain(params) {
+            handed.insert(name.to_lowercase(), text);
         }
-        let lookup = |tag: &str| if is_kept(tag) { Ok(None) } else { self.tag(tag) };
-        tags::substitute(option, text, &lookup).map(Some)
-    }
-
-    /// What [`Kind::Filter`] needs to know of the first reading, where the two differ: `self` is the first.
-    pub(super) fn remembered(&self) -> Remembered {
-        let seen = RefCell::new(Remembered::new());
-        let [definition, init, default] =
-            [DEFINITION, INIT, DEFAULT].map(|name| self.layers.section(name).map(|it| &it.options));
-        let set = |name: &String| {
-            [definition, default].into_iter().flatten().any(|options| options.contains(name))
-        };
-        if !init.into_iter().flat_map(Options::names).any(set) {
-            return seen.into_inner();
+        let context = Context { over: Some(&handed), ..Context::of_file(&self.layers, DEFINITION) };
+        for option in self.wanted.iter().filter(|option| !is_handed(option)) {
+            match context.get(option) {
+                _ if !self.exists() => untagged.insert((*option).to_owned(), Ok(None)),
+                Ok(None) => continue,
+                found => untagged.insert((*option).to_owned(), found),
+            };
         }
-        let names = definition.into_iter().chain(init).flat_map(Options::names);
-        for option in names.chain(self.params.written.names()).take(MOST_LOOKED_AT) {
-            let Ok(Some(text)) = self.without_tags(option) else { continue };
-            if self.has_variant(option) {
-                continue;
-            }
-            let lookup = |tag: &str| match self.written(tag)? {
-                Some(text) => Ok(Some(text)),
-                None if self.has_variant(tag) => Ok(None),
-                None => {
-                    let found = self.looked_up(tag)?;
-                    seen.borrow_mut().insert(tag.to_owned(), found.clone());
-                    Ok(found)
+        let mut broken = Vec::new();
+        for (option, raw) in self.own(INIT) {
+            let text = match Context::of_file(&self.layers, INIT).expand(raw) {
+                Ok(text) => text,
+                Err(error) => {
+                    broken.push((option.clone(), error));
+                    continue;
                 }
             };
-            // A fault is told when the option is used.
-            let _ = tags::substitute(option, text, &lookup);
+            if !option.starts_with(KNOWN_INIT) {
+                given.insert(format!("{KNOWN_INIT}{option}"), text.clone());
+            }
+            given.insert_new(option, || text);
         }
-        seen.into_inner()
-    }
-
-    /// The same with those tags left that an action replaces when it runs: what is known only then, and whatever
-    /// has a variant for one address family.
-    pub(super) fn for_run_time(&self, option: &str) -> Lookup {
-        let Some(text) = self.without_tags(option)? else { return Ok(None) };
-        let is_kept = |tag: &str| RUN_TIME.contains(&tag) || self.has_variant(tag);
-        if is_kept(option) {
-            return Ok(Some(text));
+        for (option, raw) in self.own(DEFINITION).filter(|_| all) {
+            let text = || Context::of_file(&self.layers, DEFINITION).expand(raw).map(Some);
+            untagged.insert_new(option, text);
         }
-        let lookup = |tag: &str| if is_kept(tag) { Ok(None) } else { self.tag(tag) };
-        tags::substitute(option, text, &lookup).map(Some)
-    }
-
-    fn has_variant(&self, option: &str) -> bool {
-        // fail2ban sees no variant of a name with other signs.
-        if !option.chars().all(|c| c.is_alphanumeric() || c == '_') {
-            return false;
+        let mut hidden = Vec::new();
+        for (option, text) in &given {
+            if let Some(Err(error)) = untagged.insert(option.clone(), Ok(Some(text.clone()))) {
+                hidden.push((option.clone(), error));
+            }
         }
-        let variant =
-            |name: &String| name.strip_prefix(option).is_some_and(|rest| rest.starts_with('?'));
-        let of = |section| self.layers.section(section).map(|section| &section.options);
-        let definition = of(DEFINITION).filter(|_| matches!(self.kind, Kind::FilterFirst));
-        let files = definition.into_iter().chain(of(INIT)).flat_map(Options::names);
-        self.params.written.names().chain(files).any(variant)
-    }
-
-    /// Names of `[Init]`, in the order written.
-    pub(super) fn init_names(&self) -> Vec<&str> {
-        let init = self.layers.section(INIT).map(|section| &section.options);
-        init.into_iter().flat_map(Options::names).map(String::as_str).collect()
-    }
-
-    /// Whether the option is set, in `[DEFAULT]` or elsewhere counts not.
-    pub(super) fn has(&self, option: &str) -> bool {
-        self.is_parameter(option) || self.layers.own(DEFINITION, option).is_some()
+        for (option, error) in broken {
+            untagged.insert(format!("{KNOWN_INIT}{option}"), Err(error.clone()));
+            if !given.contains(&option)
+                && let Some(Err(error)) = untagged.insert(option.clone(), Err(error))
+            {
+                hidden.push((option, error));
+            }
+        }
+        let answers = RefCell::new(answers);
+        let mut options = untagged.clone();
+        let varied = self.varied(&untagged);
+        let is_kept = |tag: &str| self.kept.contains(&tag) || varied.contains(tag);
+        tags::substitute(&mut options, &is_kept, &|tag| self.answer(&handed, &answers, tag));
+        Reading { given, handed, untagged, options, hidden, answers, whole: OnceCell::new() }
     }
 
     /// Whether there is a section `[Definition]`.
@@ -143,136 +140,109 @@ impl Definition<'_> {
         self.layers.section(DEFINITION).is_some()
     }
 
-    /// Options and parameters that cannot be expanded, though perhaps nobody asks for them.
-    pub(super) fn faulty(&self) -> Vec<(String, ExpandError)> {
-        let mut faulty = Vec::new();
-        let definition = self.layers.section(DEFINITION).map(|section| &section.options);
-        let init = self.layers.section(INIT).map(|section| &section.options);
-        let files = definition.into_iter().chain(init).flat_map(Options::names);
-        for name in files.chain(self.params.written.names()).take(MOST_LOOKED_AT) {
-            let known = || match self.params.written.contains(name) {
-                true => self.known_init(name),
-                false => Ok(None),
+    /// Options of one section, its name in the files' own words left out.
+    fn own(&self, section: &str) -> impl Iterator<Item = (&String, &Text)> {
+        let options = self.layers.section(section).map(|section| section.options.iter());
+        options.into_iter().flatten().filter(|(name, _)| *name != "__name__")
+    }
+
+    /// Options that have a variant for one address family, as in `blocktype?family=inet6`.
+    fn varied<'a>(&self, options: &'a Ordered<Lookup>) -> HashSet<&'a str> {
+        let variants = options.names().filter_map(|name| name.split_once('?'));
+        let valid = variants.filter(|(option, rest)| is_word(option) && !rest.is_empty());
+        valid.map(|(option, _)| option).collect()
+    }
+
+    fn answer(&self, handed: &Handed, answers: &RefCell<Answers>, tag: &str) -> Lookup {
+        if let Some(known) = answers.borrow().get(tag) {
+            return Ok(known.clone());
+        }
+        let found = self.look_up(handed, tag)?;
+        answers.borrow_mut().insert(tag.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    /// A tag that is no option's exact name.
+    fn look_up(&self, handed: &Handed, tag: &str) -> Lookup {
+        let get = |section: &str, option: &str| match self.layers.section(section) {
+            None if section != DEFAULT => Ok(None),
+            _ => Context::of_file(&self.layers, section).get(option),
+        };
+        let is_section = |name: &str| !name.is_empty() && is_word(&name.replace('-', "_"));
+        if let Some((section, option)) = tag.split_once('/').filter(|(name, _)| is_section(name))
+            && !option.is_empty()
+            && !option.contains(char::is_whitespace)
+        {
+            let found = if section.eq_ignore_ascii_case("known") {
+                let known = self.layers.section(DEFINITION).filter(|section| section.again);
+                let remembered = format!("{KNOWN}{DEFINITION}");
+                let context = Context::of_file(&self.layers, &remembered);
+                match known.map(|_| context.get(option)).transpose()?.flatten() {
+                    None => get(DEFINITION, option)?,
+                    found => found,
+                }
+            } else if section.eq_ignore_ascii_case(DEFAULT) {
+                get(DEFAULT, option)?
+            } else {
+                get(section, option)?
             };
-            let all = self.get(name).and_then(|_| self.defined(name)).and_then(|_| known());
-            let Err(error) = all else { continue };
-            // What costs much is not tried again and again.
-            let costly = matches!(error.kind, ExpandFault::TooLong | ExpandFault::TooMuch);
-            faulty.push((name.clone(), error));
-            if costly {
-                break;
+            if found.is_some() {
+                return Ok(found);
             }
         }
-        faulty
+        let context = Context { over: Some(handed), ..Context::of_file(&self.layers, DEFINITION) };
+        if self.exists() { context.get(tag) } else { Ok(None) }
     }
 
-    /// What `[Init]` says of an option for which there is a parameter.
-    fn known_init(&self, option: &str) -> Lookup {
-        let Some(text) = self.init(option)? else { return Ok(None) };
-        tags::substitute(&format!("known/{option}"), text, &|tag| self.tag(tag)).map(Some)
-    }
-
-    /// The same with its tags untouched.
-    pub(super) fn without_tags(&self, option: &str) -> Lookup {
-        match self.written(option)? {
-            None => self.expand(self.layers.own(DEFAULT, option)),
-            written => Ok(written),
+    /// An option with its tags untouched, whether it means something to fail2ban or not.
+    pub(super) fn untagged(&self, reading: &Reading, option: &str) -> Lookup {
+        match reading.untagged.get(option) {
+            Some(found) => found.clone(),
+            None => self.answer(&reading.handed, &reading.answers, option),
         }
     }
 
-    /// Whether the option comes from `[Init]` or a parameter rather than from `[Definition]`.
-    pub(super) fn is_parameter(&self, option: &str) -> bool {
-        self.params.written.contains(option) || self.layers.own(INIT, option).is_some()
-    }
-
-    /// Whether `[Definition]` sets the option, be it through `[DEFAULT]` or a parameter in capitals.
-    pub(super) fn defines(&self, option: &str) -> bool {
-        let set = || self.layers.raw(DEFINITION, option).is_some();
-        self.exists() && (self.params.lower.contains(option) || set())
-    }
-
-    /// Parameter, else `[Init]`, else `[Definition]`.
-    fn written(&self, option: &str) -> Lookup {
-        match (self.params.written.get(option), self.layers.own(INIT, option)) {
-            // Expanded in the jail already: a percent sign in it is one.
-            (Some(param), _) => Ok(Some(param.clone())),
-            (None, Some(_)) => self.init(option),
-            (None, None) => self.defined(option),
+    /// The same with all tags replaced, also those that are left for later.
+    pub(super) fn whole(&self, reading: &Reading, option: &str) -> Lookup {
+        let answer = |tag: &str| self.answer(&reading.handed, &reading.answers, tag);
+        let whole = reading.whole.get_or_init(|| {
+            let mut options = reading.untagged.clone();
+            tags::substitute(&mut options, &|_| false, &answer);
+            options
+        });
+        if let Some(found) = whole.get(option) {
+            return found.clone();
         }
+        let mut options = whole.clone();
+        options.insert(option.to_owned(), answer(option));
+        tags::substitute(&mut options, &|_| false, &answer);
+        options.get(option).cloned().unwrap_or(Ok(None))
+    }
+}
+
+impl Reading {
+    /// An option as it is used. `None` where it is not set, or where there is no `[Definition]`.
+    pub(super) fn get(&self, option: &str) -> Lookup {
+        self.options.get(option).cloned().unwrap_or(Ok(None))
     }
 
-    /// An option of `[Definition]` itself.
-    fn defined(&self, option: &str) -> Lookup {
-        let own = self.layers.own(DEFINITION, option);
-        // In a filter's first reading parameters reach only what the server is told.
-        if matches!(self.kind, Kind::FilterFirst) && !FILTER_OPTIONS.contains(&option) {
-            return own
-                .map(|raw| Context::of_file(self.layers, DEFINITION).expand(raw))
-                .transpose();
-        }
-        self.expand(self.params.lower.get(option).or(own))
+    /// All options as they are used, in fail2ban's order: one without a value is there for want of a `[Definition]`.
+    pub(super) fn options(&self) -> impl Iterator<Item = (&String, &Lookup)> {
+        self.options.iter().filter(|(name, _)| !name.starts_with(KNOWN_INIT))
     }
 
-    /// An option of `[Init]`, which knows its own section before anything else and parameters last.
-    fn init(&self, option: &str) -> Lookup {
-        let context =
-            Context { built_in: Some(&self.params.lower), ..Context::of_file(self.layers, INIT) };
-        self.layers.own(INIT, option).map(|raw| context.expand(raw)).transpose()
+    /// Parameters, then what `[Init]` says besides, tags untouched.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&String, &Text)> {
+        self.given.iter().filter(|(name, _)| !name.starts_with(KNOWN_INIT))
     }
 
-    fn expand(&self, raw: Option<&Text>) -> Lookup {
-        let Some(raw) = raw else { return Ok(None) };
-        let (layers, section, params) = (self.layers, DEFINITION, self.params);
-        let has_init = matches!(self.kind, Kind::Filter(_)) && layers.section(INIT).is_some();
-        let over = |name: &str| match has_init.then(|| params.written.get(name)) {
-            Some(Some(param)) => Ok(Some(param.clone())),
-            // A parameter in capitals comes after `[Init]`, unlike any other.
-            Some(None) => Ok(self.init(name)?.or_else(|| params.lower.get(name).cloned())),
-            None => Ok(params.lower.get(name).cloned()),
-        };
-        let known = |option: &str| self.init(option);
-        let known: Option<&dyn Fn(&str) -> Lookup> = has_init.then_some(&known);
-        Context { layers, section, over: Some(&over), built_in: None, known }.expand(raw).map(Some)
-    }
-
-    fn tag(&self, tag: &str) -> Lookup {
-        if let Some(text) = self.written(tag)? {
-            return Ok(Some(text));
-        }
-        match self.kind {
-            Kind::Filter(first) if first.contains_key(tag) => Ok(first[tag].clone()),
-            _ => self.looked_up(tag),
-        }
-    }
-
-    /// A tag that is no option's exact name: fail2ban asks once more without regard to case, and not `[Init]`.
-    fn looked_up(&self, tag: &str) -> Lookup {
-        let lower = tag.to_lowercase();
-        let Some((section, _)) = tag.split_once('/') else {
-            let param = self.params.lower.get(&lower);
-            return self.expand(param.or_else(|| self.layers.raw(DEFINITION, &lower)));
-        };
-        let option = lower.split_once('/').map_or("", |(_, option)| option);
-        if section.eq_ignore_ascii_case("known") {
-            // What `[Init]` had is known by its exact name alone.
-            if tag == lower
-                && let Some(text) = self.init(option)?
-            {
-                return Ok(Some(text));
-            }
-            // In the sight of known values, where no parameter is seen.
-            let known = format!("{KNOWN}{DEFINITION}");
-            return match self.layers.known(DEFINITION, option) {
-                Some(raw) => Context::of_file(self.layers, &known).expand(raw).map(Some),
-                None => Context::of_file(self.layers, DEFINITION).get(option),
-            };
-        }
-        let is_default = section.eq_ignore_ascii_case(DEFAULT);
-        let section = if is_default { DEFAULT } else { section };
-        // A helper section's option is read in that section, which inherits from `[DEFAULT]`.
-        match self.layers.section(section) {
-            Some(_) => Context::of_file(self.layers, section).get(option),
-            None => Ok(None),
-        }
+    /// Options that cannot be expanded, though perhaps nobody asks for them.
+    pub(super) fn faulty(&self) -> impl Iterator<Item = (&str, &ExpandError)> {
+        let hidden = self.hidden.iter().map(|(option, error)| (option, error));
+        let faulty =
+            self.options.iter().filter_map(|(option, it)| Some((option, it.as_ref().err()?)));
+        hidden
+            .chain(faulty)
+            .map(move |(option, error)| (option.strip_prefix(KNOWN_INIT).unwrap_or(option), error))
     }
 }

@@ -2,7 +2,7 @@
 use super::{
     Place,
     layers::{DEFAULT, Layers},
-    ordered::Options,
+    ordered::{Options, Ordered},
     text::Text,
 };
 
@@ -14,7 +14,7 @@ const MAX_STEPS: usize = 4_096;
 const MAX_DEPTH: u8 = 10;
 
 /// A value that cannot be expanded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}")]
 pub(super) struct ExpandError {
     /// Where the text stands that is at fault.
@@ -81,8 +81,8 @@ pub(super) struct Context<'a> {
     pub(super) layers: &'a Layers,
     /// The section that is being read.
     pub(super) section: &'a str,
-    /// Asked before the files, and answered with text that may hold further names: bracket parameters.
-    pub(super) over: Option<&'a dyn Fn(&str) -> Lookup>,
+    /// Asked before the files, by names in lower case; what is there without a value is nothing.
+    pub(super) over: Option<&'a Ordered<Option<Text>>>,
     /// Asked where the files know nothing.
     pub(super) built_in: Option<&'a Options>,
     /// Asked first for `%(known/…)s`. Its answers are expanded once more; a lonely `%` in one, of which fail2ban
@@ -103,9 +103,19 @@ impl<'a> Context<'a> {
         Context { layers, section, over: None, built_in: None, known: None }
     }
 
-    /// The option of the section, or else of `[DEFAULT]`, expanded.
+    /// The option, expanded.
     pub(super) fn get(&self, option: &str) -> Lookup {
-        self.layers.raw(self.section, option).map(|raw| self.expand(raw)).transpose()
+        self.raw(option).map(|raw| self.expand(&raw)).transpose()
+    }
+
+    /// The option as written, whatever the case of its name.
+    fn raw(&self, option: &str) -> Option<Text> {
+        let lower = option.to_lowercase();
+        if let Some(over) = self.over.and_then(|over| over.get(&lower)) {
+            return over.clone();
+        }
+        let file = self.layers.raw(self.section, &lower);
+        file.or_else(|| self.built_in?.get(&lower)).cloned()
     }
 
     /// The text with every `%(name)s` in it replaced.
@@ -168,45 +178,42 @@ impl<'a> Context<'a> {
     }
 
     fn find(&self, name: &str) -> Result<Option<Found>, ExpandError> {
-        if name == "__name__" {
+        let lower = name.to_lowercase();
+        if lower == "__name__" {
             return Ok(Some(Found::Final(Text::new(self.section, None))));
         }
-        let raw = |text: Option<&Text>| Ok(text.cloned().map(Found::Raw));
-        let lower = name.to_lowercase();
+        if let Some(ask) = self.known
+            && let Some(option) = lower.strip_prefix("known/")
+            && let Some(text) = ask(option)?
+        {
+            let found = if is_well_formed(text.as_str()) { Found::Raw } else { Found::Final };
+            return Ok(Some(found(text)));
+        }
+        if let Some(text) = self.raw(&lower) {
+            return Ok(Some(Found::Raw(text)));
+        }
         let is_word =
             |section: &str| section.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-        let Some((section, _)) =
+        let Some((section, option)) =
             name.split_once('/').filter(|(section, _)| !section.is_empty() && is_word(section))
         else {
-            if let Some(over) = self.over
-                && let Some(text) = over(&lower)?
-            {
-                return Ok(Some(Found::Raw(text)));
-            }
-            let file = || self.layers.raw(self.section, &lower);
-            return raw(file().or_else(|| self.built_in?.get(&lower)));
+            return Ok(None);
         };
-        // As written: fail2ban knows no `%(section/NAME)s` in capitals.
-        let option = &name[section.len() + 1..];
+        // As written: fail2ban knows no `%(section/NAME)s` in capitals. It knows none of the section's either.
         let default = || self.layers.own(DEFAULT, option);
-        if section == "known" {
-            if let Some(known) = self.known
-                && let Some(text) = known(option)?
-            {
-                let found = if is_well_formed(text.as_str()) { Found::Raw } else { Found::Final };
-                return Ok(Some(found(text)));
-            }
-            return raw(self.layers.known(self.section, option).or_else(default));
-        }
-        if section.eq_ignore_ascii_case(DEFAULT) {
-            return raw(default());
-        }
-        raw(self.layers.raw(section, option))
+        let found = if section.eq_ignore_ascii_case("known") {
+            self.layers.known(self.section, option).or_else(default)
+        } else if section.eq_ignore_ascii_case(DEFAULT) {
+            default()
+        } else {
+            self.layers.section(section).and_then(|_| self.layers.raw(section, option))
+        };
+        Ok(found.cloned().map(Found::Raw))
     }
 }
 
 /// Whether each `%` begins `%%` or `%(`.
-fn is_well_formed(text: &str) -> bool {
+pub(super) fn is_well_formed(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('%') {
         rest = &rest[at + 1..];

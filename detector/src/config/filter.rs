@@ -1,7 +1,9 @@
 //! A jail's filter: the files, the jail's parameters, and the jail's own options that replace the filter's.
+use std::collections::BTreeSet;
+
 use super::{
     FilterSettings, Located, Severity, Tree, UseDns,
-    definition::{Definition, Kind, Params, Remembered},
+    definition::{Definition, Handed, Reading},
     expand::{ExpandError, Lookup},
     gone,
     jail::{Jail, Refused},
@@ -25,9 +27,10 @@ const MOST_LINES: u32 = 1_000;
 /// A filter's files with the parameters of one jail.
 pub(super) struct FilterFiles {
     pub(super) name: String,
-    layers: Layers,
-    params: Params,
-    remembered: Remembered,
+    pub(super) definition: Definition,
+    first: Reading,
+    /// `None` until the jail's options are known.
+    second: Option<Reading>,
 }
 
 /// A filter that keeps its jail from running.
@@ -56,11 +59,13 @@ impl FilterError {
 }
 
 impl FilterFiles {
-    /// Reads the files that `call` names. `logtype` tells the filter what its lines look like.
+    /// Reads the files that `call` names, in sight of what is known of the jail. `logtype` tells the filter what its
+    /// lines look like.
     pub(super) fn read(
         tree: &dyn Tree,
         call: Call,
         logtype: &str,
+        jail: &Handed,
     ) -> Result<FilterFiles, FilterError> {
         let Call { name, mut params } = call;
         let base = if name.starts_with("./") { name.clone() } else { format!("filter.d/{name}") };
@@ -74,36 +79,28 @@ impl FilterFiles {
         if layers.section("Definition").is_none() {
             return Err(FilterError::NoDefinition { name });
         }
-        if layers.own("Definition", "logtype").is_none() {
-            params.insert_new("logtype", || Text::new(logtype, None));
+        let unset = params.get("logtype").is_none_or(|text| text.as_str().is_empty());
+        if unset && layers.own("Definition", "logtype").is_none() {
+            params.insert("logtype".to_owned(), Text::new(logtype, None));
         }
-        let params = Params::new(params);
-        let mut files = FilterFiles { name, layers, params, remembered: Remembered::new() };
-        files.remembered = files.first().remembered();
-        Ok(files)
+        let definition = Definition { layers, params, wanted: &OPTIONS, kept: &[] };
+        let first = definition.read_all(jail);
+        Ok(FilterFiles { name, definition, first, second: None })
     }
 
-    pub(super) fn definition(&self) -> Definition<'_> {
-        let kind = Kind::Filter(&self.remembered);
-        Definition { layers: &self.layers, params: &self.params, kind }
+    /// Reads the files once more, in sight of all options of the jail.
+    pub(super) fn read_again(&mut self, jail: &Handed) {
+        self.second = Some(self.definition.read_again(&self.first, jail));
     }
 
-    fn first(&self) -> Definition<'_> {
-        Definition { layers: &self.layers, params: &self.params, kind: Kind::FilterFirst }
+    /// The filter as it is used.
+    pub(super) fn reading(&self) -> &Reading {
+        self.second.as_ref().unwrap_or(&self.first)
     }
 
-    /// An option of the filter, final.
-    pub(super) fn get(&self, option: &str) -> Lookup {
-        self.definition().get(option)
-    }
-
-    /// What the jail calls `known/…`: the filter's own options as first read. What that reading cannot expand, of which
-    /// fail2ban would die, is as it is used.
+    /// What the jail calls `known/…`: the filter's options as first read.
     pub(super) fn known(&self, option: &str) -> Lookup {
-        match self.first() {
-            first if first.has(option) => first.get(option).or_else(|_| self.get(option)),
-            _ => Ok(None),
-        }
+        self.first.get(option)
     }
 
     /// The option as the jail uses it: the jail's own replaces the filter's `[Definition]`. What comes from
@@ -114,22 +111,22 @@ impl FilterFiles {
         option: &str,
         jail: Option<Text>,
     ) -> Result<Option<Text>, ExpandError> {
-        let Some(jail) = jail else { return self.get(option) };
-        if self.definition().is_parameter(option) {
-            match option {
-                "journalmatch" | "failregex" | "ignoreregex" => {
-                    let mut both = self.get(option)?.unwrap_or_default();
-                    if !both.as_str().is_empty() && !jail.as_str().is_empty() {
-                        both.push_empty_line();
-                    }
-                    both.push(&jail, 0..jail.len(), 0);
-                    return Ok(Some(both));
+        let (jail, given) = match (jail, self.reading().get(option)?) {
+            (Some(jail), Some(given)) => (jail, given),
+            (jail, given) => return Ok(jail.or(given)),
+        };
+        match option {
+            "journalmatch" | "failregex" | "ignoreregex" => {
+                let mut both = given;
+                if !both.as_str().is_empty() && !jail.as_str().is_empty() {
+                    both.push_empty_line();
                 }
-                "maxlines" | "usedns" | "prefregex" => return self.get(option),
-                _ => {}
+                both.push(&jail, 0..jail.len(), 0);
+                Ok(Some(both))
             }
+            "maxlines" | "usedns" | "prefregex" => Ok(Some(given)),
+            _ => Ok(Some(jail)),
         }
-        Ok(Some(jail))
     }
 }
 
@@ -154,11 +151,9 @@ impl Jail<'_, '_> {
                 return Err(self.refuse(place, format!("`filter`: {error}"), error.remedy()));
             }
         };
-        match FilterFiles::read(self.tree(), call, logtype) {
-            Ok(files) => {
-                self.look_into(&files);
-                Ok(Some(files))
-            }
+        let handed = self.handed_first();
+        match FilterFiles::read(self.tree(), call, logtype, &handed) {
+            Ok(files) => Ok(Some(files)),
             Err(error) => {
                 let at = match &error {
                     FilterError::Fault { fault, .. } => fault.place.clone(),
@@ -170,18 +165,23 @@ impl Jail<'_, '_> {
     }
 
     /// Tells slips in the filter's files, and parameters that it does not know.
-    fn look_into(&mut self, files: &FilterFiles) {
-        let definition = files.definition();
-        for (option, error) in files.first().faulty().into_iter().chain(definition.faulty()) {
-            if !OPTIONS.contains(&option.as_str()) {
-                let what = format!(
-                    "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",
-                    files.name
-                );
-                self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
+    pub(super) fn look_into(&mut self, files: &FilterFiles) {
+        let definition = &files.definition;
+        let mut told = BTreeSet::new();
+        let faulty = files.first.faulty().chain(files.reading().faulty());
+        for (option, error) in faulty.take(options::MOST_LOOKED_AT) {
+            // What is used is told when it is.
+            let is_used = OPTIONS.contains(&option) && files.reading().get(option).is_err();
+            if is_used || !told.insert(option) {
+                continue;
             }
+            let what = format!(
+                "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",
+                files.name
+            );
+            self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
         }
-        let used = options::used(definition.layers);
+        let used = options::used(&definition.layers);
         for section in definition.layers.sections() {
             for (name, text) in section.options.iter().take(options::MOST_LOOKED_AT) {
                 let Some(meant) = options::meant(name, &OPTIONS).filter(|_| !used.contains(name))
@@ -200,7 +200,7 @@ impl Jail<'_, '_> {
         if !self.sets_itself("filter") {
             return;
         }
-        for (name, text) in definition.params.written() {
+        for (name, text) in &definition.params {
             let known = used.contains(&name.to_lowercase())
                 || OPTIONS.contains(&name.as_str())
                 || definition

@@ -1,5 +1,6 @@
 //! Jails: each section of the merged `jail` files, as written, becomes a [`JailSettings`].
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
@@ -9,7 +10,8 @@ use ipnet::IpNet;
 use super::{
     BanTime, Ignore, JailName, JailSettings, Located, Place, Problem, Severity, SourceSettings,
     Tree,
-    expand::{Context, ExpandError},
+    definition::Handed,
+    expand::{Context, ExpandError, Lookup, is_well_formed},
     filter::FilterFiles,
     layers::{DEFAULT, Fault, FaultKind, Layers, Section},
     options,
@@ -109,7 +111,8 @@ impl<'a> Reader<'a> {
     /// The jail of that name.
     pub(super) fn jail<'r>(&'r mut self, name: &JailName) -> Option<Jail<'r, 'a>> {
         let section = self.layers.section(name.as_str())?;
-        Some(Jail { name: name.clone(), section, reader: self })
+        let (unexpanded, lonely_percent) = (BTreeSet::new(), Cell::new(false));
+        Some(Jail { name: name.clone(), section, reader: self, unexpanded, lonely_percent })
     }
 
     /// Tells what concerns several jails at once; answers with what an operator should know besides.
@@ -204,6 +207,10 @@ pub(super) struct Jail<'r, 'a> {
     pub(super) name: JailName,
     section: &'r Section,
     reader: &'r mut Reader<'a>,
+    /// Options that were told not to expand.
+    unexpanded: BTreeSet<String>,
+    /// A value of the filter that was asked for as `known/…` holds a percent sign that is nothing but one.
+    pub(super) lonely_percent: Cell<bool>,
 }
 
 impl Jail<'_, '_> {
@@ -217,6 +224,7 @@ impl Jail<'_, '_> {
             self.tell(Severity::Warning, text.place(), what, "write `true` or `false`");
         }
         if !enabled.is_some_and(|text| is_true(text.as_str())) {
+            self.look_into_disabled();
             return Ok(None);
         }
         let (name, section) = (self.name.clone(), self.section);
@@ -224,8 +232,10 @@ impl Jail<'_, '_> {
         // All is read before anything is refused: whoever mends one mistake wants to know the next.
         let backend = self.backend();
         let logtype = backend.as_ref().map_or("file", Backend::logtype);
-        let files = self.filter_files(logtype);
+        let mut files = self.filter_files(logtype);
+        let handed = self.hand_on(files.as_mut().ok().and_then(Option::as_mut));
         let filter = files.as_ref().ok().and_then(Option::as_ref);
+        filter.inspect(|files| self.look_into(files));
         let max_retry = self.number("maxretry", filter, MAX_RETRY, 1..=u32::MAX);
         let find_time = self.find_time(filter);
         let ban_time = self.ban_time(filter);
@@ -233,7 +243,7 @@ impl Jail<'_, '_> {
         let max_matches = self.number("maxmatches", filter, MAX_MATCHES, 0..=MOST_MATCHES);
         let ignore = self.ignored(filter);
         let ignore_self = self.text("ignoreself", filter);
-        let scope = self.scope(filter);
+        let scope = self.scope(filter, handed.as_ref().unwrap_or(&Handed::default()));
         let ipv6_prefix = self.ipv6_prefix(filter);
         let silence = self.silence(filter);
         let (ignore_command, ignore_cache) =
@@ -243,6 +253,7 @@ impl Jail<'_, '_> {
         if files.is_err() {
             return Err(Refused);
         }
+        handed?;
         let what = self.filter(filter);
         let journalmatch = self.overridden("journalmatch", filter);
         let source = self.source(backend?, journalmatch?, filter);
@@ -265,6 +276,18 @@ impl Jail<'_, '_> {
             observe: observe?,
             name: self.name,
         }))
+    }
+
+    /// fail2ban reads some options before it knows whether the jail is on.
+    fn look_into_disabled(&mut self) {
+        for option in ["backend", "filter"] {
+            if let Err(error) = self.expanded(option, None) {
+                let what = format!(
+                    "`{option}` cannot be expanded: {error}; the jail is off, but fail2ban would not start"
+                );
+                self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
+            }
+        }
     }
 
     pub(super) fn tree(&self) -> &dyn Tree {
@@ -339,7 +362,11 @@ impl Jail<'_, '_> {
         Refused
     }
 
+    /// Tells, once, that an option cannot be expanded.
     pub(super) fn cannot_expand(&mut self, option: &str, error: ExpandError) -> Refused {
+        if !self.unexpanded.insert(option.to_owned()) {
+            return Refused;
+        }
         self.refuse(
             error.place.clone(),
             format!("`{option}` cannot be expanded: {error}"),
@@ -353,16 +380,21 @@ impl Jail<'_, '_> {
         option: &str,
         filter: Option<&FilterFiles>,
     ) -> Result<Option<Text>, Refused> {
-        let known = |option: &str| filter.map_or(Ok(None), |filter| filter.known(option));
-        let (layers, built_in) = (self.reader.layers, Some(&self.reader.built_in));
-        let context = Context {
-            layers,
-            section: self.name.as_str(),
-            over: None,
-            built_in,
-            known: Some(&known),
+        self.expanded(option, filter).map_err(|error| self.cannot_expand(option, error))
+    }
+
+    fn expanded(&self, option: &str, filter: Option<&FilterFiles>) -> Lookup {
+        let known = |option: &str| {
+            let known = filter.map_or(Ok(None), |filter| filter.known(option));
+            let lonely = |text: &Text| !is_well_formed(text.as_str());
+            if known.as_ref().is_ok_and(|known| known.as_ref().is_some_and(lonely)) {
+                self.lonely_percent.set(true);
+            }
+            known
         };
-        context.get(option).map_err(|error| self.cannot_expand(option, error))
+        let (layers, built_in) = (self.reader.layers, Some(&self.reader.built_in));
+        let (section, known): (_, &dyn Fn(&str) -> Lookup) = (self.name.as_str(), &known);
+        Context { layers, section, over: None, built_in, known: Some(known) }.get(option)
     }
 
     /// The jail's option or else the filter's.

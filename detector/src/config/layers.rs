@@ -45,8 +45,8 @@ pub(super) struct Section {
     pub(super) options: Options,
     /// What the last override of an option replaced.
     pub(super) known: Options,
-    /// It stands in several files.
-    again: bool,
+    /// It stands in several files, or has a part for one address family: there is something to remember of it.
+    pub(super) again: bool,
 }
 
 /// Something that kept part of the files from being used.
@@ -151,22 +151,15 @@ impl Layers {
         self.own(section, option).or_else(|| self.own(DEFAULT, option))
     }
 
-    /// What the section's option was before the last file changed it. In a section that stands in several files, an
-    /// option that none of them changed is known as `[DEFAULT]` has it.
+    /// What the section's option was before the last file changed it. Of `[DEFAULT]` nothing is remembered.
     pub(super) fn known(&self, section: &str, option: &str) -> Option<&Text> {
-        let section = self.section(section)?;
-        let default = || self.own(DEFAULT, option).filter(|_| section.again);
-        section.known.get(option).or_else(default)
+        self.section(section).filter(|_| section != DEFAULT)?.known.get(option)
     }
 
     fn merge(&mut self, ini: &Ini) {
-        let before = self.sections.len();
         for section in &ini.sections {
-            // `[Init?family=inet6]` folds into `[Init]`, its options named `option?family=inet6`.
-            let (name, condition) = match section.name.split_once('?') {
-                Some((name, condition)) => (name, Some(condition)),
-                None => (section.name.as_str(), None),
-            };
+            let (name, condition) = conditional(&section.name);
+            let again = self.index.contains_key(name);
             let index = *self.index.entry(name.to_owned()).or_insert_with(|| {
                 let (options, known) = (Options::default(), Options::default());
                 self.sections.push(Section {
@@ -179,7 +172,7 @@ impl Layers {
                 self.sections.len() - 1
             });
             let merged = &mut self.sections[index];
-            merged.again |= index < before;
+            merged.again |= again;
             for (option, value) in &section.options {
                 let option = match condition {
                     Some(condition) => format!("{option}?{condition}"),
@@ -236,10 +229,7 @@ impl Reading<'_> {
         let mut ini = Ini::read(&bytes, &name);
         self.layers.files.push(Arc::clone(&name));
         for fault in ini.faults.drain(..) {
-            let section = fault.section.map(|name| match name.split_once('?') {
-                Some((name, _)) => name.to_owned(),
-                None => name,
-            });
+            let section = fault.section.map(|name| conditional(&name).0.to_owned());
             self.layers.faults.push(Fault {
                 place: Some(fault.place),
                 section,
@@ -280,6 +270,21 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+/// `[Init?family=inet6]` folds into `[Init]`, its options named `option?family=inet6`.
+fn conditional(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('?') {
+        Some((word, condition)) if is_word(word) && !condition.is_empty() => {
+            (word, Some(condition))
+        }
+        _ => (name, None),
+    }
+}
+
+/// Whether it is what patterns call `\w+`.
+pub(super) fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 fn same_limit(one: &FaultKind, other: &FaultKind) -> bool {

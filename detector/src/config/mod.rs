@@ -22,6 +22,7 @@ mod expand;
 mod filter;
 mod formula;
 mod gone;
+mod handed;
 mod ignore;
 mod ignorecommand;
 mod increment;

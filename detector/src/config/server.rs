@@ -412,7 +412,7 @@ impl Reader<'_, '_> {
         if LEVELS.contains(&level.as_str()) || level.parse::<u8>().is_ok_and(|level| level <= 50) {
             return Some(level);
         }
-        let what = format!("`loglevel = {}` is none; `INFO` is used", text.as_str());
+        let what = format!("`loglevel = {}` is none; its default is used: `INFO`", text.as_str());
         self.problem(
             Severity::Warning,
             &text.located(),

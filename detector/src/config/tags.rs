@@ -3,57 +3,102 @@ use std::collections::HashMap;
 
 use super::{
     expand::{Budget, ExpandError, ExpandFault, Lookup},
+    ordered::Ordered,
     text::Text,
 };
 
 /// How often one tag may be replaced in one value (fail2ban's limit).
-const MAX_ROUNDS: u8 = 25;
+const MAX_ROUNDS: u8 = 26;
+/// Bytes looked through and written for the values of one reading.
+const MAX_WORK: usize = 64 << 20;
 
-/// Replaces every tag that `lookup` knows, from the inside out, so that `<mdre-<mode>>` works; what comes in is
-/// searched for tags as well. Tags that nobody knows stay as they are. `option` is the value's own name.
+/// Replaces every tag in all values as fail2ban does it: value by value in their order, in rounds until one finds
+/// nothing more. So `<mdre-<mode>>` works and what comes in is searched for tags as well; what a tag stands for is what
+/// its value has come to by then, which matters where a tag is woven from several values.
+///
+/// A tag that is no value's name stands for what `ask` says; what nobody knows stays. Values and tags that `is_kept`
+/// names are left alone. A value that cannot be resolved becomes an error, and so does every value that names it.
 pub(super) fn substitute(
-    option: &str,
-    text: Text,
-    lookup: &dyn Fn(&str) -> Lookup,
-) -> Result<Text, ExpandError> {
-    let mut text = text;
-    let mut budget = Budget::new();
-    let mut rounds: HashMap<String, u8> = HashMap::new();
-    let mut unknown: HashMap<String, ()> = HashMap::new();
-    let mut at = 0;
-    while let Some((open, close)) = next_tag(text.as_str(), at) {
-        let tag = &text.as_str()[open + 1..close];
-        let place = text.place_at(open);
-        let fail = |kind| ExpandError { place, kind };
-        if unknown.contains_key(tag) {
-            at = open + 1;
-            continue;
-        }
-        if tag == option {
-            return Err(fail(ExpandFault::Circle { tag: tag.to_owned() }));
-        }
-        let tag = tag.to_owned();
-        let Some(value) = lookup(&tag)? else {
-            unknown.insert(tag, ());
-            at = open + 1;
-            continue;
-        };
-        let round = rounds.entry(tag.clone()).or_insert(0);
-        *round += 1;
-        if *round > MAX_ROUNDS {
-            return Err(fail(ExpandFault::Circle { tag }));
-        }
-        text = match replace_all(&text, open, &format!("<{tag}>"), &value, &mut budget) {
-            Ok(text) => text,
-            Err(kind) => return Err(fail(kind)),
-        };
-        // The value may complete a tag that opened before it, as `<mode>` does in `<mdre-<mode>>`.
-        at = match text.as_str()[..open].rfind(['<', '>', ' ']) {
-            Some(before) if text.as_str()[before..].starts_with('<') => before,
-            _ => open,
-        };
+    values: &mut Ordered<Lookup>,
+    is_kept: &dyn Fn(&str) -> bool,
+    ask: &dyn Fn(&str) -> Lookup,
+) {
+    let mut work = MAX_WORK;
+    let mut open: Vec<Value> = (0..values.len())
+        .map(|at| Value { at, rounds: HashMap::new(), budget: Budget::new() })
+        .filter(|value| values.at(value.at).is_some_and(|(name, _)| !is_kept(name)))
+        .collect();
+    let mut again = true;
+    while std::mem::take(&mut again) {
+        open.retain_mut(|value| {
+            let Some((name, Ok(Some(before)))) = values.at(value.at) else { return false };
+            let rounds = value.rounds.clone();
+            let after = value.round(name, before.clone(), values, is_kept, ask, &mut work);
+            let is_changed = after.as_ref().map_or(true, |after| after.as_str() != before.as_str());
+            let has_tags = after.as_ref().is_ok_and(|it| next_tag(it.as_str(), 0).is_some());
+            // fail2ban counts on only from a round that left something to do.
+            if rounds.is_empty() && !(is_changed && has_tags) {
+                value.rounds = rounds;
+            }
+            again |= is_changed && has_tags;
+            let is_open = after.as_ref().is_ok_and(|after| after.as_str().contains('<'));
+            if is_changed {
+                let name = name.to_owned();
+                values.insert(name, after.map(Some));
+            }
+            is_open
+        });
     }
-    Ok(text)
+}
+
+/// A value that may hold tags yet.
+struct Value {
+    at: usize,
+    /// How often each tag was replaced in it.
+    rounds: HashMap<String, u8>,
+    budget: Budget,
+}
+
+impl Value {
+    /// Replaces what can be replaced now, searching on from where the last tag stood.
+    fn round(
+        &mut self,
+        name: &str,
+        mut text: Text,
+        values: &Ordered<Lookup>,
+        is_kept: &dyn Fn(&str) -> bool,
+        ask: &dyn Fn(&str) -> Lookup,
+        work: &mut usize,
+    ) -> Result<Text, ExpandError> {
+        let mut at = 0;
+        let mut cost = text.len();
+        while let Some((open, close)) = next_tag(text.as_str(), at) {
+            let tag = text.as_str()[open + 1..close].to_owned();
+            let place = text.place_at(open);
+            let fail = |kind| ExpandError { place: place.clone(), kind };
+            *work = work.checked_sub(cost).ok_or_else(|| fail(ExpandFault::TooMuch))?;
+            cost = close - at;
+            at = close + 1;
+            if is_kept(&tag) {
+                continue;
+            }
+            let rounds = self.rounds.get(&tag).copied().unwrap_or(0);
+            if tag == name || rounds >= MAX_ROUNDS {
+                return Err(fail(ExpandFault::Circle { tag }));
+            }
+            let replacement = match values.get(&tag) {
+                Some(Err(error)) => return Err(error.clone()),
+                Some(Ok(Some(known))) => Some(known.clone()),
+                Some(Ok(None)) | None => ask(&tag)?,
+            };
+            let Some(replacement) = replacement else { continue };
+            self.rounds.insert(tag.clone(), rounds + 1);
+            (text, at) = replaced(&text, open, &format!("<{tag}>"), &replacement);
+            cost = text.len();
+            self.budget.spend(cost).map_err(fail)?;
+        }
+        Ok(text)
+    }
 }
 
 /// The first `<…>` from `at` on without blank, `<` or `>` inside: the places of its two brackets.
@@ -70,23 +115,26 @@ fn next_tag(text: &str, at: usize) -> Option<(usize, usize)> {
     None
 }
 
-fn replace_all(
-    text: &Text,
-    from: usize,
-    tag: &str,
-    value: &Text,
-    budget: &mut Budget,
-) -> Result<Text, ExpandFault> {
+/// The text with each `tag` in it replaced, and where to search on: as many characters from the beginning as before.
+fn replaced(text: &Text, open: usize, tag: &str, value: &Text) -> (Text, usize) {
     let mut replaced = Text::default();
-    let mut at = 0;
-    for (open, _) in text.as_str().match_indices(tag).filter(|(open, _)| *open >= from) {
-        replaced.push(text, at..open, 0);
+    let (mut at, mut is_earlier) = (0, false);
+    for (found, _) in text.as_str().match_indices(tag) {
+        is_earlier |= found < open;
+        replaced.push(text, at..found, 0);
         replaced.push(value, 0..value.len(), 1);
-        at = open + tag.len();
-        budget.spend(replaced.len())?;
+        at = found + tag.len();
     }
     replaced.push(text, at..text.len(), 0);
-    Ok(replaced)
+    let next = match is_earlier {
+        false => open,
+        true => {
+            let characters = text.as_str()[..open].chars().count();
+            let mut places = replaced.as_str().char_indices().map(|(place, _)| place);
+            places.nth(characters).unwrap_or(replaced.len())
+        }
+    };
+    (replaced, next)
 }
 
 #[cfg(test)]
@@ -100,9 +148,12 @@ mod tests {
         ("lt", "file"),
         ("empty", ""),
         ("list", "<mode>\n<mode>"),
+        ("open", "<"),
+        ("half", "<piece>>"),
+        ("piece", "<mo"),
+        ("é", "ü"),
         ("one", "<two>"),
         ("two", "<one>"),
-        ("self", "x<self>"),
         ("d0", "0123456789abcdef"),
         ("d1", "<d0><d0><d0><d0><d0><d0><d0><d0><d0><d0><d0><d0><d0><d0><d0><d0>"),
         ("d2", "<d1><d1><d1><d1><d1><d1><d1><d1><d1><d1><d1><d1><d1><d1><d1><d1>"),
@@ -111,20 +162,24 @@ mod tests {
         ("d5", "<d4><d4><d4><d4><d4><d4><d4><d4><d4><d4><d4><d4><d4><d4><d4><d4>"),
     ];
 
-    fn substituted(value: &str) -> Result<String, ExpandFault> {
-        let lookup = |tag: &str| {
-            Ok(OPTIONS
-                .iter()
-                .find(|(name, _)| *name == tag)
-                .map(|(_, value)| Text::new(value, None)))
-        };
-        let text = substitute("self", Text::new(value, None), &lookup);
-        text.map(|text| text.as_str().to_owned()).map_err(|error| error.kind)
+    /// What becomes of a value named `self` that comes after the others, or before them.
+    fn substituted(value: &str, is_first: bool) -> Result<String, ExpandFault> {
+        let mut values = Ordered::default();
+        let own = ("self", value);
+        let before = Some(&own).filter(|_| is_first);
+        for (name, value) in before.into_iter().chain(OPTIONS).chain([&own]) {
+            values.insert((*name).to_owned(), Ok(Some(Text::new(value, None))));
+        }
+        substitute(&mut values, &|tag| tag == "kept", &|_| Ok(None));
+        let text = values.get("self").expect("the value").clone().map_err(|error| error.kind)?;
+        Ok(text.expect("a text").as_str().to_owned())
     }
 
     #[track_caller]
     fn check(value: &str, expect: &str) {
-        assert_eq!(substituted(value).as_deref(), Ok(expect));
+        for is_first in [true, false] {
+            assert_eq!(substituted(value, is_first).as_deref(), Ok(expect));
+        }
     }
 
     #[test]
@@ -146,9 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_stays_and_what_only_looked_like_a_tag_becomes_one() {
+        check("<kept> <mode>", "<kept> normal");
+        check("<a <mode>>", "<a normal>");
+        check("<open>a> <open>mode>", "<a> normal");
+        check("<open>list> <list>", "normal\nnormal normal\nnormal");
+        // As many characters from the beginning as before, in a text that became longer there.
+        check("<é><open>mode>x<mode>", "ünormalxnormal");
+        check("<half>de>", "<mo>de>");
+    }
+
+    #[test]
     fn circles_and_bombs_are_errors() {
-        assert_eq!(substituted("<one>"), Err(ExpandFault::Circle { tag: "one".into() }));
-        assert_eq!(substituted("<self>"), Err(ExpandFault::Circle { tag: "self".into() }));
-        assert!(matches!(substituted("<d5>"), Err(ExpandFault::TooLong | ExpandFault::TooMuch)));
+        let circle = |tag: &str| Err(ExpandFault::Circle { tag: tag.to_owned() });
+        assert_eq!(substituted("x<self>", false), circle("self"));
+        assert_eq!(substituted("<one>", true), circle("one"));
+        assert_eq!(substituted("<one>", false), circle("one"));
+        for is_first in [true, false] {
+            let bomb = substituted("<d5>", is_first);
+            assert!(matches!(bomb, Err(ExpandFault::TooLong | ExpandFault::TooMuch)), "{bomb:?}");
+        }
     }
 }

@@ -158,9 +158,11 @@ pub fn sorted_paths(mut lines: Vec<String>) -> Vec<String> {
 /// Lines that do not concern the jail.
 pub fn without(lines: Vec<String>, jail: &str) -> Vec<String> {
     let mark = format!("', '{jail}'");
-    let skipped = format!("Jail '{jail}' skipped");
+    // The quotes are escaped where what follows holds both kinds.
+    let skipped = [format!("Jail '{jail}' skipped"), format!("Jail \\'{jail}\\' skipped")];
     let concerns = |line: &String| {
-        line.contains(&mark) || line.starts_with("['config-error'") && line.contains(&skipped)
+        line.contains(&mark)
+            || line.starts_with("['config-error'") && skipped.iter().any(|it| line.contains(it))
     };
     lines.into_iter().filter(|line| !concerns(line)).collect()
 }

@@ -2,8 +2,6 @@
 use super::{
     super::{
         action::ActionFiles,
-        definition::Definition,
-        expand::ExpandError,
         jail::is_true,
         params::{self, Call},
         text::Text,
@@ -46,7 +44,7 @@ pub(super) fn commands(writer: &mut Writer<'_, '_, '_>) -> Result<(), Skipped> {
         actions.push(match call.name.strip_suffix(".py") {
             Some(stem) => Action::Python(python(writer, stem, &call)),
             None => Action::Shell(Box::new(
-                ActionFiles::read(writer.jail.tree(), &writer.jail.name, call)
+                ActionFiles::read(writer.jail.tree(), &writer.jail.name, call, &writer.handed)
                     .map_err(|error| Skipped(error.as_fail2ban()))?,
             )),
         });
@@ -78,60 +76,29 @@ fn python(writer: &Writer<'_, '_, '_>, stem: &str, call: &Call) -> Command {
 
 fn shell(writer: &mut Writer<'_, '_, '_>, files: &ActionFiles) -> Result<Vec<Command>, Skipped> {
     let name = writer.jail.name.clone();
-    let act_name = files.act_name().to_owned();
-    let properties = properties(&files.definition()).map_err(|(option, error)| {
-        writer.jail.cannot_expand(&option, error);
-        writer.skipped()
-    })?;
-    let properties = properties
-        .into_iter()
-        .map(|(option, value)| Value::List(vec![option.as_str().into(), value]))
-        .collect();
-    let mut multi = words(["multi-set", name.as_str(), "action", &act_name]);
-    multi.push(Value::List(properties));
-    Ok(vec![words(["set", name.as_str(), "addaction", &act_name]), multi])
-}
-
-/// Options of `[Definition]`, then parameters and what `[Init]` says besides: commands first.
-fn properties(definition: &Definition<'_>) -> Result<Vec<(String, Value)>, (String, ExpandError)> {
-    let params = definition.params.written();
-    let mut properties: Vec<(String, Value)> = Vec::new();
-    for option in OPTIONS.into_iter().filter(|option| !params.contains(option)) {
-        if !definition.exists() && definition.layers.found() {
-            properties.push((option.to_owned(), Value::Nothing));
-        } else if definition.defines(option) {
-            let value = command(definition, option)?;
-            properties.extend(value.map(|value| (option.to_owned(), value)));
-        }
-    }
-    let init: Vec<String> = definition.init_names().into_iter().map(str::to_owned).collect();
-    let mut more: Vec<&String> = params.names().chain(&init).collect();
-    more.sort_by_key(|option| !OPTIONS.contains(&option.as_str()));
-    for option in more {
-        if properties.iter().any(|(known, _)| known == option) {
+    let mut properties = Vec::new();
+    for (option, found) in files.reading.options() {
+        if !OPTIONS.contains(&option.as_str()) {
             continue;
         }
-        let value = if OPTIONS.contains(&option.as_str()) {
-            command(definition, option)?
-        } else {
-            let text = match params.get(option) {
-                Some(text) => Some(text.clone()),
-                None => definition.without_tags(option).map_err(|error| (option.clone(), error))?,
-            };
-            text.map(|text| text.as_str().into())
+        let value = match found {
+            Ok(None) if !files.found() => continue,
+            Ok(None) => Value::Nothing,
+            Ok(Some(text)) if TRUTHS.contains(&option.as_str()) => is_true(text.as_str()).into(),
+            Ok(Some(text)) => text.as_str().into(),
+            Err(error) => {
+                writer.jail.cannot_expand(option, error.clone());
+                return Err(writer.skipped());
+            }
         };
-        properties.extend(value.map(|value| (option.clone(), value)));
+        properties.push((option, value));
     }
-    Ok(properties)
-}
-
-fn command(
-    definition: &Definition<'_>,
-    option: &str,
-) -> Result<Option<Value>, (String, ExpandError)> {
-    let text = definition.for_run_time(option).map_err(|error| (option.to_owned(), error))?;
-    Ok(text.map(|text| match TRUTHS.contains(&option) {
-        true => Value::Truth(is_true(text.as_str())),
-        false => text.as_str().into(),
-    }))
+    let given = files.reading.given().filter(|(option, _)| !OPTIONS.contains(&option.as_str()));
+    properties.extend(given.map(|(option, text)| (option, text.as_str().into())));
+    let properties = properties
+        .into_iter()
+        .map(|(option, value)| Value::List(vec![option.as_str().into(), value]));
+    let mut multi = words(["multi-set", name.as_str(), "action", files.act_name()]);
+    multi.push(Value::List(properties.collect()));
+    Ok(vec![words(["set", name.as_str(), "addaction", files.act_name()]), multi])
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use super::{
     super::{
         JailName,
+        definition::Handed,
         filter::{FilterError, FilterFiles, OPTIONS as FILTER},
+        handed::{Kind, OPTIONS as JAIL},
         jail::{Jail, Reader, Refused, is_true},
         journal, params, ports,
         text::Text,
@@ -15,34 +17,6 @@ use super::{
 /// What must be set before any regex.
 const FIRST: [&str; 3] = ["usedns", "prefregex", "maxlines"];
 
-/// A jail's other options, in the order in which they reach the server.
-const JAIL: [(&str, Kind); 17] = [
-    ("maxretry", Kind::Number),
-    ("maxmatches", Kind::Number),
-    ("findtime", Kind::Text),
-    ("bantime", Kind::Text),
-    ("bantime.increment", Kind::Truth),
-    ("bantime.factor", Kind::Text),
-    ("bantime.formula", Kind::Text),
-    ("bantime.multipliers", Kind::Text),
-    ("bantime.maxtime", Kind::Text),
-    ("bantime.rndtime", Kind::Text),
-    ("bantime.overalljails", Kind::Truth),
-    ("ignorecommand", Kind::Text),
-    ("ignoreself", Kind::Truth),
-    ("ignoreip", Kind::Words),
-    ("ignorecache", Kind::Text),
-    ("logtimezone", Kind::Text),
-    ("logencoding", Kind::Text),
-];
-
-enum Kind {
-    Text,
-    Number,
-    Truth,
-    Words,
-}
-
 /// The jail is left out; in fail2ban's words where it has some.
 pub(super) struct Skipped(pub(super) String);
 
@@ -50,6 +24,7 @@ pub(super) struct Skipped(pub(super) String);
 pub(super) struct Writer<'w, 'r, 'a> {
     pub(super) jail: &'w mut Jail<'r, 'a>,
     pub(super) filter: Option<FilterFiles>,
+    pub(super) handed: Handed,
     pub(super) commands: Vec<Command>,
     /// What fail2ban notices only when it has read everything else.
     late: Option<Skipped>,
@@ -63,7 +38,9 @@ pub(super) fn commands(
 ) -> Result<Option<Vec<Command>>, Skipped> {
     reader.sound(name).map_err(|fault| Skipped(fault.to_string()))?;
     let Some(mut jail) = reader.jail(name) else { return Ok(None) };
-    let mut writer = Writer { jail: &mut jail, filter: None, commands: Vec::new(), late: None };
+    let handed = Handed::default();
+    let mut writer =
+        Writer { jail: &mut jail, filter: None, handed, commands: Vec::new(), late: None };
     if !writer.text("enabled")?.is_some_and(|text| is_true(text.as_str())) {
         return Ok(None);
     }
@@ -72,6 +49,8 @@ pub(super) fn commands(
     writer.commands[0] = words(["add", name.as_str(), backend.as_str()]);
     let journal = backend.as_str().starts_with("systemd");
     writer.filter = writer.filter_files(if journal { "journal" } else { "file" })?;
+    let handed = writer.jail.hand_on(writer.filter.as_mut());
+    writer.handed = handed.map_err(|Refused| writer.skipped())?;
     writer.filter_commands()?;
     writer.own_commands()?;
     if !journal {
@@ -111,7 +90,9 @@ impl Writer<'_, '_, '_> {
             let (call, error) = (Value::from(text.as_str()), error.as_fail2ban());
             Skipped(format!("Invalid filter definition {call}: {error}"))
         })?;
-        FilterFiles::read(self.jail.tree(), call, logtype).map(Some).map_err(|error| match error {
+        let handed = self.jail.handed_first();
+        let files = FilterFiles::read(self.jail.tree(), call, logtype, &handed);
+        files.map(Some).map_err(|error| match error {
             FilterError::Missing { name } => {
                 Skipped(format!("Unable to read the filter {}", Value::from(name.as_str())))
             }
@@ -127,26 +108,18 @@ impl Writer<'_, '_, '_> {
             }
         }
         let Some(filter) = self.filter.take() else { return Ok(()) };
-        let definition = filter.definition();
-        let mut options: Vec<&str> = FILTER.to_vec();
-        options.retain(|option| definition.defines(option) && !definition.is_parameter(option));
-        let more = definition.params.written().names().map(String::as_str);
-        for option in more.chain(definition.init_names()) {
-            if FILTER.contains(&option) && !options.contains(&option) {
-                options.push(option);
-            }
-        }
-        options.sort_by_key(|option| (*option != "usedns", !FIRST.contains(option)));
-        for option in options {
-            if self.jail.sets(option) && !definition.is_parameter(option) {
-                continue;
-            }
-            let text = filter.get(option).map_err(|error| {
-                self.jail.cannot_expand(option, error);
-                self.skipped()
-            })?;
-            if let Some(text) = text {
-                self.filter_option(option, &text)?;
+        let of_filter = filter.reading().options();
+        let mut options: Vec<_> =
+            of_filter.filter(|(option, _)| FILTER.contains(&option.as_str())).collect();
+        options.sort_by_key(|(option, _)| (*option != "usedns", !FIRST.contains(&option.as_str())));
+        for (option, found) in options {
+            match found {
+                Ok(None) => {}
+                Ok(Some(text)) => self.filter_option(option, text)?,
+                Err(error) => {
+                    self.jail.cannot_expand(option, error.clone());
+                    return Err(self.skipped());
+                }
             }
         }
         self.filter = Some(filter);

@@ -115,6 +115,6 @@ fn mistakes_are_told_and_the_default_used() {
     );
     check(
         "loglevel = loud",
-        "warning /etc/x/fail2xdp.conf:2: `loglevel = loud` is none; `INFO` is used; write one of `CRITICAL`, `ERROR`, `WARNING`, `NOTICE`, `INFO`, `DEBUG`, `TRACEDEBUG`, `HEAVYDEBUG`",
+        "warning /etc/x/fail2xdp.conf:2: `loglevel = loud` is none; its default is used: `INFO`; write one of `CRITICAL`, `ERROR`, `WARNING`, `NOTICE`, `INFO`, `DEBUG`, `TRACEDEBUG`, `HEAVYDEBUG`",
     );
 }
