@@ -458,6 +458,17 @@ fn what_once_failed_holds() {
             ],
         ),
         (
+            "two copies of a log of which a line was begun, truncated",
+            &[
+                Slowly(Between::Write),
+                Copy(a, Pack::No),
+                Write(a, Half),
+                Step(2),
+                Copy(a, Pack::No),
+                Truncate(a),
+            ],
+        ),
+        (
             "a compressed log beside a copy of half of its first line",
             &[
                 Slowly(Between::Save),
