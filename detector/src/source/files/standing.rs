@@ -169,7 +169,9 @@ impl Files {
             };
             let intact = || known.tail.spot().fits(file).unwrap_or(false);
             let some = || file.metadata().is_ok_and(|meta| meta.len() > 0);
-            beside && !known.tail.is_unpacking() && some() && intact() && holds()
+            // What a copy holds is read elsewhere, and how far is known of that.
+            let own = known.copy_of.is_none() && !known.tail.is_unpacking();
+            beside && own && some() && intact() && holds()
         };
         if let Some(known) = followed.iter().find(is_part) {
             return Standing::Rest(known.tail.spot(), Some(known.tail.id));
