@@ -1,9 +1,10 @@
 //! Lines made to keep a matcher busy: none may cost more than a millisecond for each of its filter's patterns. A line of
 //! many kilobytes may cost more where the engine's time is linear: as much as reading so many shorter ones.
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use fail2xdp::{
-    config::Located,
+    config::{JailSettings, Located, Tree},
+    config_tree::ShippedTree,
     engine::{Matcher, Timestamp},
 };
 use jiff::tz::TimeZone;
@@ -95,6 +96,26 @@ fn exploding_patterns_are_stopped() {
     assert!(worst.is_empty(), "{}", worst.join("\n"));
 }
 
+/// Stretches 40 of these lines, and tells which kept the filter busy.
+fn stretch(
+    rng: &mut StdRng,
+    filter: &str,
+    lines: &[&str],
+    jail: &JailSettings,
+    worst: &mut Vec<String>,
+) {
+    let (mut matcher, _) = Matcher::new(jail, TimeZone::UTC);
+    for _ in 0..40 {
+        let line = lines[rng.random_range(0..lines.len())];
+        let length = [300, 3_000, 15_000][rng.random_range(0..3)];
+        let line = stretched(rng, line, length);
+        let cost = cost(&mut matcher, &line);
+        if cost > most(&line) {
+            worst.push(format!("{filter}: {cost:?} for {} bytes: {:.150}", line.len(), line));
+        }
+    }
+}
+
 #[test]
 fn no_stretched_sample_keeps_a_filter_of_debian_busy() {
     let mut rng = StdRng::seed_from_u64(6);
@@ -106,16 +127,27 @@ fn no_stretched_sample_keeps_a_filter_of_debian_busy() {
             text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).collect();
         let aggressive = [("mode".to_owned(), "aggressive".to_owned())];
         let jail = peer::try_jail(&filter, &aggressive).unwrap_or_else(|| peer::jail(&filter, &[]));
-        let (mut matcher, _) = Matcher::new(&jail, TimeZone::UTC);
-        for _ in 0..40 {
-            let line = lines[rng.random_range(0..lines.len())];
-            let length = [300, 3_000, 15_000][rng.random_range(0..3)];
-            let line = stretched(&mut rng, line, length);
-            let cost = cost(&mut matcher, &line);
-            if cost > most(&line) {
-                worst.push(format!("{filter}: {cost:?} for {} bytes: {:.150}", line.len(), line));
-            }
-        }
+        stretch(&mut rng, &filter, &lines, &jail, &mut worst);
     }
     assert!(worst.is_empty(), "{}", worst.join("\n"));
+}
+
+#[test]
+fn no_stretched_line_keeps_a_shipped_filter_busy() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/testdata");
+    let mut rng = StdRng::seed_from_u64(7);
+    let (mut worst, mut filters) = (Vec::new(), 0);
+    for name in ShippedTree.list(&ShippedTree.root().join("filter.d")).expect("the shipped tree") {
+        let filter = name.trim_end_matches(".conf");
+        let file =
+            cases.join(filter).join(if filter == "sshd" { "openssh.txt" } else { "lines.txt" });
+        let Ok(text) = fs::read_to_string(file) else { continue };
+        let lines: Vec<&str> =
+            text.lines().filter_map(|line| line.split_once("| ")).map(|(_, line)| line).collect();
+        let aggressive = [("mode".to_owned(), "aggressive".to_owned())];
+        stretch(&mut rng, filter, &lines, &peer::shipped(filter, &aggressive), &mut worst);
+        filters += 1;
+    }
+    assert!(worst.is_empty(), "{}", worst.join("\n"));
+    assert!(filters >= 15, "{filters} filters");
 }

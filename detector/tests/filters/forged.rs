@@ -433,8 +433,13 @@ fn nobody_but_the_client_is_ever_counted() {
     names.sort_unstable();
     names.dedup();
     for jail in names {
-        for mode in ["normal", "aggressive"] {
-            let (matcher, errors) = Matcher::new(&samples::jail(jail, mode), TimeZone::UTC);
+        let mut options = vec!["mode = normal", "mode = aggressive"];
+        if jail == "sshd" {
+            options.push("filter = sshd[mode=aggressive, publickey=any]");
+        }
+        for option in options {
+            let jail_with = samples::with_option(jail, option);
+            let (matcher, errors) = Matcher::new(&jail_with, TimeZone::UTC);
             assert!(errors.is_empty(), "{errors:?}");
             readers.push(Reader { jail, matcher });
         }

@@ -11,10 +11,10 @@ use jiff::tz::TimeZone;
 /// 1 March 2026, 12:00 UTC.
 pub const NOON: Timestamp = Timestamp::from_seconds(1_772_366_400);
 
-/// The shipped tree with one jail on, in another mode.
+/// The shipped tree with one jail on, with this option.
 struct WithJail<'a> {
     jail: &'a str,
-    mode: &'a str,
+    option: &'a str,
 }
 
 impl Tree for WithJail<'_> {
@@ -25,8 +25,8 @@ impl Tree for WithJail<'_> {
     fn read(&self, file: &Path) -> Result<Option<Vec<u8>>, ReadFault> {
         match file.ends_with("jail.local") {
             true => {
-                let WithJail { jail, mode } = self;
-                Ok(Some(format!("[{jail}]\nenabled = yes\nmode = {mode}\n").into_bytes()))
+                let WithJail { jail, option } = self;
+                Ok(Some(format!("[{jail}]\nenabled = yes\n{option}\n").into_bytes()))
             }
             false => ShippedTree.read(file),
         }
@@ -37,11 +37,17 @@ impl Tree for WithJail<'_> {
     }
 }
 
-/// The shipped jail of this name.
+/// The shipped jail of this name, in this mode.
 #[track_caller]
 pub fn jail(name: &str, mode: &str) -> JailSettings {
-    let loaded = config::load(&WithJail { jail: name, mode }).expect("the shipped tree");
-    assert_eq!(loaded.problems, [], "{name}, mode {mode}");
+    with_option(name, &format!("mode = {mode}"))
+}
+
+/// The shipped jail of this name, with this option.
+#[track_caller]
+pub fn with_option(name: &str, option: &str) -> JailSettings {
+    let loaded = config::load(&WithJail { jail: name, option }).expect("the shipped tree");
+    assert_eq!(loaded.problems, [], "{name}, {option}");
     let mut jails = loaded.settings.jails.into_iter();
     let mut jail = jails.find(|jail| jail.name.as_str() == name).expect("the jail is enabled");
     // The cases lie within the hour before the clock's time; none of them is about `findtime`.
@@ -65,8 +71,11 @@ pub fn check(name: &str, file: &str) -> BTreeSet<String> {
     let mut matcher = matcher(&jail);
     let (mut wrong, mut lines, mut used) = (Vec::new(), 0, BTreeSet::new());
     for (nth, line) in text.lines().enumerate() {
-        if let Some(mode) = line.strip_prefix("mode: ") {
-            jail = self::jail(name, mode);
+        let option = ["mode", "filter"]
+            .iter()
+            .find_map(|option| Some((option, line.strip_prefix(option)?.strip_prefix(": ")?)));
+        if let Some((option, value)) = option {
+            jail = with_option(name, &format!("{option} = {value}"));
             matcher = self::matcher(&jail);
             continue;
         }

@@ -12,6 +12,11 @@ fn every_shape_of_openssh_is_counted_once_an_attempt() {
 }
 
 #[test]
+fn each_line_counts_where_the_filter_is_told_so() {
+    check("lines.txt");
+}
+
+#[test]
 fn who_does_nothing_wrong_is_not_counted() {
     check("spared.txt");
 }

@@ -4,9 +4,10 @@ use std::fmt::Write;
 /// Shape only: `999.1.1.1` passes here and fails when it is read. Digits of other scripts are in no
 /// address, and a class that knows them costs kilobytes each time.
 const IP4: &str = r"(?:::f{4,6}:)?(?P<ip4>[0-9]{1,3}(?:\.[0-9]{1,3}){3})";
-/// With the zone that a link-local address carries in logs (`fe80::1%eth0`), outside the group.
+/// With the zone that a link-local address carries in logs (`fe80::1%eth0`), outside the group. A single colon begins none
+/// (`port :4022`), as in fail2ban 1.0; later ones take it for one.
 const IP6: &str =
-    r"(?P<ip6>(?:[0-9a-fA-F]{1,4}:{1,2}|:){1,7}(?:[0-9a-fA-F]{1,4}|:))(?:%[0-9A-Za-z_.-]+)?";
+    r"(?P<ip6>(?:[0-9a-fA-F]{1,4}:{1,2}|::){1,7}(?:[0-9a-fA-F]{1,4}|:))(?:%[0-9A-Za-z_.-]+)?";
 const DNS: &str = r"(?P<dns>[\w\-.^_]*\w)";
 const CIDR: &str = r"(?P<cidr>[0-9]+)";
 const ID: &str = r"(?P<fid>\S+)";

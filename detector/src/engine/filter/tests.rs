@@ -296,6 +296,11 @@ fn what_only_looks_like_an_address_takes_its_own_place_alone() {
         &["s1 bad 192.0.2.1", "s1 bye x port 40:22", "s2 bye x port 40:22", "s1 bad 192.0.2.999"],
         &["192.0.2.1 (1)", "192.0.2.1 (1)", "-", "-"],
     );
+    check(
+        "^<F-MLFID>s\\d</F-MLFID> bad <ADDR>$\n^<F-MLFID>s\\d</F-MLFID> bye .* port <ADDR>$",
+        &["s1 bad ::1", "s1 bye x port :4022"],
+        &["::1 (1)", "-"],
+    );
 }
 
 #[test]
