@@ -87,6 +87,9 @@ fn told(effects: &[Effect]) -> String {
         Effect::Ask(question) => format!("ask {}", question.script),
         Effect::Unasked { failures, .. } => format!("unasked {failures}"),
         Effect::Forgot { addresses, .. } => format!("forgot {addresses}"),
+        Effect::Ceiling { exceeded, .. } => format!("ceiling {exceeded}"),
+        Effect::Suspended { prefix, why, .. } => format!("suspended {prefix} {why:?}"),
+        Effect::LoggedIn { prefix, .. } => format!("logged in {prefix}"),
     };
     effects.iter().map(tell).collect::<Vec<_>>().join(", ")
 }
@@ -416,4 +419,64 @@ fn what_is_counted_is_bounded_over_all_jails_together() {
     assert!(pending.evidence <= 4096, "{pending:?}");
     engine.reconfigure(&[], &[], at(0));
     assert_eq!(engine.pending().evidence, 0, "no jail, no lines");
+}
+
+#[test]
+fn above_the_ceiling_only_what_is_risky_is_suspended() {
+    let jail = JailSettings { max_retry: 1, ..settings("sshd") };
+    let limits = Limits { bans_a_minute: 1, ..Limits::default() };
+    let mut engine = Engine::new(&[jail], limits);
+    let login = Event::LoggedIn { address: "192.0.2.9".parse().unwrap(), at: at(99) };
+    check(&mut engine, login, 100, "logged in 192.0.2.9/32");
+    engine.handle(failure("sshd", "192.0.2.1", 100), at(100));
+    check(
+        &mut engine,
+        failure("sshd", "192.0.2.2", 100),
+        100,
+        "found 1, ban 192.0.2.2/32 until 160, ceiling true",
+    );
+    let login = Suspended::LoggedIn(at(99));
+    let waits = format!("found 1, suspended 192.0.2.9/32 {login:?}");
+    check(&mut engine, failure("sshd", "192.0.2.9", 101), 101, &waits);
+    check(
+        &mut engine,
+        failure("sshd", "192.0.2.3", 101),
+        101,
+        "found 1, ban 192.0.2.3/32 until 161",
+    );
+    assert_eq!(engine.ceiling().suspended, 1);
+    // The end of a ban that holds is moved all the same.
+    check(
+        &mut engine,
+        failure("sshd", "192.0.2.3", 102),
+        102,
+        "found 1, prolong 192.0.2.3/32 until 162",
+    );
+    let calm = told(&engine.handle(Event::Wake, at(300)));
+    assert!(calm.ends_with("ceiling false"), "{calm}");
+    check(
+        &mut engine,
+        failure("sshd", "192.0.2.9", 301),
+        301,
+        "found 1, ban 192.0.2.9/32 until 361",
+    );
+}
+
+#[test]
+fn failures_of_one_who_is_banned_are_told() {
+    let jail = JailSettings { max_retry: 2, ..settings("sshd") };
+    let mut engine = engine(&[jail]);
+    for seconds in [100, 101] {
+        engine.handle(failure("sshd", "192.0.2.1", seconds), at(seconds));
+    }
+    // What came before the ban took hold, and what was read too late to tell.
+    engine.handle(failure("sshd", "192.0.2.1", 108), at(108));
+    engine.handle(failure("sshd", "192.0.2.1", 115), at(150));
+    assert_eq!(engine.lingering(), []);
+    engine.handle(failure("sshd", "192.0.2.1", 120), at(121));
+    engine.handle(failure("sshd", "192.0.2.1", 130), at(131));
+    let told = engine.lingering();
+    assert_eq!((told.len(), told[0].failures, told[0].last), (1, 2, at(130)));
+    engine.handle(Event::UnbanAll { jail: None }, at(132));
+    assert_eq!(engine.lingering(), []);
 }
