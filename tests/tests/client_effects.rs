@@ -213,6 +213,18 @@ fn the_log_goes_where_it_is_told() {
 }
 
 #[test]
+fn all_jails_are_shown_at_once() {
+    let bench = Bench::start();
+    bench.ask("set one banip 192.0.2.1");
+    let all = bench.ask("status --all");
+    assert!(all.contains("`- Status for the jails:\n   `- Jail: one\n"), "{all}");
+    assert!(all.ends_with("`- Banned IP list:\t192.0.2.1"), "{all}");
+    assert!(!bench.ask("status --all short").contains("192.0.2.1"));
+    let stats = bench.ask("stats");
+    assert!(stats.contains(" one      ║ files    ║   0 │   0 ║   1 │   1"), "{stats}");
+}
+
+#[test]
 fn fail2bans_server_by_its_name_runs_in_the_foreground() {
     let place = tempfile::Builder::new().prefix("f2x-server-").tempdir().expect("a directory");
     let at = |name: &str| place.path().join(name);

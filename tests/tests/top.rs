@@ -148,6 +148,7 @@ fn it_shows_an_attack_and_takes_keys() {
     terminal.wait_for("1 bans of 10.9.0.3 were lifted");
     until(SOON, "it is lifted", || site.bans_of("10.9.0.3").is_empty().then_some(()));
     terminal.keys(&["Escape"]);
+    terminal.wait("everything", |screen| !screen.contains("filter `"));
     terminal.keys(&["Tab"]);
     terminal.wait("the other list", |screen| {
         screen.contains("*newest bans") && screen.contains("10.9.0.2")
