@@ -171,7 +171,7 @@ fn draw_list(
 
 fn draw_jails(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let mut jails: Vec<&wire::Jail> = state.top.status.jails.iter().collect();
-    jails.sort_by(|one, other| other.currently_banned.cmp(&one.currently_banned));
+    jails.sort_by_key(|jail| std::cmp::Reverse(jail.currently_banned));
     let rows = jails.iter().map(|jail| {
         Row::new([
             jail.name.clone(),
