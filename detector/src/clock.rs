@@ -23,7 +23,7 @@ pub fn is_synchronized() -> Option<bool> {
     // SAFETY: with `modes` zero the kernel only fills in what is behind the pointer, which lives until it returns.
     let state = unsafe { libc::adjtimex(&raw mut asked) };
     // TIME_ERROR is also what a clock is called that nobody has set (adjtimex(2)).
-    (state >= 0).then(|| state != libc::TIME_ERROR && asked.status & libc::STA_UNSYNC == 0)
+    (state >= 0).then_some(state != libc::TIME_ERROR && asked.status & libc::STA_UNSYNC == 0)
 }
 
 /// The clock that only goes forward, for waiting.

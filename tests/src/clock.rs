@@ -10,3 +10,9 @@ pub fn now() -> f64 {
 pub fn syslog_now() -> String {
     jiff::Zoned::now().strftime("%b %e %H:%M:%S").to_string()
 }
+
+/// So many seconds ago, in the same format.
+pub fn syslog_ago(seconds: i64) -> String {
+    let then = jiff::Zoned::now() - jiff::Span::new().seconds(seconds);
+    then.strftime("%b %e %H:%M:%S").to_string()
+}

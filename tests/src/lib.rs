@@ -21,7 +21,7 @@ mod site;
 mod wait;
 mod web;
 
-pub use clock::{now, syslog_now};
+pub use clock::{now, syslog_ago, syslog_now};
 pub use daemon::Daemon;
 pub use guess::{Login, flood, guess, hold_session};
 pub use guest::{Guest, Kernel};

@@ -111,6 +111,7 @@ fn answers_have_the_names_that_are_documented() {
         ("/v1/jails/guard", &[]),
         ("/v1/bans", &[]),
         ("/v1/banned", &[]),
+        ("/v1/top", &[]),
         (
             "/v1/explain/fd09:0:0:2::1",
             &["/v1/explain/192.0.2.7", "/v1/explain/198.51.100.1", "/v1/explain/203.0.113.1"],
@@ -119,6 +120,10 @@ fn answers_have_the_names_that_are_documented() {
         let mut names = BTreeSet::new();
         for path in [path].iter().chain(more) {
             shape(&json(&site, path), "", &mut names);
+        }
+        if path == "/v1/top" {
+            // Its status is the one above; what comes last may not have come yet.
+            names.retain(|name| !name.starts_with(".status.") && !name.contains("last"));
         }
         let _ = writeln!(text, "GET {path}");
         for name in &names {

@@ -18,10 +18,8 @@ use tempfile::TempDir;
 const SCRIPT: &str = include_str!("client/script.txt");
 
 /// Where we differ, and why; one that ends with a blank stands for all that begin so.
-const DIFFERENCES: [(&str, &str); 22] = [
+const DIFFERENCES: [(&str, &str); 20] = [
     ("version", "each says its own"),
-    ("get logtarget", "ours begins on standard error"),
-    ("flushlogs", "ours begins on standard error"),
     ("get dbfile", "each has its own"),
     ("set thread 1", "there is no stack size; Python's own error is no word for it"),
     ("set dbpurgeage x", "a time is calculated by a grammar, not by Python"),

@@ -42,7 +42,7 @@ impl Bench {
         Fail2ban::configure(place.path(), &jail);
         fs::write(at("etc/action.d/none.conf"), "[Definition]\nactionban = true\n")
             .expect("a file");
-        let compat = "[Definition]\ncompat-socket = yes\n";
+        let compat = "[Definition]\ncompat-socket = yes\nlogtarget = STDERR\n";
         fs::write(at("etc/fail2xdp.conf"), compat).expect("a file");
         let mut daemon = Command::new(binary());
         daemon.args(["run", "--mode", "none", "--config"]).arg(at("etc"));
@@ -220,7 +220,24 @@ fn a_client_that_hangs_is_let_go() {
     let mut stream = bench.connect("sock");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
     stream.write_all(&STATUS[..10]).expect("it listens");
+    // Who says nothing, half a head, or half a body, to our own socket.
+    let says: [&[u8]; 3] = [
+        b"",
+        b"GET /v1/ping HTTP/1.1\r\nHost:",
+        b"POST /v1/bans HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{",
+    ];
+    let mut hanging = says.map(|half| {
+        let mut stream = bench.connect("control");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+        stream.write_all(half).expect("it listens");
+        stream
+    });
     assert!(answer(&mut stream).contains("no whole command came in time"));
+    for stream in &mut hanging {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("the daemon closes it");
+        assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    }
     bench.lives();
 }
 

@@ -1,7 +1,7 @@
 //! Promise: what a command changes is changed in the running daemon at once: in what it reads, matches, counts and bans.
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
-use fail2xdp_tests::{Daemon, Fail2ban, Log, binary, until};
+use fail2xdp_tests::{Daemon, Fail2ban, Log, binary, tool, until};
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -210,4 +210,37 @@ fn the_log_goes_where_it_is_told() {
     bench.daemon.wait_for_line("Ban 192.0.2.4", SOON);
     let all = fs::read_to_string(&first).expect("it is there") + &bench.daemon.said();
     assert!(!all.contains("Ban 192.0.2.3"), "{all}");
+}
+
+#[test]
+fn all_jails_are_shown_at_once() {
+    let bench = Bench::start();
+    bench.ask("set one banip 192.0.2.1");
+    let all = bench.ask("status --all");
+    assert!(all.contains("`- Status for the jails:\n   `- Jail: one\n"), "{all}");
+    assert!(all.ends_with("`- Banned IP list:\t192.0.2.1"), "{all}");
+    assert!(!bench.ask("status --all short").contains("192.0.2.1"));
+    let stats = bench.ask("stats");
+    assert!(stats.contains(" one      ║ files    ║   0 │   0 ║   1 │   1"), "{stats}");
+}
+
+#[test]
+fn fail2bans_server_by_its_name_runs_in_the_foreground() {
+    let place = tempfile::Builder::new().prefix("f2x-server-").tempdir().expect("a directory");
+    let at = |name: &str| place.path().join(name);
+    let jail = "[one]\nenabled = true\nfilter = sshd\nlogpath = /none.log\naction = none\n";
+    Fail2ban::configure(place.path(), jail);
+    fs::write(at("etc/action.d/none.conf"), "[Definition]\nactionban = true\n").expect("a file");
+    fs::write(at("etc/fail2xdp.conf"), "[Definition]\nmode = none\n").expect("a file");
+    std::os::unix::fs::symlink(binary(), at("fail2ban-server")).expect("a link");
+    // It works in the usual state directory: one of its own here.
+    let mut command = Command::new(tool("unshare"));
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    command.arg("mount -t tmpfs tmpfs /var/lib && exec \"$0\" \"$@\"");
+    command.arg(at("fail2ban-server")).args(["-xf", "-c"]).arg(at("etc"));
+    command.arg("-s").arg(at("control")).arg("start");
+    let daemon = Daemon::start(command);
+    let ping = Command::new(binary()).arg("--socket").arg(at("control")).arg("ping").output();
+    assert_eq!(ping.expect("it starts").stdout, b"Server replied: pong\n");
+    assert!(daemon.terminate().success());
 }

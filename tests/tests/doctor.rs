@@ -2,7 +2,7 @@
 //! root, too.
 use std::{fs, os::unix::fs::PermissionsExt, process::Output, time::Duration};
 
-use fail2xdp_tests::{Net, Site, until};
+use fail2xdp_tests::{Net, Site, syslog_ago, until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -60,9 +60,8 @@ fn without_a_daemon_it_names_what_is_in_the_way() {
     finds(&found, "error", "interface", "no interface `s7` here");
 
     // A log of another time zone, and one that nobody writes to.
-    let hours_ago = jiff::Zoned::now() - jiff::Span::new().hours(5);
     let line = "host sshd[1]: Failed password for root from 192.0.2.1 port 1 ssh2\n";
-    fs::write(&log, format!("{} {line}", hours_ago.strftime("%b %e %H:%M:%S"))).expect("a log");
+    fs::write(&log, format!("{} {line}", syslog_ago(5 * 3600))).expect("a log");
     let (_, found) = told(&site.output(&["doctor", "--json"]));
     finds(&found, "warning", "clock", "dated 300 minutes in the past");
     let old = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -96,8 +95,7 @@ fn a_running_daemon_tells_who_is_found_though_banned() {
     finds(&found, "ok", "driver", "`s0` drops in the driver");
     finds(&found, "ok", "sources", "every log is there");
     // Banned for what was half a minute ago: what comes now comes after the ban.
-    let ago = jiff::Zoned::now() - jiff::Span::new().seconds(30);
-    let then = ago.strftime("%b %e %H:%M:%S");
+    let then = syslog_ago(30);
     let line = "host sshd[1]: Failed password for root from 192.0.2.1 port 1 ssh2\n";
     log.append(&format!("{then} {line}{then} {line}"));
     site.wait_banned("192.0.2.1");

@@ -52,6 +52,17 @@ impl Daemon {
         each("jail_observe", "1: its bans are counted and drop nothing.", &|jail| {
             f64::from(answers::observes(self, &jail.settings().name))
         });
+        let mut gave_up = metrics.counter(
+            "regex_gave_up_total",
+            "Lines that a pattern was stopped on, since its filter was read.",
+        );
+        for jail in jails.iter().map(|jail| &jail.settings().name) {
+            for pattern in self.give_ups.of(jail) {
+                let name = pattern.name.to_string();
+                let labels = [("jail", jail.as_str()), ("pattern", name.as_str())];
+                gave_up.add(&labels, pattern.gave_up() as f64);
+            }
+        }
         metrics
             .gauge("bans", "Live bans, those by hand included.")
             .one(self.engine.bans().len() as f64);
@@ -206,6 +217,8 @@ impl Daemon {
             ("requests", requests, REQUESTS),
             ("events", self.feed.waiting(), events::WAITING),
         ];
+        let (names, questions) = (self.engine.names(), self.engine.questions());
+        fills.push(("names", names.waiting, names.most_waiting));
         let store = self.keeper.status();
         fills.extend(store.as_ref().map(|store| ("store", store.waiting, store::MOST_WAITING)));
         let log = self.log.fill();
@@ -221,6 +234,7 @@ impl Daemon {
         let mut lost = metrics.counter("queue_lost_total", "What found a queue full and was lost.");
         lost.add(&[("queue", "events")], self.feed.lost() as f64);
         lost.add(&[("queue", "log")], log.lost as f64);
+        lost.add(&[("queue", "names")], names.lost as f64);
         if let Some(store) = &store {
             lost.add(&[("queue", "store")], (store.refused + store.lost) as f64);
         }
@@ -231,6 +245,15 @@ impl Daemon {
                 "Times that a reader waited for room: nothing is lost then.",
             )
             .add(&[("queue", "reports")], waits as f64);
+        metrics
+            .gauge("ignorecommand_waiting", "Failures that wait for an answer of ignorecommand.")
+            .one(questions.waiting as f64);
+        metrics
+            .counter("ignorecommand_failed_total", "Questions to ignorecommand without an answer.")
+            .one(questions.failed as f64);
+        metrics
+            .counter("ignorecommand_unasked_total", "Failures counted without asking it.")
+            .one(questions.unasked as f64);
         metrics.gauge("log_up", "1: the log can be written.").one(f64::from(log.fault.is_none()));
         if let Some(store) = store {
             let works = f64::from(store.state == store::State::Works);

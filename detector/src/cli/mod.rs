@@ -87,11 +87,15 @@ enum Verb {
     Import(import::ImportArgs),
     /// Show all jails, or one
     Status {
-        /// The jail
+        /// The jail; `--all` for every jail
+        #[arg(allow_hyphen_values = true)]
         jail: Option<String>,
         /// How much of it: `basic`, `short` or `cymru`
         flavor: Option<String>,
     },
+    /// Show every jail's counts as a table
+    #[command(alias = "statistics")]
+    Stats,
     /// Show who is banned, by jail; with addresses, the jails that ban each
     Banned {
         /// Addresses to look for
@@ -231,6 +235,10 @@ pub fn main() -> ExitCode {
         Verb::Status { jail: Some(jail), flavor: Some(flavor) } => {
             Ok(client::send(&cli.place, &["status".to_owned(), jail, flavor]))
         }
+        Verb::Status { jail: Some(all), flavor: None } if all == "--all" => {
+            Ok(client::send(&cli.place, &["status".to_owned(), all]))
+        }
+        Verb::Stats => Ok(client::send(&cli.place, &["stats".to_owned()])),
         Verb::Status { jail, .. } => status::run(&cli.place, jail.as_deref()),
         Verb::Banned { address } => bans::banned(&cli.place, &address),
         Verb::Bans => bans::list(&cli.place),

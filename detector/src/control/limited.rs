@@ -9,7 +9,7 @@ use std::{
 use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{UnixListener, UnixStream, unix::SocketAddr},
+    net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
@@ -34,20 +34,14 @@ pub(super) struct Held {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Listener for Limited {
-    type Io = Held;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Held, SocketAddr) {
+impl Limited {
+    /// The next connection, as soon as there is one and room for it.
+    pub async fn accept(&mut self) -> Held {
         // Nobody closes the semaphore.
         let _place = self.room.clone().acquire_owned().await.ok();
         // Waits where descriptors are short.
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (Held { stream, _place }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        let (stream, _) = Listener::accept(&mut self.listener).await;
+        Held { stream, _place }
     }
 }
 

@@ -3,21 +3,27 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use axum::{
-    Json, Router,
-    body::Body,
-    extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, State, connect_info::Connected},
-    http::{StatusCode, header::CONTENT_TYPE},
+    Extension, Json, Router,
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, State},
+    http::{Request as HttpRequest, StatusCode, header::CONTENT_TYPE},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
-    serve::IncomingStream,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
 };
 use ipnet::IpNet;
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
@@ -25,7 +31,7 @@ use super::{
     command::{Class, Fault},
     door::{Door, Peer, prefix},
     events,
-    limited::Limited,
+    limited::{Held, Limited},
     metrics, wire,
 };
 use crate::config::Value;
@@ -34,6 +40,9 @@ use crate::config::Value;
 const GROUP: &str = "fail2xdp";
 /// A request's body: about 200,000 addresses.
 const BODY: usize = 4 << 20;
+
+/// How long a client may take for a request, from its first byte or the answer before it to its last.
+const REQUEST: Duration = Duration::from_secs(10);
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -96,12 +105,6 @@ fn group_id(name: &str) -> Option<u32> {
     })
 }
 
-impl Connected<IncomingStream<'_, Limited>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> Peer {
-        Peer::of(&stream.io().stream)
-    }
-}
-
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self {
@@ -158,13 +161,55 @@ pub async fn serve(
         .route("/v1/stop", post(fixed(Request::Stop)))
         .route("/v1/detach", post(fixed(Request::Detach)))
         .route("/v1/command", post(command))
-        .layer(DefaultBodyLimit::max(BODY))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(whole))
         .with_state(Door::new(owner));
-    axum::serve(Limited::new(listener), routes.into_make_service_with_connect_info::<Peer>())
-        .with_graceful_shutdown(async {
-            let _ = closed.await;
-        })
-        .await
+    let mut closed = std::pin::pin!(closed);
+    let mut listener = Limited::new(listener);
+    let (stop, stopped) = watch::channel(());
+    loop {
+        let connection = tokio::select! {
+            connection = listener.accept() => connection,
+            _ = &mut closed => break,
+        };
+        let peer = Peer::of(&connection.stream);
+        let routes = routes.clone().layer(Extension(ConnectInfo(peer)));
+        tokio::spawn(converse(connection, routes, stopped.clone()));
+    }
+    // Answers that are on their way are still written.
+    drop(stopped);
+    stop.send_replace(());
+    stop.closed().await;
+    Ok(())
+}
+
+/// One connection, until the client or the daemon ends it. Who takes longer than [`REQUEST`] to ask is cut off, so that
+/// nobody holds a place by saying nothing; who listens to events may be silent.
+async fn converse(connection: Held, routes: Router, mut stopped: watch::Receiver<()>) {
+    let service = TowerToHyperService::new(routes);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST)
+        .serve_connection(TokioIo::new(connection), service);
+    let mut served = std::pin::pin!(served);
+    tokio::select! {
+        // A client that breaks off is no concern of anybody's.
+        _ = &mut served => {}
+        _ = stopped.changed() => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
+    }
+}
+
+/// Reads the body before anything else is done, and no longer than [`REQUEST`].
+async fn whole(request: HttpRequest<Body>, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(REQUEST, to_bytes(body, BODY)).await {
+        Ok(Ok(body)) => next.run(HttpRequest::from_parts(head, body.into())).await,
+        Ok(Err(_)) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
 }
 
 async fn jail(

@@ -117,7 +117,7 @@ impl Ceiling {
         // Of a time that is yet to come it knows from a clock that went far back since.
         let to_come = now.plus(WINDOW).seconds();
         while let Some(&(second, bans)) = self.seconds.front()
-            && (second < old || second > to_come)
+            && (second <= old || second > to_come)
         {
             self.seconds.pop_front();
             self.bans -= bans;

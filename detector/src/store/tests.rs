@@ -159,6 +159,10 @@ fn what_is_written_is_found_again() {
     bench.write(Write::Ban(lifted.clone()));
     let (hand, jail) = (Timestamp::from_micros(1_800_000_002_500_000), lifted.jail.clone());
     bench.write(Write::Lifted { ban: lifted.clone(), by_hand: Some(hand) });
+    let (from, then) = ("192.0.2.0/24".parse().expect("a network"), Timestamp::from_micros(5));
+    for at in [Timestamp::from_micros(4), then, Timestamp::from_micros(1)] {
+        bench.write(Write::LoggedIn(from, at));
+    }
     assert!(bench.settled());
     bench.close();
 
@@ -166,10 +170,11 @@ fn what_is_written_is_found_again() {
     let evidence = |ban: &Ban| Ban { lines: ban.lines[1..].to_vec(), ..ban.clone() };
     assert_eq!(bench.loaded.bans, [evidence(&lasting), evidence(&prolonged)]);
     assert_eq!(bench.loaded.lifted, [(jail, lifted.prefix, hand)]);
+    assert_eq!(bench.loaded.logins, [(from, then)]);
     bench.close();
     let mode = fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(number(&path, "PRAGMA user_version"), 2);
+    assert_eq!(number(&path, "PRAGMA user_version"), 3);
 }
 
 #[test]

@@ -105,6 +105,9 @@ pub const NEEDS: &[Need] = &[
     need("xz-utils", Purpose::Test, Proof::Program("xz")),
     need("zstd", Purpose::Test, Proof::Program("zstd")),
     need("logrotate", Purpose::Test, Proof::Program("logrotate")),
+    // Terminals for `top`.
+    need("tmux", Purpose::Test, Proof::Program("tmux")),
+    need("procps", Purpose::Test, Proof::Program("ps")),
     need("perl", Purpose::Test, Proof::Program("perl")),
     // Reads our metrics as Prometheus does.
     need(

@@ -13,7 +13,7 @@ pub(super) use question::Question;
 use self::actions::Spoken;
 use super::Daemon;
 use crate::{
-    config::{JailName, JailSettings, Value},
+    config::{JailName, JailSettings, SourceSettings, Value},
     control::{
         Refusal,
         command::{Command, Fault, Flavor, Get, Reload, Set},
@@ -79,6 +79,8 @@ impl Daemon {
                 Ok(jail) => return Done::List(Question::Status { jail, flavor }),
                 Err(fault) => Err(fault),
             },
+            Command::AllStatus(flavor) => return Done::List(Question::AllStatus(flavor)),
+            Command::Stats => Ok(self.stats()),
             Command::Banned(ids) => return Done::List(Question::Banned(question::ids(&ids))),
             Command::Unban(ids) => return Done::Changed(Ok(self.unban(&ids, None).0)),
             Command::UnbanAll => {
@@ -118,6 +120,31 @@ impl Daemon {
         names.sort_unstable();
         let number = row("Number of jail", (names.len() as i64).into());
         Value::List(vec![number, row("Jail list", names.join(", ").into())])
+    }
+
+    /// Of each jail its backend, failures now and in all, bans now and in all.
+    fn stats(&self) -> Value {
+        let numbers =
+            |now: usize, all: u64| Value::List(vec![(now as i64).into(), (all as i64).into()]);
+        let mut jails: Vec<(String, Value)> = Vec::new();
+        for jail in self.engine.jails() {
+            let (settings, totals) = (jail.settings(), jail.totals());
+            let backend = match settings.source {
+                SourceSettings::Journal(_) => "systemd",
+                SourceSettings::Files { .. } => "files",
+                SourceSettings::Auto { .. } => "auto",
+                SourceSettings::Nothing => "none",
+            };
+            let banned = self.engine.bans().count_of(&settings.name);
+            let of_jail = vec![
+                backend.into(),
+                numbers(jail.currently_failed(), totals.failed),
+                numbers(banned, totals.banned),
+            ];
+            jails.push((settings.name.to_string(), Value::List(of_jail)));
+        }
+        jails.sort_by(|one, other| one.0.cmp(&other.0));
+        Value::Map(jails)
     }
 
     /// The name of a jail that is configured.

@@ -32,6 +32,8 @@ pub(in crate::app) enum Question {
         /// With their times.
         with_time: bool,
     },
+    /// The same of every jail.
+    AllStatus(Flavor),
     /// A jail's counts, sources and bans.
     Status {
         /// The jail.
@@ -55,6 +57,7 @@ impl Question {
                 ban.jail == *jail && (ids.is_empty() || ids.iter().any(|id| covers(ban, id)))
             }
             Question::BanIp { jail, .. } => ban.jail == *jail,
+            Question::AllStatus(flavor) => *flavor != Flavor::Short,
             Question::Status { jail, flavor } => ban.jail == *jail && *flavor != Flavor::Short,
         }
     }
@@ -134,6 +137,27 @@ impl Daemon {
                 })
             }
             Question::Status { jail, flavor } => self.jail_rows(&jail, flavor)?,
+            Question::AllStatus(flavor) => {
+                let mut names: Vec<&JailName> =
+                    self.settings.jails.iter().map(|jail| &jail.name).collect();
+                names.sort_unstable();
+                let write = |name: &JailName| Ok((name.clone(), self.jail_rows(name, flavor)?));
+                let jails = names.into_iter().map(write).collect::<Result<Vec<_>, Fault>>()?;
+                let mut rows = match self.jails_row() {
+                    Value::List(rows) => rows,
+                    other => vec![other],
+                };
+                Box::new(move |mut bans| {
+                    let of_jails = jails.into_iter().map(|(name, write)| {
+                        let of_jail = bans.extract_if(.., |listed| listed.ban.jail == name);
+                        let of_jail = of_jail.collect();
+                        (name.to_string(), write(of_jail))
+                    });
+                    let of_jails = Value::Map(of_jails.collect());
+                    rows.push(row("Status for the jails", of_jails));
+                    Value::List(rows)
+                })
+            }
         })
     }
 

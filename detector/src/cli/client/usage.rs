@@ -23,6 +23,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("version", "its version"),
     ("status", "its jails"),
     ("status JAIL [basic|short|cymru]", "counts, sources and bans of a jail"),
+    ("status --all [basic|short|cymru]", "the same of every jail"),
+    ("stats", "every jail's counts, as a table"),
     ("banned [IP...]", "who is banned, by jail; which jails ban each"),
     ("unban IP...|--all", "lift bans in all jails"),
     ("reload [--restart] [--unban] [--if-exists] [JAIL|--all]", "read the configuration again"),

@@ -28,6 +28,9 @@ use crate::{clock, control::wire};
 /// How long a key may wait to be looked at, and news to be drawn.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long the view has to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 pub(super) fn run(place: &Place) -> anyhow::Result<ExitCode> {
     if place.json {
         let answer = super::ask::get::<wire::Top>(place, "/v1/top")?;
@@ -105,6 +108,10 @@ fn ended_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
             }
             tell.store(true, Ordering::Relaxed);
         });
+        // Where the terminal itself is gone, waiting for a key never ends.
+        std::thread::sleep(LAST_WORDS);
+        ratatui::restore();
+        std::process::exit(1);
     })?;
     Ok(ended)
 }

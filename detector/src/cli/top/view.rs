@@ -19,7 +19,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: i64) {
         Constraint::Length(2 + alarms.len() as u16),
         Constraint::Fill(3),
         Constraint::Fill(2),
-        Constraint::Length(2 + below(state)),
+        Constraint::Length(3 + below(state)),
         Constraint::Length(1),
     ])
     .areas(frame.area());
@@ -110,13 +110,13 @@ fn draw_busiest(frame: &mut Frame<'_>, area: Rect, state: &State, now: i64) {
         ])
     });
     let widths = [
-        Constraint::Min(18),
-        Constraint::Length(12),
+        Constraint::Length(24),
+        Constraint::Length(14),
         Constraint::Length(8),
         Constraint::Length(9),
         Constraint::Length(8),
         Constraint::Length(7),
-        Constraint::Length(12),
+        Constraint::Min(8),
     ];
     let head = ["ADDRESS", "JAIL", "RATE", "PACKETS", "FAILURES", "ENDS IN", "DROPS"];
     let title = format!("busiest banned sources, by {}", state.sort.name());
@@ -131,16 +131,20 @@ fn draw_newest(frame: &mut Frame<'_>, area: Rect, state: &State, now: i64) {
         let why = match (ban.failures, ban.lines.last()) {
             (0, _) => "by hand".to_owned(),
             (failures, None) => format!("{failures} failures"),
-            (failures, Some(line)) => format!("{failures} failures: {line}"),
+            (failures, Some(line)) => {
+                // Without the date and host that syslog writes before it.
+                let said = line.split_once("]: ").map_or(&**line, |(_, said)| said);
+                format!("{failures} failures: {said}")
+            }
         };
         // Lines are an attacker's words.
         let why: String = why.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         Row::new([span(now - ban.since), ban.prefix.clone(), ban.jail.clone(), why])
     });
     let widths = [
-        Constraint::Length(7),
-        Constraint::Length(18),
-        Constraint::Length(12),
+        Constraint::Length(5),
+        Constraint::Length(24),
+        Constraint::Length(14),
         Constraint::Min(20),
     ];
     let head = ["AGO", "ADDRESS", "JAIL", "WHY"];
@@ -167,7 +171,7 @@ fn draw_list(
 
 fn draw_jails(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let mut jails: Vec<&wire::Jail> = state.top.status.jails.iter().collect();
-    jails.sort_by(|one, other| other.currently_banned.cmp(&one.currently_banned));
+    jails.sort_by_key(|jail| std::cmp::Reverse(jail.currently_banned));
     let rows = jails.iter().map(|jail| {
         Row::new([
             jail.name.clone(),

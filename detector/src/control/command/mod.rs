@@ -32,6 +32,10 @@ pub enum Command {
         /// How much of it.
         flavor: Flavor,
     },
+    /// `status --all [FLAVOR]`
+    AllStatus(Flavor),
+    /// `stats`: every jail's counts.
+    Stats,
     /// `banned [ID…]`; without one: everybody, by jail.
     Banned(Vec<String>),
     /// `unban ID…`
@@ -198,6 +202,7 @@ impl Command {
             "server-status" => Command::ServerStatus,
             "echo" => Command::Echo(words.0[1..].to_vec()),
             "status" => status(words)?,
+            "stats" | "statistic" | "statistics" => Command::Stats,
             "banned" => Command::Banned(asked(words)?),
             "unban" if words.0.len() > 1 => match words.texts(1) {
                 ids if ids == ["--all"] => Command::UnbanAll,
@@ -235,6 +240,8 @@ impl Command {
             | Command::Echo(_)
             | Command::Status
             | Command::JailStatus { .. }
+            | Command::AllStatus(_)
+            | Command::Stats
             | Command::Banned(_)
             | Command::Unban(_)
             | Command::UnbanAll
@@ -268,17 +275,18 @@ fn asked(words: Words<'_>) -> Result<Vec<String>, Fault> {
 }
 
 fn status(words: Words<'_>) -> Result<Command, Fault> {
+    let flavor = |flavor: &String| match flavor.as_str() {
+        "short" => Flavor::Short,
+        "cymru" => Flavor::Cymru,
+        _ => Flavor::Basic,
+    };
     Ok(match words.texts(1).as_slice() {
         [] => Command::Status,
+        [all] if all == "--all" => Command::AllStatus(Flavor::Basic),
+        [all, stats] if all == "--all" && stats == "stats" => Command::Stats,
+        [all, how] if all == "--all" => Command::AllStatus(flavor(how)),
         [jail] => Command::JailStatus { jail: jail.clone(), flavor: Flavor::Basic },
-        [jail, flavor] => {
-            let flavor = match flavor.as_str() {
-                "short" => Flavor::Short,
-                "cymru" => Flavor::Cymru,
-                _ => Flavor::Basic,
-            };
-            Command::JailStatus { jail: jail.clone(), flavor }
-        }
+        [jail, how] => Command::JailStatus { jail: jail.clone(), flavor: flavor(how) },
         _ => return Err(Fault::plain("Invalid command (no status)")),
     })
 }

@@ -149,6 +149,29 @@ fn answers_read_as_in_fail2ban() {
         "Status\n|- Number of jail:\t2\n`- Jail list:\ta, b",
     );
     check_text(
+        "status --all",
+        json!([
+            ["Number of jail", 2],
+            ["Jail list", "a, b"],
+            ["Status for the jails", {
+                "a": [["Filter", [["Total failed", 1]]], ["Actions", [["Total banned", 0]]]],
+                "b": [["Filter", [["Total failed", 2]]], ["Actions", [["Total banned", 3]]]],
+            }],
+        ]),
+        "Status\n|- Number of jail:\t2\n|- Jail list:\ta, b\n`- Status for the jails:\n   |- Jail: a\n\
+         \x20  |  |- Filter\n   |  |  `- Total failed:\t1\n   |  `- Actions\n   |     `- Total banned:\t0\n\
+         \x20  `- Jail: b\n      |- Filter\n      |  `- Total failed:\t2\n      `- Actions\n\
+         \x20        `- Total banned:\t3",
+    );
+    check_text("stats", json!({}), "No jails found.");
+    check_text(
+        "stats",
+        json!({"j1": ["polling", [1, 4], [1, 1]]}),
+        "          ║          ║ Filter    ║ Actions  \n Jail     ║ Backend  ╟───────────╫───────────\n\
+         \x20         ║          ║ cur │ tot ║ cur │ tot\n══════════╬══════════╬═══════════╬═══════════\n\
+         \x20j1       ║ polling  ║   1 │   4 ║   1 │   1\n══════════╩══════════╩═══════════╩═══════════",
+    );
+    check_text(
         "status j",
         json!([
             ["Filter", [["Currently failed", 1], ["File list", ["/a", "/b"]]]],

@@ -17,6 +17,11 @@ pub fn text(words: &[String], answer: &Value) -> String {
         "add" => return format!("Added jail {}", plain(answer)),
         "flushlogs" => return format!("logs: {}", plain(answer)),
         "echo" => return joined(items(answer), " "),
+        "status" if matches!((word(1), word(2)), ("--all", how) if how != "stats") => {
+            return all_status(answer);
+        }
+        "stats" | "statistic" | "statistics" => return stats(answer),
+        "status" if word(1) == "--all" => return stats(answer),
         "status" => return status(words, answer),
         _ => {}
     }
@@ -145,17 +150,102 @@ fn status(words: &[String], answer: &Value) -> String {
         return text;
     };
     let mut text = format!("Status for the jail: {jail}");
+    rows_of_jail(answer, "", &mut text);
+    text
+}
+
+/// Sections of rows, each line behind this stem.
+fn rows_of_jail(answer: &Value, stem: &str, text: &mut String) {
+    let value = |value: &Value| match value {
+        Value::List(values) => joined(values, " "),
+        other => plain(other),
+    };
+    let sections = items(answer);
     for (nth, section) in sections.iter().enumerate() {
         let [name, rows] = items(section) else { continue };
-        let _ = write!(text, "\n{} {}", branch(nth, sections.len()), plain(name));
-        let stem = if nth + 1 == sections.len() { "   " } else { "|  " };
+        // Writing to a string does not fail, here and below.
+        let _ = write!(text, "\n{stem}{} {}", branch(nth, sections.len()), plain(name));
+        let inner = if nth + 1 == sections.len() { "   " } else { "|  " };
         let rows = items(rows);
         for (nth, row) in rows.iter().enumerate() {
             if let [name, what] = items(row) {
                 let branch = branch(nth, rows.len());
-                let _ = write!(text, "\n{stem}{branch} {}:\t{}", plain(name), value(what));
+                let _ = write!(text, "\n{stem}{inner}{branch} {}:\t{}", plain(name), value(what));
             }
         }
     }
+}
+
+/// `status --all`, as fail2ban prints it since 1.1.
+fn all_status(answer: &Value) -> String {
+    let mut text = "Status".to_owned();
+    for row in items(answer) {
+        let [name, what] = items(row) else { continue };
+        let Value::Map(jails) = what else {
+            let _ = write!(text, "\n|- {}:\t{}", plain(name), plain(what));
+            continue;
+        };
+        let _ = write!(text, "\n`- {}:", plain(name));
+        for (nth, (jail, rows)) in jails.iter().enumerate() {
+            let last = nth + 1 == jails.len();
+            let _ = write!(text, "\n   {} Jail: {jail}", branch(nth, jails.len()));
+            rows_of_jail(rows, if last { "      " } else { "   |  " }, &mut text);
+        }
+    }
     text
+}
+
+/// `stats`, as fail2ban prints it since 1.1.
+fn stats(answer: &Value) -> String {
+    let Value::Map(jails) = answer else { return plain(answer) };
+    if jails.is_empty() {
+        return "No jails found.".to_owned();
+    }
+    let mut widths = [8, 8, 3, 3, 3, 3];
+    let rows: Vec<[String; 6]> = jails
+        .iter()
+        .map(|(jail, numbers)| {
+            let mut row: [String; 6] = Default::default();
+            row[0].clone_from(jail);
+            let flat = items(numbers).iter().flat_map(|value| match items(value) {
+                [] => std::slice::from_ref(value),
+                values => values,
+            });
+            for (cell, value) in row[1..].iter_mut().zip(flat) {
+                *cell = plain(value);
+            }
+            for (width, cell) in widths.iter_mut().zip(&row) {
+                *width = cell.chars().count().max(*width);
+            }
+            row
+        })
+        .collect();
+    let [jail, backend, a, b, c, d] = widths;
+    let (filter, actions) = (a + b + 3, c + d + 3);
+    let bar = |width: usize, of: &str| of.repeat(width + 2);
+    let rule = |cross: &str| {
+        let bars = [jail, backend, filter, actions].map(|width| bar(width, "═"));
+        bars.join(cross)
+    };
+    let mut text = format!(
+        " {:jail$} ║ {:backend$} ║ {:filter$} ║ {:actions$}\n",
+        "", "", "Filter", "Actions"
+    );
+    let (left, right) = (bar(filter, "─"), bar(actions, "─"));
+    let _ = writeln!(text, " {:jail$} ║ {:backend$} ╟{left}╫{right}", "Jail", "Backend");
+    let (cur, tot) = ("cur", "tot");
+    let _ = writeln!(
+        text,
+        " {:jail$} ║ {:backend$} ║ {cur:>a$} │ {tot:>b$} ║ {cur:>c$} │ {tot:>d$}\n{}",
+        "",
+        "",
+        rule("╬")
+    );
+    for [name, reads, failed, all_failed, banned, all_banned] in &rows {
+        let _ = writeln!(
+            text,
+            " {name:jail$} ║ {reads:backend$} ║ {failed:>a$} │ {all_failed:>b$} ║ {banned:>c$} │ {all_banned:>d$}"
+        );
+    }
+    text + &rule("╩")
 }
