@@ -8,6 +8,8 @@ use super::{
 };
 
 const SECTION: &str = "Definition";
+/// fail2ban's section of a single option, which we have no use for.
+const THREAD: &str = "Thread";
 
 /// Where fail2ban listens, unless `socket` says otherwise.
 const FAIL2BAN_SOCKET: &str = "/run/fail2ban/fail2ban.sock";
@@ -134,6 +136,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         let socket = other.text("socket");
         PathBuf::from(socket.as_ref().map_or(FAIL2BAN_SOCKET, |socket| socket.as_str().trim()))
     });
+    other.look_at_the_rest(fail2ban);
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
     Server { enforce, log_level, log, allow_ipv6, store, counting, compat_socket, metrics }
 }
@@ -163,6 +166,23 @@ impl Reader<'_, '_> {
                 format!("option `{name}` is not known"),
                 &remedy,
             );
+        }
+    }
+
+    /// Tells what of `fail2ban.conf` we do not use and fail2ban could not read.
+    fn look_at_the_rest(&mut self, fail2ban: &Layers) {
+        let (of_server, of_threads) = (["socket", "pidfile", "dbfile"], ["stacksize"]);
+        let options = of_server.map(|option| (SECTION, option)).into_iter();
+        for (section, option) in options.chain(of_threads.map(|option| (THREAD, option))) {
+            let context = Context::of_file(fail2ban, section);
+            if fail2ban.section(section).is_some()
+                && let Err(error) = context.get(option)
+            {
+                let what =
+                    format!("`{option}` cannot be expanded: {error}; fail2ban would not start");
+                let at = Located { value: String::new(), place: error.place.clone() };
+                self.problem(Severity::Warning, &at, what, error.remedy());
+            }
         }
     }
 
