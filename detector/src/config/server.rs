@@ -114,7 +114,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
     };
     let compat = reader.boolean("compat-socket", false);
     let (log_level, metrics) = (reader.log_level(), reader.metrics());
-    let log = LogSettings { target: reader.log_target(), syslog_socket: reader.syslog_socket() };
+    let (log_target, syslog_socket) = (reader.log_target(), reader.syslog_socket());
     let allow_ipv6 = reader.allow_ipv6();
     let purge_age =
         |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
@@ -124,8 +124,8 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         Reader { context: Context::of_file(fail2ban, SECTION), problems: reader.problems };
     let log_level = log_level.or_else(|| other.log_level());
     let log = LogSettings {
-        target: log.target.or_else(|| other.log_target()),
-        syslog_socket: log.syslog_socket.or_else(|| other.syslog_socket()),
+        target: log_target.or_else(|| other.log_target()),
+        syslog_socket: syslog_socket.or_else(|| other.syslog_socket()).flatten(),
     };
     let allow_ipv6 = allow_ipv6.or_else(|| other.allow_ipv6()).unwrap_or(AllowIpv6::Auto);
     let store = StoreSettings {
@@ -382,12 +382,13 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn syslog_socket(&mut self) -> Option<Located<PathBuf>> {
+    /// `None` where nothing is said, no path for the system's.
+    fn syslog_socket(&mut self) -> Option<Option<Located<PathBuf>>> {
         let text = self.text("syslogsocket")?;
         let Located { value: written, place } = text.located();
         match written.trim() {
-            word if word.eq_ignore_ascii_case("auto") => None,
-            path if path.starts_with('/') => Some(Located { value: path.into(), place }),
+            word if word.eq_ignore_ascii_case("auto") => Some(None),
+            path if path.starts_with('/') => Some(Some(Located { value: path.into(), place })),
             other => {
                 let what = format!("`syslogsocket = {other}` is no path; the system's is used");
                 let remedy = "write `auto`, or a socket's whole path such as `/dev/log`";
@@ -424,9 +425,17 @@ impl Reader<'_, '_> {
             "HEAVYDEBUG",
         ];
         let text = self.text("loglevel")?;
-        let level = text.as_str().trim().to_ascii_uppercase();
-        if LEVELS.contains(&level.as_str()) || level.parse::<u8>().is_ok_and(|level| level <= 50) {
-            return Some(level);
+        let written = text.as_str().trim().to_ascii_uppercase();
+        // Python's other words for the same.
+        let level = match written.as_str() {
+            "WARN" => "WARNING",
+            "FATAL" => "CRITICAL",
+            "MSG" => "18",
+            "NOTSET" => "0",
+            level => level,
+        };
+        if LEVELS.contains(&level) || level.bytes().all(|b| b.is_ascii_digit()) {
+            return Some(level.to_owned());
         }
         let what = format!("`loglevel = {}` is none; its default is used: `INFO`", text.as_str());
         self.problem(
