@@ -149,7 +149,7 @@ fn bytes_that_are_no_text_stay_with_their_jail() {
     check(
         "filter = n\n",
         [("filter.d/n.conf", b"[Definition]\nfailregex = \0(<ADDR>\n\0\n".to_vec())],
-        "`\0`",
+        "`\\u{0}`",
     );
     check(
         "filter = u\n",
@@ -157,7 +157,7 @@ fn bytes_that_are_no_text_stay_with_their_jail() {
         "is not UTF-8",
     );
     check("filter = w\n", [("filter.d/w.conf", b"\xff\xfe[\0D\0]\0\n\0".to_vec())], "filter `w`");
-    check("filter = \0\n", [], "there is no filter `\0`");
+    check("filter = \0\n", [], "there is no filter `\\u{0}`");
     check("filter = g\nmaxretry = \u{661}\n", [], "is no number");
 }
 

@@ -14,16 +14,29 @@
 mod trees;
 use std::{collections::BTreeSet, fs, path::Path};
 
-use trees::{Unpacked, copy_with, debian, fail2ban, jails, ours, sorted_paths, without};
+use trees::{
+    Unpacked, copy_with, debian, fail2ban, fail2ban_exits, jails, ours, sorted_paths, we_exit,
+    without,
+};
 
 /// Trees that are read otherwise on purpose, and why.
-const DIFFERENCES: [(&str, &str); 6] = [
+const DIFFERENCES: [(&str, &str); 10] = [
     ("bad_filter_name", "a jail that is off cannot keep the others from running"),
     ("byte_order_mark", "editors on Windows write a byte order mark, and mean nothing by it"),
     (
         "case",
         "a filter without `[Definition]` finds nothing: its jail is refused instead of run in vain",
     ),
+    (
+        "first_reading_fault",
+        "what the second reading can expand is no mistake of the filter's user",
+    ),
+    ("init_fault", "a broken value that a parameter replaces does no harm"),
+    (
+        "section_capitals",
+        "a section has one meaning however its name is written in `%(Section/option)s`",
+    ),
+    ("server_level", "a wrong log level cannot keep the jails from running: the default is used"),
     ("duplicate_in_jail", "one jail's fault cannot keep the others from running"),
     (
         "known_percent",
@@ -92,6 +105,38 @@ fn awkward_trees_make_the_same_commands() {
     });
     let differing: BTreeSet<&str> = differing.map(|tree| tree.name.as_str()).collect();
     assert_eq!(differing, DIFFERENCES.iter().map(|(name, _)| *name).collect());
+}
+
+/// What stands in `jail.conf`, and how many of its jails cannot run.
+const EXITS: [(&str, &str, usize); 4] = [
+    (
+        "all jails are skipped",
+        "[a]\nenabled = true\nfilter = no\n[b]\nenabled = true\naction = x[y\n",
+        2,
+    ),
+    ("one of several is", "[a]\nenabled = true\nfilter = no\n[b]\nenabled = true\n", 1),
+    ("no jail is on", "[a]\nfilter = no\n[b]\naction = x[y\n", 0),
+    ("there is no jail", "[DEFAULT]\nfilter = no\n", 0),
+];
+
+#[test]
+fn jails_that_are_skipped_tell_by_the_exit_code() {
+    for (case, jails, skipped) in EXITS {
+        let folder = tempfile::tempdir().expect("a directory");
+        fs::write(folder.path().join("jail.conf"), jails).expect("a file");
+        let (expect, code) = fail2ban_exits(folder.path(), "-d");
+        assert_eq!(skipped_by_us(&expect), skipped, "{case}: {expect:#?}");
+        let (found, our_code) = we_exit(folder.path(), "-d");
+        assert_same(case, expect, found);
+        assert_eq!(our_code, code, "{case}");
+    }
+    // The only jail that is on is one of which fail2ban dies: the code is the same, and we print the rest.
+    let folder = tempfile::tempdir().expect("a directory");
+    let jail = "[a]\nenabled = true\nbantime = %(nobody)s\n";
+    fs::write(folder.path().join("jail.conf"), jail).expect("a file");
+    let (_, code) = fail2ban_exits(folder.path(), "-d");
+    let (found, our_code) = we_exit(folder.path(), "-d");
+    assert_eq!((our_code, skipped_by_us(&found)), (code, 1), "{found:#?}");
 }
 
 fn compare_debian(default: &str, flag: &str) {

@@ -43,13 +43,19 @@ pub(super) fn print(place: &Place, pretty: bool) -> anyhow::Result<ExitCode> {
     for problem in problems {
         eprintln!("{problem}");
     }
+    let is_any = |verb: &str| commands.iter().any(|command| command.first() == Some(&verb.into()));
+    // As fail2ban: a failure where none of the jails that are on is sound.
+    let code = match is_any("config-error") && !is_any("start") {
+        true => ExitCode::from(REFUSED),
+        false => ExitCode::SUCCESS,
+    };
     let mut text = String::new();
     for command in commands.into_iter().map(Value::List) {
         text += &if pretty { command.pretty() } else { command.to_string() };
         text.push('\n');
     }
     std::io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// Files that a `logpath` names now. What is no glob at all names nothing.

@@ -54,7 +54,7 @@ impl ActionFiles {
     ) -> Result<ActionFiles, ActionError> {
         let act_name = act_name(jail, &call);
         let Call { name, mut params } = call;
-        let mut layers = Layers::read(tree, &format!("action.d/{name}"));
+        let mut layers = Layers::read_in(tree, "action.d", &name);
         if !layers.faults.is_empty() {
             let fault = Box::new(layers.faults.swap_remove(0));
             return Err(ActionError::Fault { action: name, fault });

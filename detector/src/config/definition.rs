@@ -148,7 +148,8 @@ impl Definition {
 
     /// Options that have a variant for one address family, as in `blocktype?family=inet6`.
     fn varied<'a>(&self, options: &'a Ordered<Lookup>) -> HashSet<&'a str> {
-        let variants = options.names().filter_map(|name| name.split_once('?'));
+        let sound = options.iter().filter(|(_, found)| found.is_ok());
+        let variants = sound.filter_map(|(name, _)| name.split_once('?'));
         let valid = variants.filter(|(option, rest)| is_word(option) && !rest.is_empty());
         valid.map(|(option, _)| option).collect()
     }
@@ -224,6 +225,16 @@ impl Reading {
     /// An option as it is used. `None` where it is not set, or where there is no `[Definition]`.
     pub(super) fn get(&self, option: &str) -> Lookup {
         self.options.get(option).cloned().unwrap_or(Ok(None))
+    }
+
+    /// Among these options the first whose names cannot be expanded: fail2ban stops there, before it looks at any tag.
+    pub(super) fn unexpanded(&self, options: &[&str]) -> Option<(&str, &ExpandError)> {
+        let unexpanded = self
+            .untagged
+            .iter()
+            .filter_map(|(option, it)| Some((option.as_str(), it.as_ref().err()?)));
+        let mut wanted = unexpanded.filter(|(option, _)| options.contains(option));
+        wanted.next()
     }
 
     /// All options as they are used, in fail2ban's order: one without a value is there for want of a `[Definition]`.

@@ -68,8 +68,7 @@ impl FilterFiles {
         jail: &Handed,
     ) -> Result<FilterFiles, FilterError> {
         let Call { name, mut params } = call;
-        let base = if name.starts_with("./") { name.clone() } else { format!("filter.d/{name}") };
-        let mut layers = Layers::read(tree, &base);
+        let mut layers = Layers::read_in(tree, "filter.d", &name);
         if !layers.faults.is_empty() {
             return Err(FilterError::Fault { name, fault: Box::new(layers.faults.swap_remove(0)) });
         }

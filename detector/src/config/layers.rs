@@ -99,11 +99,21 @@ struct Reading<'a> {
 }
 
 impl Layers {
-    /// Reads `BASE.conf`, `BASE.d/*.conf`, `BASE.local`, `BASE.d/*.local` and what they include. A base that
-    /// begins with `./` is taken as it stands, any other lies in the tree.
+    /// Reads `BASE.conf`, `BASE.d/*.conf`, `BASE.local`, `BASE.d/*.local` of the tree and what they include.
     pub(super) fn read(tree: &dyn Tree, base: &str) -> Layers {
-        let base =
-            if base.starts_with("./") { PathBuf::from(base) } else { tree.root().join(base) };
+        Layers::read_at(tree, tree.root().join(base))
+    }
+
+    /// The same of a name in a folder of the tree, such as `filter.d`. One that begins with `./` or `/` is no name in
+    /// there: it is taken as it stands, seen from where we were started.
+    pub(super) fn read_in(tree: &dyn Tree, folder: &str, name: &str) -> Layers {
+        match name.starts_with("./") {
+            true => Layers::read_at(tree, PathBuf::from(name)),
+            false => Layers::read_at(tree, tree.root().join(folder).join(name)),
+        }
+    }
+
+    fn read_at(tree: &dyn Tree, base: PathBuf) -> Layers {
         let mut reading =
             Reading { tree, layers: Layers::default(), path: Vec::new(), reads: 0, bytes: 0 };
         let folder = suffixed(&base, ".d");

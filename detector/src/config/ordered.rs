@@ -58,10 +58,6 @@ impl<V> Ordered<V> {
         self.list.iter().map(|(name, value)| (name, value))
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
-        self.list.iter().map(|(name, _)| name)
-    }
-
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.list.iter().map(|(_, value)| value)
     }

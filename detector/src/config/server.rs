@@ -8,6 +8,8 @@ use super::{
 };
 
 const SECTION: &str = "Definition";
+/// fail2ban's section of a single option, which we have no use for.
+const THREAD: &str = "Thread";
 
 /// Where fail2ban listens, unless `socket` says otherwise.
 const FAIL2BAN_SOCKET: &str = "/run/fail2ban/fail2ban.sock";
@@ -116,7 +118,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
     };
     let compat = reader.boolean("compat-socket", false);
     let (log_level, metrics) = (reader.log_level(), reader.metrics());
-    let log = LogSettings { target: reader.log_target(), syslog_socket: reader.syslog_socket() };
+    let (log_target, syslog_socket) = (reader.log_target(), reader.syslog_socket());
     let allow_ipv6 = reader.allow_ipv6();
     let purge_age =
         |reader: &mut Reader<'_, '_>| reader.time("dbpurgeage", PURGE_AGE, PURGE_BOUNDS);
@@ -126,8 +128,8 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         Reader { context: Context::of_file(fail2ban, SECTION), problems: reader.problems };
     let log_level = log_level.or_else(|| other.log_level());
     let log = LogSettings {
-        target: log.target.or_else(|| other.log_target()),
-        syslog_socket: log.syslog_socket.or_else(|| other.syslog_socket()),
+        target: log_target.or_else(|| other.log_target()),
+        syslog_socket: syslog_socket.or_else(|| other.syslog_socket()).flatten(),
     };
     let allow_ipv6 = allow_ipv6.or_else(|| other.allow_ipv6()).unwrap_or(AllowIpv6::Auto);
     let store = StoreSettings {
@@ -138,6 +140,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         let socket = other.text("socket");
         PathBuf::from(socket.as_ref().map_or(FAIL2BAN_SOCKET, |socket| socket.as_str().trim()))
     });
+    other.look_at_the_rest(fail2ban);
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
     Server { enforce, log_level, log, allow_ipv6, store, counting, compat_socket, metrics }
 }
@@ -167,6 +170,23 @@ impl Reader<'_, '_> {
                 format!("option `{name}` is not known"),
                 &remedy,
             );
+        }
+    }
+
+    /// Tells what of `fail2ban.conf` we do not use and fail2ban could not read.
+    fn look_at_the_rest(&mut self, fail2ban: &Layers) {
+        let (of_server, of_threads) = (["socket", "pidfile", "dbfile"], ["stacksize"]);
+        let options = of_server.map(|option| (SECTION, option)).into_iter();
+        for (section, option) in options.chain(of_threads.map(|option| (THREAD, option))) {
+            let context = Context::of_file(fail2ban, section);
+            if fail2ban.section(section).is_some()
+                && let Err(error) = context.get(option)
+            {
+                let what =
+                    format!("`{option}` cannot be expanded: {error}; fail2ban would not start");
+                let at = Located { value: String::new(), place: error.place.clone() };
+                self.problem(Severity::Warning, &at, what, error.remedy());
+            }
         }
     }
 
@@ -366,12 +386,13 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn syslog_socket(&mut self) -> Option<Located<PathBuf>> {
+    /// `None` where nothing is said, no path for the system's.
+    fn syslog_socket(&mut self) -> Option<Option<Located<PathBuf>>> {
         let text = self.text("syslogsocket")?;
         let Located { value: written, place } = text.located();
         match written.trim() {
-            word if word.eq_ignore_ascii_case("auto") => None,
-            path if path.starts_with('/') => Some(Located { value: path.into(), place }),
+            word if word.eq_ignore_ascii_case("auto") => Some(None),
+            path if path.starts_with('/') => Some(Some(Located { value: path.into(), place })),
             other => {
                 let what = format!("`syslogsocket = {other}` is no path; the system's is used");
                 let remedy = "write `auto`, or a socket's whole path such as `/dev/log`";
@@ -408,9 +429,17 @@ impl Reader<'_, '_> {
             "HEAVYDEBUG",
         ];
         let text = self.text("loglevel")?;
-        let level = text.as_str().trim().to_ascii_uppercase();
-        if LEVELS.contains(&level.as_str()) || level.parse::<u8>().is_ok_and(|level| level <= 50) {
-            return Some(level);
+        let written = text.as_str().trim().to_ascii_uppercase();
+        // Python's other words for the same.
+        let level = match written.as_str() {
+            "WARN" => "WARNING",
+            "FATAL" => "CRITICAL",
+            "MSG" => "18",
+            "NOTSET" => "0",
+            level => level,
+        };
+        if LEVELS.contains(&level) || level.bytes().all(|b| b.is_ascii_digit()) {
+            return Some(level.to_owned());
         }
         let what = format!("`loglevel = {}` is none; its default is used: `INFO`", text.as_str());
         self.problem(

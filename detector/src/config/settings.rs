@@ -80,7 +80,10 @@ impl fmt::Display for Problem {
         if let Some(jail) = &self.jail {
             write!(f, "jail `{jail}`: ")?;
         }
-        write!(f, "{}", self.what)?;
+        // One line, whatever was quoted: a value may have several.
+        for c in self.what.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
         if !self.remedy.is_empty() {
             write!(f, "; {}", self.remedy)?;
         }

@@ -7,7 +7,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
 };
 
 use tempfile::TempDir;
@@ -110,8 +110,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What `fail2ban-client -c TREE FLAG` prints, line by line; `None` where it fails.
-pub fn fail2ban(tree: &Path, flag: &str) -> Option<Vec<String>> {
+/// What `fail2ban-client -c TREE FLAG` prints, and its exit code.
+pub fn fail2ban_exits(tree: &Path, flag: &str) -> (Vec<String>, i32) {
     let root = debian().join("../..");
     let output = Command::new("python3")
         .arg(root.join("usr/bin/fail2ban-client"))
@@ -122,25 +122,41 @@ pub fn fail2ban(tree: &Path, flag: &str) -> Option<Vec<String>> {
         .env("PYTHONUTF8", "1")
         .output()
         .expect("python3 starts; install it, or run `cargo xtask test`");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let dead = text.starts_with("ERROR:") || !output.status.success();
+    let (text, code) = printed(&output);
     assert!(
-        dead || text.starts_with('['),
+        code != 0 || text.first().is_some_and(|line| line.starts_with('[')),
         "fail2ban does not run: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    (!dead).then(|| text.lines().map(str::to_owned).collect())
+    (text, code)
 }
 
 /// The same of our own program.
-pub fn ours(tree: &Path, flag: &str) -> Option<Vec<String>> {
+pub fn we_exit(tree: &Path, flag: &str) -> (Vec<String>, i32) {
     let output = Command::new(env!("CARGO_BIN_EXE_fail2xdp"))
         .arg("-c")
         .args([tree.as_os_str(), flag.as_ref()])
         .output()
         .expect("the program starts");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    output.status.success().then(|| text.lines().map(str::to_owned).collect())
+    printed(&output)
+}
+
+fn printed(output: &Output) -> (Vec<String>, i32) {
+    let text = str::from_utf8(&output.stdout).expect("UTF-8");
+    let code = output.status.code().expect("it ends by itself");
+    (text.lines().map(str::to_owned).collect(), code)
+}
+
+/// What fail2ban prints, line by line; `None` where it fails.
+pub fn fail2ban(tree: &Path, flag: &str) -> Option<Vec<String>> {
+    let (lines, code) = fail2ban_exits(tree, flag);
+    (code == 0).then_some(lines)
+}
+
+/// What we print; `None` where we cannot say anything.
+pub fn ours(tree: &Path, flag: &str) -> Option<Vec<String>> {
+    let (lines, _) = we_exit(tree, flag);
+    lines.first().is_some_and(|line| line.starts_with('[')).then_some(lines)
 }
 
 /// The lines with those that a glob made sorted.

@@ -121,6 +121,22 @@ const WORDS: &[&str] = &[
     "^", "(?:a|b)", "word ", " word", "\u{a0}", "<", ">", "()s",
 ];
 
+/// What a filter's and an action's files may ask of their jail.
+const HANDED: &[&str] = &[
+    "maxretry",
+    "findtime",
+    "bantime",
+    "backend",
+    "filter",
+    "enabled",
+    "logpath",
+    "usedns",
+    "ignoreself",
+    "failregex",
+    "maxmatches",
+    "FindTime",
+];
+
 /// One tree being made.
 struct Maker {
     rng: StdRng,
@@ -229,6 +245,9 @@ impl Maker {
             let options = chosen(self, 12);
             sections[0] += &self.options(kind, &options, VARS.len());
             sections.push(self.section(kind, "helper", &[], main));
+            if self.once_in(20) {
+                sections.push(self.section(kind, "j1?x=y", &["maxretry"], false));
+            }
             for jail in ["j1", "j2", "other jail"] {
                 if main || self.once_in(2) {
                     let options = chosen(self, often);
@@ -246,6 +265,7 @@ impl Maker {
             sections.push(self.section(kind, "helper", &[], main));
             if self.once_in(3) {
                 let family = self.one(&[
+                    "helper?family=inet6",
                     "Init?family=inet6",
                     "Init?family=inet4",
                     "Definition?family=inet6",
@@ -343,7 +363,7 @@ impl Maker {
             0 => return self.word(kind),
             _ => self.one(&VARS[..before]),
         };
-        match self.rng.random_range(0..32) {
+        match self.rng.random_range(0..36) {
             0 => format!("%({})s", var.to_uppercase()),
             1..=7 => format!("%({var})s"),
             8 => format!("%(default/{var})s"),
@@ -373,7 +393,17 @@ impl Maker {
             22 => self
                 .one(&["<HOST>", "<ip>", "<F-USER>\\S+</F-USER>", "<>", "< x>", "<ADDR>"])
                 .to_owned(),
-            23 => self
+            23 if kind == Kind::Jail && self.once_in(8) => {
+                format!("%(known/{})s", self.one(FILTER))
+            }
+            // Seldom, as fail2ban dies of one that the jail does not set.
+            24 if kind == Kind::Action && self.once_in(30) => format!("%({})s", self.one(HANDED)),
+            24 if kind != Kind::Jail => format!("<{}>", self.one(HANDED)),
+            25 if kind != Kind::Jail && self.once_in(15) => {
+                self.one(&["%(backend)s", "%(filter)s", "%(enabled)s", "<Backend>"]).to_owned()
+            }
+            25 if self.once_in(50) => format!("%(known/{})s", var.to_uppercase()),
+            26 => self
                 .one(&["<matches>", "<bantime>", "<name>", "<blocktype>", "<mode>", "<chain>"])
                 .to_owned(),
             _ => self.word(kind),
@@ -436,7 +466,7 @@ impl Maker {
         for _ in 0..self.rng.random_range(0..4) {
             let param = match self.rng.random_range(0..4) {
                 0 => self.one(options),
-                1 => self.one(&["mode", "logtype", "name", "letter", "actname", "new"]),
+                1 => self.one(&["mode", "logtype", "name", "letter", "actname", "new", "findtime"]),
                 _ => self.one(&VARS),
             };
             let param = if self.once_in(8) { param.to_uppercase() } else { param.to_owned() };

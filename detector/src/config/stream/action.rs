@@ -34,20 +34,25 @@ const TRUTHS: [&str; 3] = ["actionstart_on_demand", "actionrepair_on_unban", "no
 /// Puts the jail's actions into commands.
 pub(super) fn commands(writer: &mut Writer<'_, '_, '_>) -> Result<(), Skipped> {
     let text = writer.text("action")?.unwrap_or_default();
-    // All are read before anything of them is expanded.
+    // All are read before a tag of any is replaced.
     let mut actions = Vec::new();
     for part in params::split(&text) {
         let call = params::read(&part).map_err(|error| {
             let (call, error) = (Value::from(part.as_str()), error.as_fail2ban());
             Skipped(format!("Invalid action definition {call}: {error}"))
         })?;
-        actions.push(match call.name.strip_suffix(".py") {
-            Some(stem) => Action::Python(python(writer, stem, &call)),
-            None => Action::Shell(Box::new(
-                ActionFiles::read(writer.jail.tree(), &writer.jail.name, call, &writer.handed)
-                    .map_err(|error| Skipped(error.as_fail2ban()))?,
-            )),
-        });
+        if let Some(stem) = call.name.strip_suffix(".py") {
+            actions.push(Action::Python(python(writer, stem, &call)));
+            continue;
+        }
+        let jail = &writer.jail;
+        let files = ActionFiles::read(jail.tree(), &jail.name, call, &writer.handed)
+            .map_err(|error| Skipped(error.as_fail2ban()))?;
+        if let Some((option, error)) = files.reading.unexpanded(&OPTIONS) {
+            writer.jail.cannot_expand(option, error.clone());
+            return Err(writer.skipped());
+        }
+        actions.push(Action::Shell(Box::new(files)));
     }
     for action in actions {
         let more = match action {

@@ -176,8 +176,9 @@ impl Writer<'_, '_, '_> {
                 number => self.command(option, number),
             },
             "journalmatch" => {
-                for line in text.lines() {
-                    let terms = match journal::shell_words(&line.value) {
+                // A line of blanks, which a substitution may leave, is a match of no words.
+                for line in text.as_str().split('\n').filter(|line| !line.is_empty()) {
+                    let terms = match journal::shell_words(line) {
                         Ok(terms) => terms,
                         Err(error) => {
                             self.late = Some(Skipped(error.to_string()));

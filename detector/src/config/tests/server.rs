@@ -118,3 +118,64 @@ fn mistakes_are_told_and_the_default_used() {
         "warning /etc/x/fail2xdp.conf:2: `loglevel = loud` is none; its default is used: `INFO`; write one of `CRITICAL`, `ERROR`, `WARNING`, `NOTICE`, `INFO`, `DEBUG`, `TRACEDEBUG`, `HEAVYDEBUG`",
     );
 }
+
+/// What of the log and of IPv6 these two files say.
+fn log_and_ipv6(own: &str, theirs: &str) -> (String, AllowIpv6, String) {
+    let (own, theirs) = (format!("[Definition]\n{own}"), format!("[Definition]\n{theirs}"));
+    let files = [
+        ("fail2xdp.conf", own.as_str()),
+        ("fail2ban.conf", theirs.as_str()),
+        ("jail.conf", "[j]\nenabled = 1\n"),
+    ];
+    let loaded = load_with(files).expect("settings");
+    assert_eq!(loaded.problems, [], "{own} {theirs}");
+    let settings = loaded.settings;
+    let target = settings.log.target.map(|target| format!("{:?}", target.value.0));
+    let socket = settings.log.syslog_socket.map(|socket| socket.value.display().to_string());
+    let log = [target, socket].map(|said| said.unwrap_or_default()).join(" ");
+    (log, settings.allow_ipv6, settings.log_level)
+}
+
+#[test]
+fn where_the_log_goes_and_whether_ipv6_is_allowed_is_read_from_either_file() {
+    let info = || "INFO".to_owned();
+    assert_eq!(log_and_ipv6("", ""), (" ".to_owned(), AllowIpv6::Auto, info()));
+    let theirs = "logtarget = SYSLOG[facility=mail]\nsyslogsocket = /run/log\nallowipv6 = off\n";
+    let said = "Syslog { facility: \"mail\" } /run/log".to_owned();
+    assert_eq!(log_and_ipv6("", theirs), (said, AllowIpv6::No, info()));
+    let own = "logtarget = /var/log/x.log[datetime=off, padding=no]\nsyslogsocket = auto\nallowipv6 = Yes\n";
+    let said = "File(\"/var/log/x.log\") ".to_owned();
+    assert_eq!(log_and_ipv6(own, theirs), (said, AllowIpv6::Yes, info()));
+    for (level, used) in [("warn", "WARNING"), ("Fatal", "CRITICAL"), ("25", "25"), ("msg", "18")] {
+        let (.., said) = log_and_ipv6("", &format!("loglevel = {level}\n"));
+        assert_eq!(said, used);
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_told() {
+    check(
+        "logtarget = fail2ban.log",
+        "error /etc/x/fail2xdp.conf:2: `logtarget = fail2ban.log`: `fail2ban.log` is neither an absolute path nor one of the known words; its default is used; write a file's whole path, `STDOUT`, `STDERR`, `SYSOUT`, `SYSLOG` or `SYSTEMD-JOURNAL`",
+    );
+    check(
+        "logtarget = SYSLOG[facility=me]",
+        "error /etc/x/fail2xdp.conf:2: `logtarget = SYSLOG[facility=me]`: `me` is no facility of syslog; its default is used; write one such as `daemon`, `auth` or `local0`",
+    );
+    check(
+        "logtarget = STDERR[datetime=maybe]",
+        "error /etc/x/fail2xdp.conf:2: `logtarget = STDERR[datetime=maybe]`: `datetime = maybe` means neither on nor off; its default is used; write `on` or `off`",
+    );
+    check(
+        "syslogsocket = dev/log",
+        "error /etc/x/fail2xdp.conf:2: `syslogsocket = dev/log` is no path; the system's is used; write `auto`, or a socket's whole path such as `/dev/log`",
+    );
+    check(
+        "allowipv6 = maybe",
+        "error /etc/x/fail2xdp.conf:2: `allowipv6 = maybe` is none; `auto` is used; write `auto`, `yes` or `no`",
+    );
+    check(
+        "allowipv6 = %(nobody)s",
+        "error /etc/x/fail2xdp.conf:2: `allowipv6` cannot be expanded: `%(nobody)s` names no option of section `Definition` or `[DEFAULT]`; its default is used; correct the name or define the option",
+    );
+}
