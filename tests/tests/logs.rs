@@ -121,6 +121,11 @@ fn our_log_says_what_fail2bans_says() {
         holds(path, "[hold] 203.0.113.1 already banned");
         holds(path, "[recidive] Ban 203.0.113.1");
     }
+    server.ask(&["set", "hold", "attempt", "198.51.100.9", "a line"]);
+    ask(ours.path(), "set hold attempt 198.51.100.9 line");
+    for path in &logs {
+        holds(path, "INFO    [hold] Attempt 198.51.100.9 - ");
+    }
     let said = || logs.clone().map(|path| told(&read(&path)));
     within(Duration::from_secs(5), || {
         let [theirs, ours] = said();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The loggers of fail2ban that say what we say, too.
-const FILTER: &str = "fail2ban.filter";
+pub(super) const FILTER: &str = "fail2ban.filter";
 pub(super) const ACTIONS: &str = "fail2ban.actions";
 const OBSERVER: &str = "fail2ban.observer";
 
@@ -112,6 +112,7 @@ impl Daemon {
                 }
                 true
             }
+            Effect::Found { .. } if self.told.attempts() => false,
             Effect::Found { jail, who, at, .. } => {
                 let (who, at) = (name_of(&who), local(at));
                 say!(FILTER, info, "found", jail, who, "Found {who} - {at}");
@@ -324,14 +325,14 @@ pub(crate) fn shown(prefix: IpNet) -> String {
     }
 }
 
-fn name_of(who: &FailureId) -> String {
+pub(super) fn name_of(who: &FailureId) -> String {
     match who {
         FailureId::Network(net) => shown(*net),
         who => who.to_string(),
     }
 }
 
-fn local(at: Timestamp) -> String {
+pub(super) fn local(at: Timestamp) -> String {
     match jiff::Timestamp::from_second(at.seconds()) {
         Ok(at) => at.to_zoned(TimeZone::system()).strftime("%F %T").to_string(),
         Err(_) => at.seconds().to_string(),

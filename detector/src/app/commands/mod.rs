@@ -26,11 +26,18 @@ use crate::{
 pub(super) struct ByHand {
     /// Jails that read nothing now.
     idle: HashSet<JailName>,
+    /// `attempt` is carried out: what it finds, nobody has found in a log.
+    attempts: bool,
     /// Options that the settings hold in another form, as they were written; read when first asked for.
     spoken: Option<Spoken>,
 }
 
 impl ByHand {
+    /// Whether `attempt` is carried out now.
+    pub fn attempts(&self) -> bool {
+        self.attempts
+    }
+
     /// Whether the jail reads nothing now.
     pub fn is_idle(&self, jail: &JailName) -> bool {
         self.idle.contains(jail)

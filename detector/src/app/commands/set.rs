@@ -5,13 +5,14 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, Fault, texts};
 use crate::{
+    app::act::{FILTER, local, name_of, say},
     config::{self, IgnoreCache, JailName, JailSettings, Located, SourceSettings, UseDns, Value},
     control::{
         Refusal,
         command::{Class, Listed, Single},
         wire,
     },
-    engine::{Event, FailureId, FilterError, Finding, Matcher},
+    engine::{Event, FailureId, FilterError, Finding, Matcher, Timestamp},
 };
 
 /// What has to begin anew after a change.
@@ -307,6 +308,22 @@ impl Daemon {
         if lines.is_empty() {
             lines.push(Vec::new());
         }
+        let (shown, time) = (name_of(&who), local(at));
+        say!(FILTER, info, "attempt", jail, shown, "Attempt {shown} - {time}");
+        self.told.attempts = true;
+        let carried = self.attempt_each(jail, &who, at, lines);
+        self.told.attempts = false;
+        carried?;
+        Ok(i64::from(failed(self) > before).into())
+    }
+
+    fn attempt_each(
+        &mut self,
+        jail: &JailName,
+        who: &FailureId,
+        at: Timestamp,
+        lines: Vec<Vec<Box<str>>>,
+    ) -> Result<(), Refusal> {
         for lines in lines {
             let finding = Finding {
                 jail: jail.clone(),
@@ -321,7 +338,7 @@ impl Daemon {
                 return Err(Refusal::Failed(error.to_string()));
             }
         }
-        Ok(i64::from(failed(self) > before).into())
+        Ok(())
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) fn install(log: Log, words: &str) -> Threshold {
 
 impl<S: Subscriber> Layer<S> for Gather {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut said = Said::default();
+        let mut said = Said { keeps_fields: self.log.wants_fields(), ..Said::default() };
         event.record(&mut said);
         let level = match *event.metadata().level() {
             Loudness::ERROR => Level::ERROR,
@@ -88,18 +88,12 @@ impl<S: Subscriber> Layer<S> for Gather {
             return;
         }
         let target = event.metadata().target();
-        let is_ours = target.starts_with("fail2");
-        if !is_ours {
-            for (name, value) in &said.fields {
-                let _ = write!(said.text, " {name}={value}");
-            }
-        }
         let text = match plain(&said.text) {
             Cow::Borrowed(_) => said.text,
             Cow::Owned(escaped) => escaped,
         };
-        let fields = if is_ours { said.fields } else { Vec::new() };
-        self.log.say(Line { at: clock::now(), level, logger: logger(target), text, fields });
+        let (at, logger, fields) = (clock::now(), logger(target), said.fields);
+        self.log.say(Line { at, level, logger, text, fields });
     }
 }
 
@@ -117,21 +111,31 @@ fn logger(target: &'static str) -> Cow<'static, str> {
 struct Said {
     text: String,
     is_notice: bool,
+    /// Somebody wants single words; what is not ours has them in its text.
+    keeps_fields: bool,
     fields: Vec<(&'static str, String)>,
+}
+
+impl Said {
+    fn keep(&mut self, name: &'static str, value: impl fmt::Display) {
+        if self.keeps_fields {
+            self.fields.push((name, value.to_string()));
+        }
+    }
 }
 
 impl Visit for Said {
     fn record_bool(&mut self, field: &Field, value: bool) {
         match field.name() {
             "notice" => self.is_notice = value,
-            name => self.fields.push((name, value.to_string())),
+            name => self.keep(name, value),
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.text.push_str(value),
-            name => self.fields.push((name, value.to_owned())),
+            name => self.keep(name, value),
         }
     }
 
@@ -139,7 +143,7 @@ impl Visit for Said {
         match field.name() {
             // A string takes everything.
             "message" => drop(write!(self.text, "{value:?}")),
-            name => self.fields.push((name, format!("{value:?}"))),
+            name => self.keep(name, format_args!("{value:?}")),
         }
     }
 }

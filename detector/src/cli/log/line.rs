@@ -191,11 +191,11 @@ impl Style {
     }
 
     /// Appends a line to what is written, its end included.
-    pub fn write(&self, line: &Line, zone: &TimeZone, out: &mut String) {
+    pub fn write(&self, line: &Line, times: &mut Times, out: &mut String) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Value(value) => value.write(line, zone, out),
+                Piece::Value(value) => value.write(line, times, out),
             }
         }
         out.push('\n');
@@ -226,16 +226,16 @@ impl Value {
         Some((value, rest))
     }
 
-    fn write(&self, line: &Line, zone: &TimeZone, out: &mut String) {
+    fn write(&self, line: &Line, times: &mut Times, out: &mut String) {
         let text = match self.what {
             What::Message => Cow::Borrowed(&*line.text),
             What::Name => Cow::Borrowed(&*line.logger),
             What::LevelName => Cow::Borrowed(line.level.name()),
             What::LevelNumber => Cow::Owned(line.level.0.to_string()),
-            What::Process => Cow::Owned(std::process::id().to_string()),
+            What::Process => Cow::Borrowed(&*times.process),
             What::Time => {
-                let second = local(line.at, zone).strftime("%F %T").to_string();
-                Cow::Owned(format!("{second},{:03}", milliseconds(line.at)))
+                let (second, milliseconds) = (times.second(line.at), milliseconds(line.at));
+                Cow::Owned(format!("{second},{milliseconds:03}"))
             }
             What::Created => Cow::Owned(format!("{:.6}", line.at.micros() as f64 / 1e6)),
             What::Milliseconds => Cow::Owned(milliseconds(line.at).to_string()),
@@ -253,6 +253,30 @@ impl Value {
             (false, true) => write!(out, "{text:0>width$}"),
             (false, false) => write!(out, "{text:>width$}"),
         };
+    }
+}
+
+/// Local time in words, which is the same for all lines of a second, and who we are.
+pub(super) struct Times {
+    pub zone: TimeZone,
+    second: i64,
+    text: String,
+    process: String,
+}
+
+impl Times {
+    pub fn new(zone: TimeZone) -> Times {
+        let process = std::process::id().to_string();
+        Times { zone, second: i64::MIN, text: String::new(), process }
+    }
+
+    fn second(&mut self, at: Timestamp) -> &str {
+        let second = at.micros().div_euclid(1_000_000);
+        if second != self.second {
+            self.second = second;
+            self.text = local(at, &self.zone).strftime("%F %T").to_string();
+        }
+        &self.text
     }
 }
 
@@ -284,7 +308,7 @@ mod tests {
     fn check(format: &LogFormat, line: &Line, expected: &str) {
         let mut out = String::new();
         let style = Style::new(format, true, true).expect("a style");
-        style.write(line, &TimeZone::UTC, &mut out);
+        style.write(line, &mut Times::new(TimeZone::UTC), &mut out);
         assert_eq!(out, expected.replace("PID", &std::process::id().to_string()) + "\n");
     }
 

@@ -12,7 +12,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread,
@@ -23,7 +23,7 @@ use jiff::tz::TimeZone;
 
 pub(super) use self::target::Target;
 use self::{
-    line::{Level, Line, Style},
+    line::{Level, Line, Style, Times},
     out::Out,
 };
 use crate::{app::LogFill, clock, config::LogFormat};
@@ -62,6 +62,8 @@ struct Load {
     lost: AtomicU64,
     /// All of them since the start.
     lost_ever: AtomicU64,
+    /// Lines go to the journal.
+    wants_fields: AtomicBool,
     /// Why nothing can be written now.
     fault: Mutex<Option<String>>,
 }
@@ -108,8 +110,14 @@ impl Log {
         Ok(log)
     }
 
+    /// Whether lines need single words beside their text.
+    fn wants_fields(&self) -> bool {
+        self.load.wants_fields.load(Ordering::Relaxed)
+    }
+
     /// Writes elsewhere what is said from now on.
     fn write_to(&self, out: Out) {
+        self.load.wants_fields.store(matches!(out, Out::Journal), Ordering::Relaxed);
         // Without a writer nothing is written anywhere.
         let _ = self.queue.send(Message::To(out));
     }
@@ -154,7 +162,7 @@ impl Drop for LastLines {
 }
 
 fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Out) {
-    let zone = TimeZone::system();
+    let mut times = Times::new(TimeZone::system());
     let mut batch = Vec::with_capacity(BATCH);
     while let Ok(first) = lines.recv() {
         // While we wait nobody has to wake us: a thousand lines then cost one wake-up, not a thousand.
@@ -180,7 +188,7 @@ fn write_all(lines: &Receiver<Message>, load: &Load, mut out: Out) {
         if missing > 0 {
             batch.push(missing_here(missing));
         }
-        let (written, done) = out.write(&batch, &zone);
+        let (written, done) = out.write(&batch, &mut times);
         if written == batch.len() {
             load.lost.fetch_sub(missing, Ordering::Relaxed);
         } else {

@@ -6,9 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::tz::TimeZone;
-
-use super::line::{Line, Style, local};
+use super::line::{Line, Style, Times, local};
 
 /// The socket of journald that libsystemd writes to; without it, it says nothing and loses the lines.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -55,17 +53,17 @@ impl Out {
     }
 
     /// Writes lines; how many were, and why not all.
-    pub fn write(&mut self, lines: &[Line], zone: &TimeZone) -> (usize, io::Result<()>) {
+    pub fn write(&mut self, lines: &[Line], times: &mut Times) -> (usize, io::Result<()>) {
         match self {
             Out::Stream(stream, style) => {
-                let text = written(lines, style, zone);
+                let text = written(lines, style, times);
                 match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
                     Ok(()) => (lines.len(), Ok(())),
                     Err(error) => (0, Err(error)),
                 }
             }
-            Out::File(file, style) => file.write(&written(lines, style, zone), lines.len()),
-            Out::Syslog(syslog) => each(lines, |line| syslog.send(line, zone)),
+            Out::File(file, style) => file.write(&written(lines, style, times), lines.len()),
+            Out::Syslog(syslog) => each(lines, |line| syslog.send(line, times)),
             Out::Journal => each(lines, to_journal),
         }
     }
@@ -76,10 +74,10 @@ impl Out {
     }
 }
 
-fn written(lines: &[Line], style: &Style, zone: &TimeZone) -> String {
+fn written(lines: &[Line], style: &Style, times: &mut Times) -> String {
     let mut text = String::new();
     for line in lines {
-        style.write(line, zone, &mut text);
+        style.write(line, times, &mut text);
     }
     text
 }
@@ -160,11 +158,11 @@ impl Syslog {
     }
 
     /// A message as syslog(3) makes it, so that every server understands it.
-    fn send(&mut self, line: &Line, zone: &TimeZone) -> io::Result<()> {
+    fn send(&mut self, line: &Line, times: &mut Times) -> io::Result<()> {
         let priority = self.facility * 8 + line.level.priority();
         let mut message =
-            format!("<{priority}>{} ", local(line.at, zone).strftime("%b %e %H:%M:%S"));
-        self.style.write(line, zone, &mut message);
+            format!("<{priority}>{} ", local(line.at, &times.zone).strftime("%b %e %H:%M:%S"));
+        self.style.write(line, times, &mut message);
         message.pop();
         let mut end = message.len().min(SYSLOG_MESSAGE);
         while !message.is_char_boundary(end) {
@@ -210,6 +208,8 @@ fn to_journal(line: &Line) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
     use crate::{cli::log::line::Level, config::LogFormat, engine::Timestamp};
 
@@ -232,9 +232,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (log, rotated) = (folder.path().join("x.log"), folder.path().join("x.log.1"));
         let mut out = Out::file(&log, style()).expect("a file");
-        assert!(out.write(&[line("one")], &TimeZone::UTC).1.is_ok());
+        assert!(out.write(&[line("one")], &mut Times::new(TimeZone::UTC)).1.is_ok());
         fs::rename(&log, &rotated).expect("it is there");
-        assert_eq!(out.write(&[line("two"), line("three")], &TimeZone::UTC).0, 2);
+        assert_eq!(out.write(&[line("two"), line("three")], &mut Times::new(TimeZone::UTC)).0, 2);
         assert_eq!(fs::read_to_string(rotated).expect("a file"), said("one"));
         assert_eq!(fs::read_to_string(log).expect("a file"), said("two") + &said("three"));
     }
@@ -247,7 +247,7 @@ mod tests {
         let server = UnixDatagram::bind(&path).expect("a socket");
         let mut out = Out::syslog(&path, "mail", style()).expect("a server");
         let mut heard = |server: &UnixDatagram| {
-            assert!(out.write(&[line("hello")], &TimeZone::UTC).1.is_ok());
+            assert!(out.write(&[line("hello")], &mut Times::new(TimeZone::UTC)).1.is_ok());
             let mut message = [0; 200];
             let length = server.recv(&mut message).expect("a message");
             String::from_utf8_lossy(&message[..length]).into_owned()
