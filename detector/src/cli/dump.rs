@@ -2,6 +2,7 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use glob::MatchOptions;
 
 use super::{Place, REFUSED, run::tree};
 use crate::config::{self, Value};
@@ -58,7 +59,19 @@ pub(super) fn print(place: &Place, pretty: bool) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Files that a `logpath` names now. What is no glob at all names nothing.
+/// Files that a `logpath` names now, as a shell finds them. What is no glob at all names nothing, and a link into
+/// nowhere is no file.
 pub(super) fn existing(pattern: &str) -> Vec<PathBuf> {
-    glob::glob(pattern).map(|found| found.flatten().collect()).unwrap_or_default()
+    let shell = MatchOptions {
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+        ..MatchOptions::default()
+    };
+    // `**` is no more than `*` there.
+    let mut pattern = pattern.to_owned();
+    while pattern.contains("**") {
+        pattern = pattern.replace("**", "*");
+    }
+    let found = glob::glob_with(&pattern, shell).map(|found| found.flatten().collect::<Vec<_>>());
+    found.unwrap_or_default().into_iter().filter(|file| file.exists()).collect()
 }
