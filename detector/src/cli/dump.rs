@@ -1,8 +1,12 @@
 //! `-d`: the configuration as the commands that `fail2ban-client -d` prints.
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsStr,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
-use glob::MatchOptions;
 
 use super::{Place, REFUSED, run::tree};
 use crate::config::{self, Value};
@@ -59,19 +63,18 @@ pub(super) fn print(place: &Place, pretty: bool) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Files that a `logpath` names now, as a shell finds them. What is no glob at all names nothing, and a link into
-/// nowhere is no file.
+/// Files that a `logpath` names now, as a shell finds them: no wildcard means a leading dot, and `**` is no more than
+/// `*`. What is no glob at all names nothing, and a link into nowhere is no file.
 pub(super) fn existing(pattern: &str) -> Vec<PathBuf> {
-    let shell = MatchOptions {
-        require_literal_separator: true,
-        require_literal_leading_dot: true,
-        ..MatchOptions::default()
-    };
-    // `**` is no more than `*` there.
     let mut pattern = pattern.to_owned();
     while pattern.contains("**") {
         pattern = pattern.replace("**", "*");
     }
-    let found = glob::glob_with(&pattern, shell).map(|found| found.flatten().collect::<Vec<_>>());
-    found.unwrap_or_default().into_iter().filter(|file| file.exists()).collect()
+    let is_dotted = |part: &OsStr| part.as_encoded_bytes().starts_with(b".");
+    let is_hidden = |file: &PathBuf| {
+        let mut parts = file.iter().zip(Path::new(&pattern));
+        parts.any(|(part, wanted)| is_dotted(part) && !is_dotted(wanted))
+    };
+    let found = glob::glob(&pattern).into_iter().flatten().flatten();
+    found.filter(|file| file.exists() && !is_hidden(file)).collect()
 }
