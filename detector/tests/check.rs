@@ -23,16 +23,20 @@ fn write(root: &Path, files: &[(&str, &str)]) {
 }
 
 fn check(root: &Path, flags: &[&str]) -> (i32, Value) {
+    let (code, text) = in_words(root, &[flags, &["--json"]].concat());
+    (code, serde_json::from_str(&text).expect("JSON"))
+}
+
+fn in_words(root: &Path, flags: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_fail2xdp"))
         .arg("check")
         .arg("-c")
         .arg(root)
-        .arg("--json")
         .args(flags)
         .output()
         .expect("the program starts");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    (output.status.code().unwrap_or(-1), serde_json::from_str(&text).expect("JSON"))
+    (output.status.code().unwrap_or(-1), text)
 }
 
 /// Each problem as `severity file:line jail: what`.
@@ -178,6 +182,50 @@ fn every_mistake_is_told_in_one_run() {
     let errors = told.iter().filter(|problem| problem.starts_with("error")).count();
     assert_eq!(shown["errors"], errors);
     assert_eq!(shown["warnings"], told.len() - errors);
+}
+
+#[test]
+fn the_same_is_told_in_words_a_line_each() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let root = folder.path();
+    let filter = "[Definition]\nfailregex = ^f <HOST>$\n  ^g(?!x) <HOST>$\n";
+    // A value over several lines, quoted in what is told.
+    let jails = format!("{MISTAKES}[lines]\nenabled = true\nfindtime = one\n   two\n");
+    write(root, &[("jail.conf", &jails), ("filter.d/f.conf", filter)]);
+    let (code, shown) = check(root, &[]);
+    let (code_of_words, words) = in_words(root, &["-v"]);
+    assert_eq!((code, code_of_words), (1, 1));
+    let mut lines: Vec<&str> = words.lines().collect();
+    let last = format!(
+        "{} jails, {} errors, {} warnings",
+        shown["jails"], shown["errors"], shown["warnings"]
+    );
+    assert_eq!(lines.pop(), Some(last.as_str()));
+    let engine = format!(
+        "{}/filter.d/f.conf:3: jail `log`: failregex 2: fancy-regex (stopped after a number of tries), for a negative look-ahead `(?!…)`",
+        root.display()
+    );
+    assert!(lines.contains(&engine.as_str()), "{engine}: {lines:#?}");
+    let told: Vec<&str> = lines
+        .into_iter()
+        .filter(|line| line.starts_with("error: ") || line.starts_with("warning: "))
+        .collect();
+    let problems = shown["problems"].as_array().expect("a list");
+    assert_eq!(told.len(), problems.len(), "{told:#?}");
+    for (line, problem) in told.iter().zip(problems) {
+        let text = |name: &str| problem[name].as_str().unwrap_or_default().replace('\n', "\\n");
+        let place = format!("{}: {}:{}: ", text("severity"), text("file"), problem["line"]);
+        let end = format!("{}; {}", text("what"), text("remedy"));
+        assert!(line.starts_with(&place) && line.ends_with(&end), "{line}\n{problem}");
+    }
+    assert!(told.iter().any(|line| line.contains("`one\\ntwo` is no span of time")), "{told:#?}");
+    // Warnings alone are no failure, and nothing is said where nothing is wrong.
+    let good = "[j]\nenabled = true\nfilter = f\nlogpath = /etc/passwd\naction = iptables[port=22]\nusedns = no\n";
+    write(root, &[("jail.conf", good)]);
+    assert_eq!(in_words(root, &[]), (0, "1 jails, 0 errors, 0 warnings\n".to_owned()));
+    write(root, &[("jail.conf", &good.replace("/etc/passwd", "/nowhere"))]);
+    let (code, words) = in_words(root, &[]);
+    assert!(code == 0 && words.ends_with("1 jails, 0 errors, 1 warnings\n"), "{code} {words}");
 }
 
 /// Patterns, a line of the service with `@` where the client's own text stands, what an attacker writes there, and

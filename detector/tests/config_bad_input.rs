@@ -94,6 +94,10 @@ fn circles_and_bombs_disable_their_jail_alone() {
     let bomb: String = (0..9).map(|nth| format!("t{nth} = {}\n", tenfold(nth + 1))).collect();
     let bomb = format!("[Definition]\nfailregex = <t0> <ADDR>\n{bomb}t9 = xxxxxxxxxx\n");
     check("filter = b\n", [("filter.d/b.conf", bomb.into_bytes())], "cannot be expanded");
+    // Each of a hundred thousand options needs all that follow.
+    let chain: String = (0..100_000).map(|nth| format!("t{nth} = <t{}>x\n", nth + 1)).collect();
+    let chain = format!("[Definition]\nfailregex = <t0> <ADDR>\n{chain}").into_bytes();
+    check("filter = c\n", [("filter.d/c.conf", chain)], "takes more than 4096 substitutions");
 }
 
 #[test]

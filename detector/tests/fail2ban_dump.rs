@@ -139,6 +139,46 @@ fn jails_that_are_skipped_tell_by_the_exit_code() {
     assert_eq!((our_code, skipped_by_us(&found)), (code, 1), "{found:#?}");
 }
 
+#[test]
+fn globs_are_those_of_a_shell() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let root = folder.path();
+    fs::create_dir_all(root.join("logs/deeper")).expect("a directory");
+    for name in ["a.log", ".hidden.log", "b.log", "deeper/c.log"] {
+        fs::write(root.join("logs").join(name), "").expect("a file");
+    }
+    std::os::unix::fs::symlink("nowhere", root.join("logs/dangling.log")).expect("a link");
+    std::os::unix::fs::symlink("a.log", root.join("logs/link.log")).expect("a link");
+    let paths =
+        ["*", "*.log", "**/*.log", ".h*", "[!a].log", "dangling.log", "[", "*/c.log", "deeper"];
+    let jails: String = (paths.iter().enumerate())
+        .map(|(nth, path)| {
+            format!("[j{nth}]\nenabled = yes\nlogpath = {}/logs/{path}\n", root.display())
+        })
+        .collect();
+    fs::write(root.join("jail.conf"), jails).expect("a file");
+    assert_same(
+        "globs",
+        fail2ban(root, "-d").expect("fail2ban reads it"),
+        ours(root, "-d").expect("so do we"),
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_not_used() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let root = folder.path();
+    fs::create_dir(root.join("filter.d")).expect("a directory");
+    fs::write(root.join("jail.conf"), "[j]\nenabled = yes\nfilter = f\n[k]\nenabled = yes\n")
+        .expect("a file");
+    fs::write(root.join("filter.d/f.conf"), b"[Definition]\nfailregex = ^f\xfcr <HOST>\n")
+        .expect("a file");
+    let (expect, found) =
+        (fail2ban(root, "-d").expect("jail k"), ours(root, "-d").expect("jail k"));
+    assert_eq!((skipped_by_us(&expect), skipped_by_us(&found)), (1, 1), "{expect:#?} {found:#?}");
+    assert_same("no text", without(expect, "j"), without(found, "j"));
+}
+
 fn compare_debian(default: &str, flag: &str) {
     let tree = debian();
     let enabled =

@@ -1,5 +1,10 @@
 //! `-d`: the configuration as the commands that `fail2ban-client -d` prints.
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsStr,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 
@@ -58,7 +63,18 @@ pub(super) fn print(place: &Place, pretty: bool) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Files that a `logpath` names now. What is no glob at all names nothing.
+/// Files that a `logpath` names now, as a shell finds them: no wildcard means a leading dot, and `**` is no more than
+/// `*`. What is no glob at all names nothing, and a link into nowhere is no file.
 pub(super) fn existing(pattern: &str) -> Vec<PathBuf> {
-    glob::glob(pattern).map(|found| found.flatten().collect()).unwrap_or_default()
+    let mut pattern = pattern.to_owned();
+    while pattern.contains("**") {
+        pattern = pattern.replace("**", "*");
+    }
+    let is_dotted = |part: &OsStr| part.as_encoded_bytes().starts_with(b".");
+    let is_hidden = |file: &PathBuf| {
+        let mut parts = file.iter().zip(Path::new(&pattern));
+        parts.any(|(part, wanted)| is_dotted(part) && !is_dotted(wanted))
+    };
+    let found = glob::glob(&pattern).into_iter().flatten().flatten();
+    found.filter(|file| file.exists() && !is_hidden(file)).collect()
 }

@@ -8,6 +8,8 @@ use super::{Place, text::Text};
 pub(super) struct Ini {
     pub(super) sections: Vec<IniSection>,
     pub(super) faults: Vec<IniFault>,
+    /// Its length.
+    pub(super) bytes: usize,
 }
 
 /// A `[section]` with its options in the order written, names lower-cased.
@@ -66,7 +68,7 @@ impl IniFaultKind {
 impl Ini {
     /// Reads a whole file. Never fails: bytes that are no UTF-8 matter outside comments only.
     pub(super) fn read(bytes: &[u8], file: &Arc<PathBuf>) -> Ini {
-        let (ini, seen) = (Ini::default(), HashMap::new());
+        let (ini, seen) = (Ini { bytes: bytes.len(), ..Ini::default() }, HashMap::new());
         let mut reader = Reader { ini, seen, file, indent: 0, in_option: false, current: None };
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         for (nth, line) in bytes.split(|byte| *byte == b'\n').enumerate() {

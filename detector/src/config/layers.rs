@@ -1,7 +1,9 @@
 //! The files behind one base name, in fail2ban's order, merged section by section: later wins, key by key.
 use std::{
     collections::HashMap,
+    mem::discriminant,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -21,9 +23,9 @@ pub(super) const KNOWN: &str = "KNOWN/";
 const INCLUDES: &str = "INCLUDES";
 /// Includes of includes of includes …
 const MAX_DEPTH: usize = 20;
-/// Files read for one base name, each inclusion counted.
+/// Files read for one base name, and inclusions of them.
 const MAX_FILES: usize = 1_000;
-/// Bytes of them.
+/// Bytes of them, and of all inclusions.
 const MAX_BYTES: usize = 64 << 20;
 
 /// All files of one base name (`jail`, `filter.d/sshd` …), merged.
@@ -92,9 +94,12 @@ impl FaultKind {
 struct Reading<'a> {
     tree: &'a dyn Tree,
     layers: Layers,
-    /// The files whose includes are being followed.
-    path: Vec<PathBuf>,
-    reads: usize,
+    /// What was read; `None` where there is no such file.
+    read: HashMap<PathBuf, Option<Rc<Ini>>>,
+    /// What an included file comes to with its own includes. As in fail2ban the first answer holds: in a circle it
+    /// depends on where that is entered.
+    lists: HashMap<PathBuf, Vec<PathBuf>>,
+    /// Bytes of what was read.
     bytes: usize,
 }
 
@@ -114,8 +119,8 @@ impl Layers {
     }
 
     fn read_at(tree: &dyn Tree, base: PathBuf) -> Layers {
-        let mut reading =
-            Reading { tree, layers: Layers::default(), path: Vec::new(), reads: 0, bytes: 0 };
+        let (read, lists) = (HashMap::new(), HashMap::new());
+        let mut reading = Reading { tree, layers: Layers::default(), read, lists, bytes: 0 };
         let folder = suffixed(&base, ".d");
         let mut names = tree.list(&folder).unwrap_or_else(|fault| {
             let kind = FaultKind::Unreadable { file: folder.clone(), fault };
@@ -123,14 +128,16 @@ impl Layers {
             Vec::new()
         });
         names.sort_unstable();
+        let mut files = Vec::new();
         for suffix in [".conf", ".local"] {
-            reading.file(&suffixed(&base, suffix));
+            files.extend(reading.with_includes(&suffixed(&base, suffix), &mut Vec::new()));
             // As the shell's `*.conf`: no hidden files.
             let fits = |name: &&String| name.ends_with(suffix) && !name.starts_with('.');
             for name in names.iter().filter(fits) {
-                reading.file(&folder.join(name));
+                files.extend(reading.with_includes(&folder.join(name), &mut Vec::new()));
             }
         }
+        reading.merge(&files);
         reading.layers
     }
 
@@ -197,87 +204,133 @@ impl Layers {
 }
 
 impl Reading<'_> {
-    /// Reads a file with what it includes before and after itself. A missing file is none.
-    fn file(&mut self, file: &Path) {
-        if self.path.len() >= MAX_DEPTH || self.reads >= MAX_FILES {
-            let top = self.path.first().cloned().unwrap_or_default();
-            let deep = self.path.len() >= MAX_DEPTH;
-            let kind = if deep {
-                FaultKind::TooDeep { file: file.into() }
-            } else {
-                FaultKind::TooMany { file: top }
-            };
-            // Once is enough: a fan of includes would repeat it without end.
-            if !self.layers.faults.iter().any(|fault| same_limit(&fault.kind, &kind)) {
-                self.layers.faults.push(Fault { place: None, section: None, kind });
-            }
-            return;
+    /// A file with what it includes before and after itself. A missing file is none. `above` are the files whose
+    /// includes are being followed.
+    fn with_includes(&mut self, file: &Path, above: &mut Vec<PathBuf>) -> Vec<PathBuf> {
+        if above.len() >= MAX_DEPTH {
+            self.limit(FaultKind::TooDeep { file: file.into() });
+            return Vec::new();
         }
-        self.reads += 1;
+        let Some(ini) = self.ini(file) else { return Vec::new() };
+        let mut alone = Layers::default();
+        alone.merge(&ini);
+        let mut files = self.included(&alone, "before", file, above);
+        files.push(file.to_path_buf());
+        files.extend(self.included(&alone, "after", file, above));
+        if files.len() > MAX_FILES {
+            let top = above.first().map_or(file, PathBuf::as_path);
+            self.limit(FaultKind::TooMany { file: top.into() });
+            files.truncate(MAX_FILES);
+        }
+        files
+    }
+
+    fn included(
+        &mut self,
+        alone: &Layers,
+        option: &str,
+        file: &Path,
+        above: &mut Vec<PathBuf>,
+    ) -> Vec<PathBuf> {
+        let Some(raw) = alone.own(INCLUDES, option) else { return Vec::new() };
+        let names = match Context::of_file(alone, INCLUDES).expand(raw) {
+            Ok(names) => names.lines(),
+            Err(error) => {
+                let (place, kind) = (error.place.clone(), FaultKind::Expand(error));
+                self.layers.faults.push(Fault { place, section: None, kind });
+                return Vec::new();
+            }
+        };
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let mut files = Vec::new();
+        for name in names {
+            let included = folder.join(&name.value);
+            // A circle ends here; fail2ban sees one only from its second file on.
+            if above.contains(&included) || files.len() > MAX_FILES {
+                continue;
+            }
+            if let Some(known) = self.lists.get(&included) {
+                files.extend_from_slice(known);
+                continue;
+            }
+            above.push(file.to_path_buf());
+            let mut list = self.with_includes(&included, above);
+            let sibling = included.with_extension("local");
+            if sibling != included {
+                list.extend(self.with_includes(&sibling, above));
+            }
+            above.pop();
+            files.extend_from_slice(&list);
+            self.lists.insert(included, list);
+        }
+        files
+    }
+
+    /// The file, read once.
+    fn ini(&mut self, file: &Path) -> Option<Rc<Ini>> {
+        if let Some(known) = self.read.get(file) {
+            return known.clone();
+        }
+        if self.read.len() >= MAX_FILES {
+            self.limit(FaultKind::TooMany { file: file.into() });
+            return None;
+        }
         let bytes = match self.tree.read(file) {
             Ok(Some(bytes)) if bytes.len() > MAX_FILE => Err(ReadFault::TooLong),
             other => other,
         };
-        let bytes = match bytes {
-            Ok(None) => return,
-            Ok(Some(bytes)) => bytes,
+        self.bytes += bytes.as_ref().map_or(0, |bytes| bytes.as_ref().map_or(0, Vec::len));
+        let ini = match bytes {
+            Ok(None) => None,
+            Ok(Some(_)) if self.bytes > MAX_BYTES => {
+                self.limit(FaultKind::TooMuch { file: file.into() });
+                None
+            }
+            Ok(Some(bytes)) => Some(self.parsed(&bytes, file)),
             Err(fault) => {
                 let kind = FaultKind::Unreadable { file: file.into(), fault };
                 self.layers.faults.push(Fault { place: None, section: None, kind });
-                return;
+                None
             }
         };
-        self.bytes += bytes.len();
-        if self.bytes > MAX_BYTES {
-            let kind = FaultKind::TooMuch { file: file.into() };
-            if !self.layers.faults.iter().any(|fault| same_limit(&fault.kind, &kind)) {
-                self.layers.faults.push(Fault { place: None, section: None, kind });
-            }
-            return;
-        }
-        let name = Arc::new(file.to_path_buf());
-        let mut ini = Ini::read(&bytes, &name);
-        self.layers.files.push(Arc::clone(&name));
-        for fault in ini.faults.drain(..) {
-            let section = fault.section.map(|name| conditional(&name).0.to_owned());
-            self.layers.faults.push(Fault {
-                place: Some(fault.place),
-                section,
-                kind: fault.kind.into(),
-            });
-        }
-        let mut alone = Layers::default();
-        alone.merge(&ini);
-        self.path.push(file.to_path_buf());
-        self.included(&alone, "before", file);
-        self.layers.merge(&ini);
-        self.included(&alone, "after", file);
-        self.path.pop();
+        self.read.insert(file.to_path_buf(), ini.clone());
+        ini
     }
 
-    fn included(&mut self, alone: &Layers, option: &str, file: &Path) {
-        let Some(raw) = alone.own(INCLUDES, option) else { return };
-        let names = match Context::of_file(alone, INCLUDES).expand(raw) {
-            Ok(names) => names,
-            Err(error) => {
-                let (place, kind) = (error.place.clone(), FaultKind::Expand(error));
-                self.layers.faults.push(Fault { place, section: None, kind });
+    fn parsed(&mut self, bytes: &[u8], file: &Path) -> Rc<Ini> {
+        let name = Arc::new(file.to_path_buf());
+        let mut ini = Ini::read(bytes, &name);
+        self.layers.files.push(name);
+        for fault in ini.faults.drain(..) {
+            let section = fault.section.map(|name| conditional(&name).0.to_owned());
+            let (place, kind) = (Some(fault.place), fault.kind.into());
+            self.layers.faults.push(Fault { place, section, kind });
+        }
+        Rc::new(ini)
+    }
+
+    /// Merges the files in this order.
+    fn merge(&mut self, files: &[PathBuf]) {
+        if files.len() > MAX_FILES {
+            self.limit(FaultKind::TooMany { file: files[0].clone() });
+        }
+        let mut bytes = 0;
+        for file in files.iter().take(MAX_FILES) {
+            let Some(ini) = self.ini(file) else { continue };
+            bytes += ini.bytes;
+            if bytes > MAX_BYTES {
+                self.limit(FaultKind::TooMuch { file: file.clone() });
                 return;
             }
-        };
-        let folder = file.parent().unwrap_or(Path::new(""));
-        for name in names.lines() {
-            let included = folder.join(&name.value);
-            // A circle ends here; fail2ban sees one only from its second file on.
-            let above = self.path.split_last().map_or(&[][..], |(_, above)| above);
-            if above.contains(&included) {
-                continue;
-            }
-            self.file(&included);
-            let sibling = included.with_extension("local");
-            if sibling != included {
-                self.file(&sibling);
-            }
+            self.layers.merge(&ini);
+        }
+    }
+
+    /// Tells a limit. Once is enough: a fan of includes would repeat it without end.
+    fn limit(&mut self, kind: FaultKind) {
+        let same = |fault: &Fault| discriminant(&fault.kind) == discriminant(&kind);
+        if !self.layers.faults.iter().any(same) {
+            self.layers.faults.push(Fault { place: None, section: None, kind });
         }
     }
 }
@@ -295,15 +348,6 @@ fn conditional(name: &str) -> (&str, Option<&str>) {
 /// Whether it is what patterns call `\w+`.
 pub(super) fn is_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
-}
-
-fn same_limit(one: &FaultKind, other: &FaultKind) -> bool {
-    matches!(
-        (one, other),
-        (FaultKind::TooDeep { .. }, FaultKind::TooDeep { .. })
-            | (FaultKind::TooMany { .. }, FaultKind::TooMany { .. })
-            | (FaultKind::TooMuch { .. }, FaultKind::TooMuch { .. })
-    )
 }
 
 /// `path` with `suffix` behind its last component.

@@ -2,6 +2,8 @@
 
 /// Longest text that is looked at.
 const MAX_LENGTH: usize = 200;
+/// What may stand anywhere between numbers and signs; line ends within brackets alone.
+const BLANKS: [char; 3] = [' ', '\t', '\u{c}'];
 /// Deepest nesting of brackets and signs.
 const MAX_DEPTH: u8 = 20;
 
@@ -10,14 +12,15 @@ const MAX_DEPTH: u8 = 20;
 #[error("`{0}` is no span of time")]
 pub struct SpanError(pub String);
 
-const UNITS: [(&[&str], u32); 7] = [
-    (&["d", "dd", "da", "day", "days"], 86_400),
-    (&["w", "ww", "we", "wee", "week", "weeks"], 604_800),
-    (&["mo", "mon", "month", "months"], 2_629_800),
-    (&["y", "yy", "ye", "yea", "year", "years"], 31_557_600),
-    (&["s", "ss", "se", "sec", "second", "seconds"], 1),
-    (&["m", "mm", "mi", "min", "minute", "minutes"], 60),
-    (&["h", "hh", "ho", "hou", "hour", "hours"], 3_600),
+/// Names of units, and what fail2ban writes for them: what follows may go on from there.
+const UNITS: [(&[&str], &str); 7] = [
+    (&["d", "dd", "da", "day", "days"], "*86400"),
+    (&["w", "ww", "we", "wee", "week", "weeks"], "*604800"),
+    (&["mo", "mon", "month", "months"], "*2629800.0"),
+    (&["y", "yy", "ye", "yea", "year", "years"], "*31557600.0"),
+    (&["s", "ss", "se", "sec", "second", "seconds"], "*1"),
+    (&["m", "mm", "mi", "min", "minute", "minutes"], "*60"),
+    (&["h", "hh", "ho", "hou", "hour", "hours"], "*3600"),
 ];
 
 /// Seconds named by a text in fail2ban's time grammar, possibly negative or with a fraction.
@@ -37,8 +40,13 @@ pub fn seconds(text: &str) -> Result<f64, SpanError> {
         return Err(fault());
     }
     let chars = with_units(text);
-    let mut calculation = Calculation { rest: &chars, depth: 0 };
-    let value = calculation.sum().filter(|value| value.is_finite()).ok_or_else(fault)?;
+    // As Python does: blanks before the first line, empty lines before and behind.
+    let chars = chars.trim_start_matches(BLANKS).trim_end_matches('\n');
+    let line = chars.trim_start_matches('\n');
+    let is_indented = line.starts_with(BLANKS);
+    let mut calculation = Calculation { rest: line, depth: 0, brackets: 0 };
+    let value = calculation.sum().filter(|value| value.is_finite() && !is_indented);
+    let value = value.ok_or_else(fault)?;
     if calculation.next().is_some() { Err(fault()) } else { Ok(value) }
 }
 
@@ -73,10 +81,10 @@ pub fn span_in_words(seconds: u64) -> String {
     if words.is_empty() { "0".to_owned() } else { words.join(" ") }
 }
 
-/// The text with each unit written as `*seconds` and a `+` between two numbers.
+/// The text with each unit as a factor and a `+` between two numbers.
 fn with_units(text: &str) -> String {
     let mut spaced = String::new();
-    for c in text.trim().chars().flat_map(char::to_lowercase) {
+    for c in text.chars().flat_map(char::to_lowercase) {
         // `1d12h`: a number begins after a letter.
         if c.is_ascii_digit() && spaced.ends_with(char::is_alphabetic) {
             spaced.push(' ');
@@ -90,13 +98,13 @@ fn with_units(text: &str) -> String {
             Some(end) => &rest[..end],
             None => rest,
         };
-        let letters = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        let letters = word.rsplit(|c: char| c.is_ascii_digit()).next().unwrap_or(word);
         let unit = UNITS.iter().find(|(names, _)| names.contains(&letters));
         let after_number =
             letters.len() < word.len() || replaced.ends_with(|c: char| c.is_whitespace());
         if let Some((_, seconds)) = unit.filter(|_| after_number) {
             replaced.push_str(&word[..word.len() - letters.len()]);
-            replaced.push_str(&format!("*{seconds}"));
+            replaced.push_str(seconds);
             rest = &rest[word.len()..];
         } else {
             let length = word.len().max(c.len_utf8());
@@ -132,11 +140,14 @@ fn joined(text: &str) -> String {
 struct Calculation<'a> {
     rest: &'a str,
     depth: u8,
+    /// How many are open.
+    brackets: u32,
 }
 
 impl Calculation<'_> {
     fn next(&mut self) -> Option<char> {
-        self.rest = self.rest.trim_start();
+        let is_blank = |c: char| BLANKS.contains(&c) || c == '\n' && self.brackets > 0;
+        self.rest = self.rest.trim_start_matches(is_blank);
         self.rest.chars().next()
     }
 
@@ -199,8 +210,11 @@ impl Calculation<'_> {
 
     fn power(&mut self) -> Option<f64> {
         let base = if self.take("(") {
+            self.brackets += 1;
             let value = self.sum()?;
-            self.take(")").then_some(value)?
+            let is_closed = self.take(")");
+            self.brackets -= 1;
+            is_closed.then_some(value)?
         } else {
             self.number()?
         };
@@ -214,8 +228,8 @@ impl Calculation<'_> {
         let whole = !number.contains('.');
         let leading_zero =
             whole && number.starts_with('0') && !number.trim_start_matches('0').is_empty();
-        if leading_zero || number.starts_with('_') || number.ends_with('_') || number.contains("__")
-        {
+        let stray = ["__", "._", "_."].iter().any(|stray| number.contains(stray));
+        if leading_zero || stray || number.starts_with('_') || number.ends_with('_') {
             return None;
         }
         self.rest = rest;

@@ -9,8 +9,9 @@ use super::{
 
 /// How often one tag may be replaced in one value (fail2ban's limit).
 const MAX_ROUNDS: u8 = 26;
-/// Bytes looked through and written for the values of one reading.
+/// Bytes looked through and written for the values of one reading, and what a tag counts for besides.
 const MAX_WORK: usize = 64 << 20;
+const TAG: usize = 64;
 
 /// Replaces every tag in all values as fail2ban does it: value by value in their order, in rounds until one finds
 /// nothing more. So `<mdre-<mode>>` works and what comes in is searched for tags as well; what a tag stands for is what
@@ -76,7 +77,7 @@ impl Value {
             let tag = text.as_str()[open + 1..close].to_owned();
             let place = text.place_at(open);
             let fail = |kind| ExpandError { place: place.clone(), kind };
-            *work = work.checked_sub(cost).ok_or_else(|| fail(ExpandFault::TooMuch))?;
+            *work = work.checked_sub(cost + TAG).ok_or_else(|| fail(ExpandFault::TooMuch))?;
             cost = close - at;
             at = close + 1;
             if is_kept(&tag) {

@@ -117,6 +117,7 @@ pub fn fail2ban_exits(tree: &Path, flag: &str) -> (Vec<String>, i32) {
         .arg(root.join("usr/bin/fail2ban-client"))
         .arg("-c")
         .args([tree.as_os_str(), flag.as_ref()])
+        .current_dir(tree)
         .env("PYTHONPATH", root.join("usr/lib/python3/dist-packages"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONUTF8", "1")
@@ -136,6 +137,7 @@ pub fn we_exit(tree: &Path, flag: &str) -> (Vec<String>, i32) {
     let output = Command::new(env!("CARGO_BIN_EXE_fail2xdp"))
         .arg("-c")
         .args([tree.as_os_str(), flag.as_ref()])
+        .current_dir(tree)
         .output()
         .expect("the program starts");
     printed(&output)
