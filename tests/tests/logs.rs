@@ -138,6 +138,17 @@ fn our_log_says_what_fail2bans_says() {
     assert!(daemon.terminate().success());
     let daemon = start(ours.path());
     holds(&logs[1], "NOTICE  [hold] Restore Ban 203.0.113.1\n");
+    // What stands in our own log was heard by the daemon before: it is no evidence twice.
+    let found = |what: &str| read(&logs[1]).matches(&format!("[recidive] Found {what}")).count();
+    let before = found("203.0.113.1");
+    log.wrong_password("203.0.113.99".parse().expect("an address"));
+    holds(&logs[1], "[grow] Ban 203.0.113.99\n");
+    until(SOON, "our own log is read up to there", || {
+        let top: Value = serde_json::from_str(&ask(ours.path(), "top --json")).ok()?;
+        let source = top["sources"].as_array()?.iter().find(|of| of["jail"] == "recidive")?;
+        source["last"].as_i64().filter(|_| source["lag"] == 0)
+    });
+    assert_eq!((before > 2, found("203.0.113.1"), found("203.0.113.99")), (true, before, 1));
     drop((server, daemon));
 
     // What fail2ban's own filter finds in either: every ban that was made, and nothing else.

@@ -1,17 +1,21 @@
-//! Patterns that a line kept trying for so long that they were stopped: an attacker may hide behind such lines.
-use std::time::Duration;
+//! What of the matchers is watched from here: sessions that they remember, and
+//! patterns that a line kept trying for so long that they were stopped: an attacker may hide behind such lines.
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use crate::{
     config::JailName,
-    engine::{Matcher, PatternState, Timestamp},
+    engine::{Matcher, PatternState, SessionCounts, Timestamp},
 };
 
 /// How often the same pattern is warned of.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// The patterns of all jails that can be stopped.
+/// The patterns of all jails that can be stopped, and their sessions.
 #[derive(Debug, Default)]
-pub(super) struct GiveUps(Vec<Watched>);
+pub(super) struct GiveUps(Vec<Watched>, Vec<(JailName, Arc<SessionCounts>)>);
 
 #[derive(Debug)]
 struct Watched {
@@ -24,6 +28,7 @@ struct Watched {
 impl GiveUps {
     /// Also those of this jail.
     pub fn watch(&mut self, jail: &JailName, matcher: &Matcher) {
+        self.1.push((jail.clone(), matcher.sessions()));
         let patterns = matcher.patterns();
         self.0.extend(patterns.map(|pattern| Watched {
             jail: jail.clone(),
@@ -36,6 +41,12 @@ impl GiveUps {
     pub fn of<'a>(&'a self, jail: &'a JailName) -> impl Iterator<Item = &'a PatternState> {
         let of_jail = self.0.iter().filter(move |watched| watched.jail == *jail);
         of_jail.map(|watched| &watched.pattern).filter(|pattern| pattern.gave_up() > 0)
+    }
+
+    /// Of each jail the sessions that it remembers now, and those that it forgot for want of room.
+    pub fn sessions(&self) -> impl Iterator<Item = (&JailName, usize, u64)> {
+        let counts = self.1.iter();
+        counts.map(|(jail, of)| (jail, of.held.load(Relaxed), of.lost.load(Relaxed)))
     }
 
     /// What is new, each pattern once a minute at the most.

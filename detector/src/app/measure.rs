@@ -8,6 +8,7 @@ use super::{
 use crate::{
     control::{events, metrics::Metrics},
     enforce::{InterfaceMode, Status},
+    engine::MAX_SESSIONS,
     source::{Limit, Readers},
     store,
 };
@@ -63,6 +64,18 @@ impl Daemon {
                 gave_up.add(&labels, pattern.gave_up() as f64);
             }
         }
+        let mut sessions = metrics.gauge("sessions", "Sessions that a jail's filter remembers.");
+        for (jail, held, _) in self.give_ups.sessions() {
+            sessions.add(&[("jail", jail.as_str())], held as f64);
+        }
+        let mut lost =
+            metrics.counter("sessions_lost_total", "Sessions forgotten for want of room.");
+        for (jail, _, lost_so_far) in self.give_ups.sessions() {
+            lost.add(&[("jail", jail.as_str())], lost_so_far as f64);
+        }
+        metrics
+            .gauge("session_capacity", "Sessions that a jail's filter remembers at the most.")
+            .one(MAX_SESSIONS as f64);
         metrics
             .gauge("bans", "Live bans, those by hand included.")
             .one(self.engine.bans().len() as f64);

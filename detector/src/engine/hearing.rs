@@ -2,7 +2,8 @@
 //!
 //! Such a jail's filter is shown each ban as the line that fail2ban would write, so that it decides itself which bans
 //! count: by whatever jail, but its own. Nothing is written, read back or waited for; whether that log exists does not
-//! matter. What fail2ban itself writes there, running beside us or before us, is read and counted as ever.
+//! matter. What fail2ban itself writes there, running beside us or before us, is read and counted as
+//! ever, but for a ban that both make by the same jail within two seconds: its line looks like ours.
 use std::time::Duration;
 
 use jiff::tz::TimeZone;

@@ -35,7 +35,7 @@ use evidence::Evidence;
 pub use explain::Standing;
 pub use filter::{
     FilterError, Hit, HitOutcome, Inspection, MAX_EVIDENCE, MAX_LINES, MAX_SESSIONS, Matcher,
-    MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, expand_tags,
+    MatcherCounts, NearMiss, NearMisses, PatternName, PatternState, SessionCounts, expand_tags,
 };
 pub use hearing::BY_HAND;
 use history::History;

@@ -32,7 +32,7 @@ pub use nearest::{NearMiss, NearMisses};
 pub use patterns::{PatternName, PatternState};
 pub use search::HitOutcome;
 use search::{Listener, Match};
-pub use session::MAX_SESSIONS;
+pub use session::{MAX_SESSIONS, SessionCounts};
 use session::{Merged, Sessions};
 use when::{Rules, Said, When};
 

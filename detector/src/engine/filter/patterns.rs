@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use super::{Matcher, Rule};
+use super::{Matcher, Rule, SessionCounts};
 use crate::config::Place;
 
 /// Which pattern of a filter, as messages name it.
@@ -60,6 +60,11 @@ impl PatternState {
 }
 
 impl Matcher {
+    /// How many sessions it remembers, to be watched from another thread.
+    pub fn sessions(&self) -> Arc<SessionCounts> {
+        Arc::clone(&self.sessions.counts)
+    }
+
     /// All patterns that compiled: `prefregex`, failregexes, ignoreregexes.
     pub fn patterns(&self) -> impl Iterator<Item = PatternState> {
         let state = |rule: &Rule, name| PatternState {

@@ -9,7 +9,13 @@
 //! - *forget* ends the session;
 //! - *once*, which fail2ban does not know, is a failure only where the session had none: a server that
 //!   tells of one login in three lines is counted once.
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use super::{
     cut,
@@ -29,9 +35,19 @@ const MAX_USERS: usize = 8;
 /// Bytes of an identifier that are kept; of the rest a hash.
 const MAX_KEY: usize = 256;
 
+/// How many sessions a jail remembers, for whoever watches it from another thread.
+#[derive(Debug, Default)]
+pub struct SessionCounts {
+    /// Now, of [`MAX_SESSIONS`].
+    pub held: AtomicUsize,
+    /// Forgotten before their time for want of room.
+    pub lost: AtomicU64,
+}
+
 /// The sessions of a jail.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
+    pub(super) counts: Arc<SessionCounts>,
     by_id: HashMap<Key, Session>,
     order: VecDeque<(Timestamp, Key)>,
     bytes: usize,
@@ -192,9 +208,10 @@ impl Sessions {
             self.bytes += session.size();
             self.by_id.insert(key, session);
             while self.bytes > MAX_BYTES && self.by_id.len() > 1 {
-                self.drop_oldest();
+                self.lose_oldest();
             }
         }
+        self.counts.held.store(self.by_id.len(), Relaxed);
         merged
     }
 
@@ -209,8 +226,14 @@ impl Sessions {
     fn make_room(&mut self) {
         // Forgotten sessions leave their place in the order behind, which must not grow either.
         while self.by_id.len() >= MAX_SESSIONS || self.order.len() >= 4 * MAX_SESSIONS {
-            self.drop_oldest();
+            self.lose_oldest();
         }
+    }
+
+    fn lose_oldest(&mut self) {
+        let before = self.by_id.len();
+        self.drop_oldest();
+        self.counts.lost.fetch_add((before - self.by_id.len()) as u64, Relaxed);
     }
 
     fn drop_oldest(&mut self) {
@@ -252,6 +275,9 @@ mod tests {
             assert!(bytes <= MAX_BYTES && sessions.by_id.len() <= MAX_SESSIONS);
         }
         assert!(sessions.by_id.len() > 100);
+        assert_eq!(sessions.counts.held.load(Relaxed), sessions.by_id.len());
+        let lost = sessions.counts.lost.load(Relaxed) as usize;
+        assert_eq!(lost + sessions.by_id.len(), 3 * MAX_SESSIONS);
         assert!(sessions.by_id.keys().all(|key| key.text.len() <= MAX_KEY));
     }
 
