@@ -20,7 +20,7 @@ use trees::{
 };
 
 /// Trees that are read otherwise on purpose, and why.
-const DIFFERENCES: [(&str, &str); 10] = [
+const DIFFERENCES: [(&str, &str); 11] = [
     ("bad_filter_name", "a jail that is off cannot keep the others from running"),
     ("byte_order_mark", "editors on Windows write a byte order mark, and mean nothing by it"),
     (
@@ -38,6 +38,7 @@ const DIFFERENCES: [(&str, &str); 10] = [
     ),
     ("server_level", "a wrong log level cannot keep the jails from running: the default is used"),
     ("duplicate_in_jail", "one jail's fault cannot keep the others from running"),
+    ("known_number", "a number in a filter is as good as a text"),
     (
         "known_percent",
         "a percent sign in a filter's value is no mistake of the jail that asks for it",

@@ -80,9 +80,9 @@ impl Jail<'_, '_> {
                     continue;
                 }
             };
-            if self.lonely_percent.take() {
+            if let Some(stranger) = self.stranger.take() {
                 let what = format!(
-                    "`{option}` takes a percent sign from the filter, of which fail2ban would not start"
+                    "`{option}` takes {stranger} from the filter, of which fail2ban would not start"
                 );
                 let remedy = "nothing need be done here; for fail2ban's sake write the value out";
                 self.tell(Severity::Warning, text.place(), what, remedy);

@@ -111,8 +111,8 @@ impl<'a> Reader<'a> {
     /// The jail of that name.
     pub(super) fn jail<'r>(&'r mut self, name: &JailName) -> Option<Jail<'r, 'a>> {
         let section = self.layers.section(name.as_str())?;
-        let (unexpanded, lonely_percent) = (BTreeSet::new(), Cell::new(false));
-        Some(Jail { name: name.clone(), section, reader: self, unexpanded, lonely_percent })
+        let (unexpanded, stranger) = (BTreeSet::new(), Cell::new(None));
+        Some(Jail { name: name.clone(), section, reader: self, unexpanded, stranger })
     }
 
     /// Tells what concerns several jails at once; answers with what an operator should know besides.
@@ -209,8 +209,8 @@ pub(super) struct Jail<'r, 'a> {
     reader: &'r mut Reader<'a>,
     /// Options that were told not to expand.
     unexpanded: BTreeSet<String>,
-    /// A value of the filter that was asked for as `known/…` holds a percent sign that is nothing but one.
-    pub(super) lonely_percent: Cell<bool>,
+    /// What fail2ban cannot take from the filter, if a value that was asked for as `known/…` held it.
+    pub(super) stranger: Cell<Option<&'static str>>,
 }
 
 impl Jail<'_, '_> {
@@ -386,9 +386,12 @@ impl Jail<'_, '_> {
     fn expanded(&self, option: &str, filter: Option<&FilterFiles>) -> Lookup {
         let known = |option: &str| {
             let known = filter.map_or(Ok(None), |filter| filter.known(option));
-            let lonely = |text: &Text| !is_well_formed(text.as_str());
-            if known.as_ref().is_ok_and(|known| known.as_ref().is_some_and(lonely)) {
-                self.lonely_percent.set(true);
+            if let Ok(Some(text)) = &known {
+                let stranger = match option {
+                    "maxlines" => Some("a number"),
+                    _ => Some("a percent sign").filter(|_| !is_well_formed(text.as_str())),
+                };
+                self.stranger.set(stranger.or(self.stranger.get()));
             }
             known
         };

@@ -112,13 +112,17 @@ fn shown(inner: &str, at: usize) -> (usize, String) {
     (inner[..at].chars().count(), inner[at..].chars().take(SHOWN).collect())
 }
 
-/// The value that begins at `at`, and where it ends with its quotes. A quote that is never closed belongs to it.
+/// The value that begins at `at`, and where it ends with its quotes. A quote that is never closed belongs to it; so does
+/// one behind blanks, which fail2ban does not take for a quote, where reading it as one would lead nowhere.
 fn value(inner: &str, at: usize) -> (std::ops::Range<usize>, usize) {
     let start = at + inner[at..].len() - inner[at..].trim_start().len();
     if let Some(quote) = inner[start..].chars().next().filter(|c| matches!(c, '"' | '\''))
         && let Some(length) = inner[start + 1..].find(quote)
     {
-        return (start + 1..start + 1 + length, start + length + 2);
+        let end = start + length + 2;
+        if start == at || next_separator(&inner[end..]).is_some() {
+            return (start + 1..end - 1, end);
+        }
     }
     let end = inner[at..].find([',', ']']).map_or(inner.len(), |offset| at + offset);
     (at..end, end)
@@ -210,6 +214,7 @@ mod tests {
     fn blanks_around_the_sign_are_accepted_where_fail2ban_refuses() {
         check("a[ x = 1 , y = \"2\" ]", r#"a x="1" y="2""#);
         check(" a [x=1] ", r#"a x="1""#);
+        check("a[x= \"1, y=\"2\"]", r#"a x="\"1" y="2""#);
     }
 
     #[test]

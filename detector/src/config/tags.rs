@@ -10,7 +10,7 @@ use super::{
 /// How often one tag may be replaced in one value (fail2ban's limit).
 const MAX_ROUNDS: u8 = 26;
 /// Bytes looked through and written for the values of one reading, and what a tag counts for besides.
-const MAX_WORK: usize = 64 << 20;
+const MAX_WORK: usize = 32 << 20;
 const TAG: usize = 64;
 
 /// Replaces every tag in all values as fail2ban does it: value by value in their order, in rounds until one finds

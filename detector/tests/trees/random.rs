@@ -310,6 +310,11 @@ impl Maker {
                 0..9 => name.to_uppercase(),
                 // Behind another option it belongs to that one's value.
                 9 => format!("  {name}"),
+                10 if self.once_in(5) => {
+                    let own = self.one(&["known/", "helper/", "j1/"]);
+                    format!("{own}{name}")
+                }
+                11 if self.once_in(5) => format!("{name}?family=inet4"),
                 _ => (*name).to_owned(),
             };
             let sign = match kind {
