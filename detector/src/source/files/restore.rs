@@ -379,8 +379,12 @@ impl Files {
 
     /// The file's content was replaced. Goes on at its start, after what only files beside it still hold.
     pub(super) fn truncated(&mut self, id: FileId) -> io::Result<()> {
+        let Some(followed) = self.follow.files.get(&id) else { return Ok(()) };
+        // A glob may have found it under another name since: its copies go by that of the log.
+        let logs = self.logs_of(&followed.name);
+        let name = logs.first().map_or_else(|| followed.name.clone(), |log| log.to_path_buf());
         let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
-        let (name, spot) = (followed.name.clone(), followed.tail.spot_in_memory());
+        let spot = followed.tail.spot_in_memory();
         let (from, unread) = (followed.tail.line_start(), followed.tail.unread());
         let (last_line, read) = (followed.tail.last_line().to_vec(), followed.tail.spot());
         followed.tail.start_over()?;

@@ -71,7 +71,7 @@ impl Files {
     }
 
     /// The logs whose names `path` goes on from, shortest first, and itself.
-    fn logs_of<'a>(&'a self, path: &'a Path) -> Vec<&'a Path> {
+    pub(super) fn logs_of<'a>(&'a self, path: &'a Path) -> Vec<&'a Path> {
         let own = path.file_name().unwrap_or_default().as_bytes();
         let dir = path.parent().unwrap_or(path);
         let shorter = (1..own.len()).map(|length| dir.join(OsStr::from_bytes(&own[..length])));
@@ -110,8 +110,9 @@ impl Files {
         current: Option<&File>,
         known_of: &[Spot],
     ) -> Standing {
-        if self.follow.files.values().any(|known| known.tail.identity() == file.identity) {
-            return Standing::Read;
+        let is_this = |known: &&Followed| known.tail.identity() == file.identity;
+        if let Some(known) = self.follow.files.values().find(is_this) {
+            return known.copy_of.map_or(Standing::Read, |original| Standing::Copy(Some(original)));
         }
         let (Ok(head), true) = (file.head(), file.size > 0) else { return Standing::New };
         let plain = if file.packed.is_none() { open_log(&file.path).ok() } else { None };

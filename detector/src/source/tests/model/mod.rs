@@ -469,6 +469,29 @@ fn what_once_failed_holds() {
             ],
         ),
         (
+            "a copy that a glob found, compressed across restarts beside another one",
+            &[
+                Write(c, Burst),
+                Copy(c, Pack::No),
+                Slowly(Between::Restart),
+                Look,
+                Copy(c, Pack::Later),
+                Write(a, one),
+            ],
+        ),
+        (
+            "a copy that a glob found as it was made, of a log truncated before it was read, compressed",
+            &[
+                Slowly(Between::Write),
+                Stop,
+                Write(b, one),
+                Start,
+                Copy(b, Pack::No),
+                Truncate(b),
+                Rename(b, Pack::Later, false),
+            ],
+        ),
+        (
             "a compressed log beside a copy of half of its first line",
             &[
                 Slowly(Between::Save),

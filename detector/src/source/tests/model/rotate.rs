@@ -179,6 +179,7 @@ impl World {
     }
 
     pub(super) fn recreate(&mut self, log: Log) {
+        self.checked[log] = None;
         let path = self.log_path(log);
         if let Some(content) = self.content_at(&path) {
             self.delete(content);
