@@ -199,7 +199,7 @@ impl<'a> Context<'a> {
         else {
             return Ok(None);
         };
-        // As written: fail2ban knows no `%(section/NAME)s` in capitals. It knows none of the section's either.
+        // The option as written: fail2ban finds none in capitals. In the section's name we do not mind them.
         let default = || self.layers.own(DEFAULT, option);
         let found = if section.eq_ignore_ascii_case("known") {
             self.layers.known(self.section, option).or_else(default)
