@@ -2,8 +2,6 @@
 //!
 //! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
 //! their parameters, then never run them.
-use std::collections::BTreeSet;
-
 use super::{
     JailName, Place, Scope, Severity, Tree, Value,
     definition::{Definition, Handed, Reading},
@@ -11,7 +9,6 @@ use super::{
     filter::FilterFiles,
     jail::{Jail, Refused},
     layers::{Fault, Layers},
-    options,
     params::{self, Call},
     ports::{self, PortError},
     scope::Traffic,
@@ -343,18 +340,10 @@ impl Jail<'_, '_> {
             return Ok(Meaning::Other);
         }
         let files = ActionFiles::read(self.tree(), &self.name, call, handed)?;
-        let mut told = BTreeSet::new();
-        for (option, error) in files.reading.faulty().take(options::MOST_LOOKED_AT) {
-            // A command's fault keeps the jail from running.
-            let is_used = COMMANDS.contains(&option) && files.reading.get(option).is_err();
-            if !is_used && told.insert(option) {
-                let what = format!(
-                    "`{option}` of action `{}` cannot be expanded: {error}; fail2ban would not start",
-                    files.name
-                );
-                self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
-            }
-        }
+        // A command's fault keeps the jail from running.
+        let is_used =
+            |option: &str| COMMANDS.contains(&option) && files.reading.get(option).is_err();
+        self.tell_unused(&format!("action `{}`", files.name), files.reading.faulty(), is_used);
         meaning(&files, left_out)
     }
 

@@ -121,18 +121,20 @@ impl<'a> Context<'a> {
     /// The text with every `%(name)s` in it replaced.
     pub(super) fn expand(&self, raw: &Text) -> Result<Text, ExpandError> {
         let mut expanded = Text::default();
-        self.expand_into(raw, 0, &mut expanded, &mut Budget::new())?;
+        self.expand_into(raw, None, 0, &mut expanded, &mut Budget::new())?;
         Ok(expanded)
     }
 
     fn expand_into(
         &self,
         raw: &Text,
+        outer: Option<&Within<'_>>,
         depth: u8,
         out: &mut Text,
         budget: &mut Budget,
     ) -> Result<(), ExpandError> {
         let chars = raw.as_str();
+        let within = Within { text: chars, outer };
         let mut at = 0;
         while let Some(percent) = chars[at..].find('%').map(|offset| at + offset) {
             out.push(raw, at..percent, depth);
@@ -156,7 +158,7 @@ impl<'a> Context<'a> {
             };
             at = percent + name.len() + "%()s".len();
             budget.spend(out.len()).map_err(fail)?;
-            match self.find(name)? {
+            match self.find(name, &within)? {
                 None => {
                     let (name, section) = (name.to_owned(), self.section.to_owned());
                     return Err(fail(ExpandFault::Unknown { name, section }));
@@ -165,7 +167,7 @@ impl<'a> Context<'a> {
                     if depth + 1 >= MAX_DEPTH {
                         return Err(fail(ExpandFault::TooDeep));
                     }
-                    self.expand_into(&text, depth + 1, out, budget)?;
+                    self.expand_into(&text, Some(&within), depth + 1, out, budget)?;
                 }
                 Some(Found::Raw(text) | Found::Final(text)) => {
                     out.push(&text, 0..text.len(), depth + 1)
@@ -177,8 +179,10 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    fn find(&self, name: &str) -> Result<Option<Found>, ExpandError> {
+    fn find(&self, name: &str, within: &Within<'_>) -> Result<Option<Found>, ExpandError> {
         let lower = name.to_lowercase();
+        // fail2ban finds no option in capitals there, unless the text names it in small letters as well.
+        let name = if name != lower && within.names(&lower) { lower.as_str() } else { name };
         if lower == "__name__" {
             return Ok(Some(Found::Final(Text::new(self.section, None))));
         }
@@ -199,7 +203,7 @@ impl<'a> Context<'a> {
         else {
             return Ok(None);
         };
-        // As written: fail2ban knows no `%(section/NAME)s` in capitals. It knows none of the section's either.
+        // The option as written; in the section's name we do not mind capitals, unlike fail2ban.
         let default = || self.layers.own(DEFAULT, option);
         let found = if section.eq_ignore_ascii_case("known") {
             self.layers.known(self.section, option).or_else(default)
@@ -209,6 +213,21 @@ impl<'a> Context<'a> {
             self.layers.section(section).and_then(|_| self.layers.raw(section, option))
         };
         Ok(found.cloned().map(Found::Raw))
+    }
+}
+
+/// A text that is being expanded, and those that named it.
+struct Within<'t> {
+    text: &'t str,
+    outer: Option<&'t Within<'t>>,
+}
+
+impl Within<'_> {
+    /// Whether one of them holds this very `%(name)s`.
+    fn names(&self, name: &str) -> bool {
+        let reference = format!("%({name})s");
+        let mut texts = std::iter::successors(Some(self), |within| within.outer);
+        texts.any(|within| within.text.contains(&reference))
     }
 }
 

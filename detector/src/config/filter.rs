@@ -163,23 +163,32 @@ impl Jail<'_, '_> {
         }
     }
 
+    /// Tells what nobody uses of some files, and what keeps fail2ban from starting all the same.
+    pub(super) fn tell_unused<'f>(
+        &mut self,
+        files: &str,
+        faulty: impl Iterator<Item = (&'f str, &'f ExpandError)>,
+        is_used: impl Fn(&str) -> bool,
+    ) {
+        let mut told = BTreeSet::new();
+        for (option, error) in faulty.take(options::MOST_LOOKED_AT) {
+            if !is_used(option) && told.insert(option) {
+                let what = format!(
+                    "`{option}` of {files} cannot be expanded: {error}; fail2ban would not start"
+                );
+                self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
+            }
+        }
+    }
+
     /// Tells slips in the filter's files, and parameters that it does not know.
     pub(super) fn look_into(&mut self, files: &FilterFiles) {
         let definition = &files.definition;
-        let mut told = BTreeSet::new();
         let faulty = files.first.faulty().chain(files.reading().faulty());
-        for (option, error) in faulty.take(options::MOST_LOOKED_AT) {
-            // What is used is told when it is.
-            let is_used = OPTIONS.contains(&option) && files.reading().get(option).is_err();
-            if is_used || !told.insert(option) {
-                continue;
-            }
-            let what = format!(
-                "`{option}` of filter `{}` cannot be expanded: {error}; fail2ban would not start",
-                files.name
-            );
-            self.tell(Severity::Warning, error.place.clone(), what, error.remedy());
-        }
+        // What is used is told when it is.
+        let is_used =
+            |option: &str| OPTIONS.contains(&option) && files.reading().get(option).is_err();
+        self.tell_unused(&format!("filter `{}`", files.name), faulty, is_used);
         let used = options::used(&definition.layers);
         for section in definition.layers.sections() {
             for (name, text) in section.options.iter().take(options::MOST_LOOKED_AT) {

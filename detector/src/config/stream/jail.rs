@@ -8,7 +8,7 @@ use super::{
         filter::{FilterError, FilterFiles, OPTIONS as FILTER},
         handed::{Kind, OPTIONS as JAIL},
         jail::{Jail, Reader, Refused, is_true},
-        journal, params, ports,
+        journal, params,
         text::Text,
     },
     Command, Value, action, words,
@@ -142,7 +142,9 @@ impl Writer<'_, '_, '_> {
                 Kind::Words => {
                     let jail = self.jail.name.clone();
                     let mut command = words(["set", jail.as_str(), "addignoreip"]);
-                    command.extend(ports::words(text.as_str()).map(Value::from));
+                    // No other blanks separate them there.
+                    let entries = text.as_str().split([' ', ',', '\n']).map(str::trim);
+                    command.extend(entries.filter(|entry| !entry.is_empty()).map(Value::from));
                     self.commands.push(command);
                 }
             }
