@@ -230,6 +230,9 @@ fn prometheus_can_read_the_metrics() {
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert_eq!(value(&text, "fail2xdp_jail_findings_total{jail=\"guard\"}"), 2.0);
     assert_eq!(value(&text, "fail2xdp_jail_bans_total{jail=\"guard\"}"), 1.0);
+    let action = "fail2xdp_jail_action_results_total{jail=\"guard\",action=\"ban\",result";
+    assert_eq!(value(&text, &format!("{action}=\"done\"}}")), 1.0);
+    assert_eq!(value(&text, &format!("{action}=\"failed\"}}")), 0.0);
     assert_eq!(value(&text, "fail2xdp_jail_observe{jail=\"trial\"}"), 1.0);
     assert_eq!(value(&text, "fail2xdp_map_entries{map=\"BANS_V4\"}"), 1.0);
     let dropped = value(&text, "fail2xdp_interface_dropped_packets_total{interface=\"s0\"}");

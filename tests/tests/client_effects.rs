@@ -238,9 +238,20 @@ fn fail2bans_server_by_its_name_runs_in_the_foreground() {
     command.args(["--mount", "--propagation", "private", "sh", "-c"]);
     command.arg("mount -t tmpfs tmpfs /var/lib && exec \"$0\" \"$@\"");
     command.arg(at("fail2ban-server")).args(["-xf", "-c"]).arg(at("etc"));
-    command.arg("-s").arg(at("control")).arg("start");
+    command.arg("-s").arg(at("control")).arg("--logtarget").arg(at("named.log"));
+    command.args(["--loglevel=DEBUG", "start"]);
     let daemon = Daemon::start(command);
-    let ping = Command::new(binary()).arg("--socket").arg(at("control")).arg("ping").output();
-    assert_eq!(ping.expect("it starts").stdout, b"Server replied: pong\n");
+    let ask = |words: &[&str]| {
+        let output = Command::new(binary()).arg("--socket").arg(at("control")).args(words).output();
+        String::from_utf8(output.expect("it starts").stdout).expect("text")
+    };
+    assert_eq!(ask(&["ping"]), "Server replied: pong\n");
+    // What the command line names stands above the configuration, after a reload as well.
+    assert_eq!(ask(&["reload"]), "OK\n");
+    let target = ask(&["get", "logtarget"]);
+    assert!(target.contains(&at("named.log").display().to_string()), "{target}");
+    assert!(ask(&["get", "loglevel"]).contains("DEBUG"));
+    let logged = fs::read_to_string(at("named.log")).expect("the log is there");
+    assert!(logged.contains("begins"), "{logged}");
     assert!(daemon.terminate().success());
 }

@@ -72,7 +72,7 @@ impl Daemon {
                     && let Err(error) = enforcer.ban(ban.prefix, &ban.jail, &ban.scope, ban.until)
                 {
                     tracing::error!("[{}] {} is NOT banned: {error}", ban.jail, shown(ban.prefix));
-                    self.engine.refused(&ban);
+                    self.engine.refused(&ban, prolonged);
                     if prolonged {
                         self.keeper.lifted(&ban, Lifted::Expired, (self.clock)());
                     }

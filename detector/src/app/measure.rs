@@ -53,6 +53,16 @@ impl Daemon {
         each("jail_observe", "1: its bans are counted and drop nothing.", &|jail| {
             f64::from(answers::observes(self, &jail.settings().name))
         });
+        // The ban itself is the only action that is run.
+        let mut results =
+            metrics.counter("jail_action_results_total", "What became of a jail's actions.");
+        for jail in jails {
+            let (name, totals) = (jail.settings().name.as_str(), jail.totals());
+            for (result, count) in [("done", totals.banned), ("failed", totals.refused)] {
+                let labels = [("jail", name), ("action", "ban"), ("result", result)];
+                results.add(&labels, count as f64);
+            }
+        }
         let mut gave_up = metrics.counter(
             "regex_gave_up_total",
             "Lines that a pattern was stopped on, since its filter was read.",

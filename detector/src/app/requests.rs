@@ -255,9 +255,10 @@ impl Daemon {
             // Lifting cannot be refused.
             let _ = self.carry_out(effect);
         }
-        self.settings = settings;
-        if !self.level_is_named
-            && let Err(error) = self.log.set_level(&self.settings.log_level)
+        let level = std::mem::replace(&mut self.settings, settings).log_level;
+        if self.level_is_named {
+            self.settings.log_level = level;
+        } else if let Err(error) = self.log.set_level(&self.settings.log_level)
         {
             tracing::error!("the log goes on at the level it had: {error}");
         }

@@ -137,7 +137,7 @@ pub(super) fn main(name: &str) -> ExitCode {
     };
     let mut place = Place::default();
     let (mut foreground, mut interactive, mut test) = (false, false, false);
-    let mut dumped = None;
+    let (mut dumped, mut run_args) = (None, run::RunArgs::default());
     for option in options {
         match option {
             Opt::Config(folder) => place.config = Some(folder.into()),
@@ -148,6 +148,11 @@ pub(super) fn main(name: &str) -> ExitCode {
             Opt::Test => test = true,
             Opt::Dump { pretty } => dumped = Some(pretty),
             Opt::Seconds(text) => return seconds(&text),
+            Opt::LogLevel(level) => run_args.log = Some(level),
+            Opt::LogTarget(target) => run_args.log_target = Some(target),
+            Opt::SyslogSocket(path) => {
+                run_args.syslog_socket = (path != "auto").then(|| path.into());
+            }
             Opt::Help => {
                 print!("{}", usage::text(name));
                 return ExitCode::SUCCESS;
@@ -176,7 +181,7 @@ pub(super) fn main(name: &str) -> ExitCode {
         return converse(&place, &words);
     }
     if name == "fail2ban-server" && foreground && words.iter().all(|word| word == "start") {
-        return super::finish(run::run(&place, &run::RunArgs::default()), place.json);
+        return super::finish(run::run(&place, &run_args), place.json);
     }
     if words.is_empty() {
         print!("{}", usage::text(name));

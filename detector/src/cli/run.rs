@@ -41,7 +41,13 @@ pub(super) struct RunArgs {
     kernel_log: bool,
     /// Say more in the log: `debug`, `trace`, or a filter such as `fail2xdp::source=debug`
     #[arg(long, value_name = "LEVEL")]
-    log: Option<String>,
+    pub(super) log: Option<String>,
+    /// Write the log there, whatever the configuration says: `STDERR`, `SYSLOG`, a file, as `logtarget` has it
+    #[arg(long, value_name = "TARGET")]
+    pub(super) log_target: Option<String>,
+    /// Where syslog listens, whatever `syslogsocket` says
+    #[arg(long, value_name = "PATH")]
+    pub(super) syslog_socket: Option<PathBuf>,
 }
 
 /// Where the configuration comes from.
@@ -75,7 +81,7 @@ pub(super) fn tree(config: Option<&Path>) -> anyhow::Result<Chosen> {
 
 pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let chosen = tree(place.config.as_deref())?;
-    let loaded = match config::load(chosen.tree.as_ref()) {
+    let mut loaded = match config::load(chosen.tree.as_ref()) {
         Ok(loaded) => loaded,
         Err(problems) => {
             report(&problems);
@@ -84,7 +90,11 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let log = Log::start().context("there is no thread for the log")?;
     let _last_lines = LastLines(log.clone());
-    let mut log = Target::new(log, args.log.as_deref().unwrap_or(&loaded.settings.log_level));
+    if let Some(level) = &args.log {
+        let is_word = level.chars().all(char::is_alphabetic);
+        loaded.settings.log_level = if is_word { level.to_uppercase() } else { level.clone() };
+    }
+    let mut log = Target::new(log, &loaded.settings.log_level);
     report(&loaded.problems);
     for note in &loaded.notes {
         eprintln!("note: {note}");
@@ -92,6 +102,8 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(hint) = &chosen.hint {
         eprintln!("{hint}");
     }
+    let (target, socket) = (args.log_target.as_deref(), args.syslog_socket.as_deref());
+    log.name(target, socket).map_err(anyhow::Error::msg).context("cannot log as asked")?;
     if let Err(why) = log.configure(&loaded.settings.log) {
         eprintln!("error: {why}");
     }

@@ -254,8 +254,12 @@ impl Engine {
         self.lifted.insert((jail, prefix), at);
     }
 
-    /// Forgets a ban that could not be enforced, so that what is listed is what is enforced.
-    pub fn refused(&mut self, ban: &Ban) {
+    /// Forgets a ban that could not be enforced, or no longer than before (`prolonged`), so that what is listed is what
+    /// is enforced.
+    pub fn refused(&mut self, ban: &Ban, prolonged: bool) {
         self.bans.take(ban.prefix, &ban.jail);
+        if let Some(&at) = self.index.get(&ban.jail) {
+            self.jails[at].refuse_ban(!prolonged);
+        }
     }
 }

@@ -38,6 +38,8 @@ pub struct JailTotals {
     pub failed: u64,
     /// Bans made.
     pub banned: u64,
+    /// Bans decided that could not be enforced.
+    pub refused: u64,
 }
 
 /// What a counted failure led to.
@@ -313,6 +315,12 @@ impl Jail {
 
     pub(super) fn count_ban(&mut self) {
         self.totals.banned += 1;
+    }
+
+    /// A ban could not be enforced; `new` if it had only just been counted.
+    pub(super) fn refuse_ban(&mut self, new: bool) {
+        self.totals.banned -= u64::from(new).min(self.totals.banned);
+        self.totals.refused += 1;
     }
 
     pub(super) fn forget_lapsed(&mut self, now: Timestamp, evidence: &mut Evidence) {

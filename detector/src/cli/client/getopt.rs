@@ -23,6 +23,12 @@ pub(super) enum Opt {
     },
     /// `--str2sec`
     Seconds(String),
+    /// `--loglevel`
+    LogLevel(String),
+    /// `--logtarget`
+    LogTarget(String),
+    /// `--syslogsocket`
+    SyslogSocket(String),
     /// `-h`, `--help`
     Help,
     /// `-V`, `--version`
@@ -130,6 +136,9 @@ fn of_long(name: &str, value: String) -> Opt {
         "socket" => Opt::Socket(value),
         "test" => Opt::Test,
         "str2sec" => Opt::Seconds(value),
+        "loglevel" => Opt::LogLevel(value),
+        "logtarget" => Opt::LogTarget(value),
+        "syslogsocket" => Opt::SyslogSocket(value),
         "help" => Opt::Help,
         "version" => Opt::Version { short: false },
         "dp" | "dump-pretty" => Opt::Dump { pretty: true },
@@ -180,6 +189,16 @@ mod tests {
         );
         check("get j banip --with-time", &[], "get j banip --with-time");
         check("--version", &[Opt::Version { short: false }], "");
+        check(
+            "--logt STDERR --logl=DEBUG --sys auto -f",
+            &[
+                Opt::LogTarget("STDERR".into()),
+                Opt::LogLevel("DEBUG".into()),
+                Opt::SyslogSocket("auto".into()),
+                Opt::Foreground(true),
+            ],
+            "",
+        );
         check("-tV", &[Opt::Test, Opt::Version { short: true }], "");
     }
 

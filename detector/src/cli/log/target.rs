@@ -28,6 +28,8 @@ pub(in crate::cli) struct Target {
     name: String,
     /// Where syslog listens; `None` for the system's place.
     syslog: Option<PathBuf>,
+    /// Target and socket are those of the command line, which stand above a configuration.
+    named: (bool, bool),
 }
 
 impl Target {
@@ -36,7 +38,18 @@ impl Target {
     pub fn new(log: Log, level: &str) -> Target {
         let threshold = install(log.clone(), level);
         let (target, format) = (LogTarget::Stderr, LogFormat::default());
-        Target { log, threshold, target, format, name: "STDERR".to_owned(), syslog: None }
+        let (name, named) = ("STDERR".to_owned(), (false, false));
+        Target { log, threshold, target, format, name, syslog: None, named }
+    }
+
+    /// Writes where the command line says, if it does.
+    ///
+    /// # Errors
+    /// When nothing can be written there.
+    pub fn name(&mut self, target: Option<&str>, socket: Option<&Path>) -> Result<(), String> {
+        self.named = (target.is_some(), socket.is_some());
+        self.syslog = socket.map(Path::to_owned);
+        target.map_or(Ok(()), |target| self.set_target(target))
     }
 
     fn open(&self, target: &LogTarget, format: &LogFormat) -> Result<Out, String> {
@@ -113,7 +126,13 @@ impl Logging for Target {
     }
 
     fn configure(&mut self, settings: &LogSettings) -> Result<(), String> {
-        self.syslog = settings.syslog_socket.as_ref().map(|socket| socket.value.clone());
+        let (target_is_named, socket_is_named) = self.named;
+        if !socket_is_named {
+            self.syslog = settings.syslog_socket.as_ref().map(|socket| socket.value.clone());
+        }
+        if target_is_named {
+            return Ok(());
+        }
         let standard = || (LogTarget::Stderr, LogFormat::default());
         let (target, format) =
             settings.target.as_ref().map_or_else(standard, |target| target.value.clone());

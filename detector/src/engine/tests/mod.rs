@@ -344,7 +344,9 @@ fn what_the_kernel_refused_is_not_listed() {
     let mut engine = engine(&[JailSettings { max_retry: 1, ..settings("sshd") }]);
     let effects = engine.handle(failure("sshd", "192.0.2.1", 1), at(1));
     let Some(Effect::Ban { ban, .. }) = effects.last() else { panic!("no ban: {effects:?}") };
-    engine.refused(ban);
+    engine.refused(ban, false);
+    let totals = engine.jails()[0].totals();
+    assert_eq!((totals.banned, totals.refused), (0, 1));
     assert!(engine.bans().is_empty());
     assert_eq!(engine.bans().next_expiry(), None);
 }
