@@ -47,7 +47,8 @@ for request in sys.stdin:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) or not text or "MemoryError" in text:
         text = "[too much]"
-    print(json.dumps(text if text.startswith("[") else None))
+    # Else the next child would write it, too.
+    print(json.dumps(text if text.startswith("[") else None), flush=True)
 "#;
 
 /// What we say of a value that grows too much.
