@@ -22,7 +22,8 @@ grep -c ready /tmp/said
 fn a_kernel_without_btf_is_named_and_nothing_is_left_behind() {
     let said = Guest::new(Kernel::UserMode, JAILS).boot(TRY);
     let said: Vec<&str> = said.lines().collect();
-    let [refusal, rest @ ..] = &said[..] else { panic!("nothing was said") };
+    let [begin, refusal, rest @ ..] = &said[..] else { panic!("nothing was said") };
+    assert!(begin.contains("INFO") && begin.ends_with(" begins"), "{begin}");
     assert!(refusal.starts_with("fail2xdp: kernel ") && !refusal.contains("verifier"), "{refusal}");
     assert!(refusal.contains("was built without BTF (`CONFIG_DEBUG_INFO_BTF`"), "{refusal}");
     assert!(refusal.contains("boot the distribution's kernel"), "{refusal}");
