@@ -1,5 +1,5 @@
 //! Promise: `top` shows an attack as it happens, takes keys, and leaves the terminal as it was.
-use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
 use fail2xdp_tests::{
     ATTACKER, BYSTANDER, Echo, Net, SERVER, Siege, Site, binary, run, tool, until,
@@ -183,9 +183,12 @@ fn it_leaves_the_terminal_as_it_was_however_it_ends() {
     let daemon = site.start();
     let gone = Terminal::start("gone", 100, 24, &shell(&site));
     gone.wait_for("busiest banned sources");
-    let process = format!("/proc/{}", gone.child());
+    let process = format!("/proc/{}/cmdline", gone.child());
     drop(gone);
-    until(SOON, "it ends with its terminal", || (!Path::new(&process).exists()).then_some(()));
+    // Empty once it has ended, though nobody may have waited for it yet: proc_pid_cmdline(5).
+    until(SOON, "it ends with its terminal", || {
+        fs::read(&process).unwrap_or_default().is_empty().then_some(())
+    });
     daemon.terminate();
     let nobody = Terminal::start("none", 100, 24, &shell(&site));
     nobody.wait_for("Is fail2xdp running?");
