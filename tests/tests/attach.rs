@@ -81,6 +81,9 @@ fn an_interface_that_only_can_generic_is_protected_and_named() {
     let bridge = interface(&site, "br0");
     assert_eq!(bridge["mode"], "generic");
     assert!(bridge["reason"].is_string(), "why not native: {bridge}");
+    let doctor = site.output(&["doctor", "--interface", "br0"]).stdout;
+    let doctor = String::from_utf8_lossy(&doctor);
+    assert!(doctor.contains("`br0` drops only behind the driver"), "{doctor}");
     site.json(&["ban", "10.9.0.2", "--jail", "guard"]);
     assert!(is_dropped(&net.clients, ATTACKER.v4, echo.address()));
     assert!(reaches(&net.clients, BYSTANDER.v4, echo.address()));
