@@ -26,7 +26,9 @@ pub(super) fn look(status: &wire::Status, findings: &mut Findings) {
             findings.doubt("filters", what, "write it so that it tries less, as without `.*.*`");
         }
     }
-    quiet(status, findings);
+    let never_matched = jails.iter().filter(|jail| jail.never_matched);
+    let never_matched: Vec<&str> = never_matched.map(|jail| jail.name.as_str()).collect();
+    quiet(&never_matched, clock::now().seconds() - status.since, findings);
     lingering(status, findings);
     if let Some(store) = &status.store
         && !matches!(store.state.as_str(), "works" | "opening")
@@ -99,14 +101,12 @@ fn enforcement(of: &wire::Enforcement, findings: &mut Findings) {
     }
 }
 
-fn quiet(status: &wire::Status, findings: &mut Findings) {
-    let ran = clock::now().seconds() - status.since;
-    let quiet = status.jails.iter().filter(|jail| jail.never_matched);
-    let names: Vec<&str> = quiet.map(|jail| jail.name.as_str()).collect();
-    if names.is_empty() || ran < QUIET {
+/// These jails found nothing in the `seconds` since the daemon started.
+fn quiet(jails: &[&str], seconds: i64, findings: &mut Findings) {
+    if jails.is_empty() || seconds < QUIET {
         return;
     }
-    let (names, hours) = (names.join(", "), ran / 3600);
+    let (names, hours) = (jails.join(", "), seconds / 3600);
     findings.doubt(
         "jails",
         format!("nothing was found for {hours} h by {names}"),
@@ -141,5 +141,24 @@ fn lingering(status: &wire::Status, findings: &mut Findings) {
             "bans",
             format!("{prefix} is banned by [{jail}] and was found {failures} times since; {how}"),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enforce::Sign;
+
+    #[test]
+    fn jails_that_find_nothing_are_doubted_after_a_day() {
+        let look = |jails: &[&str], seconds| {
+            let mut findings = Findings::default();
+            quiet(jails, seconds, &mut findings);
+            findings.0
+        };
+        assert!(look(&["sshd"], QUIET - 1).is_empty() && look(&[], QUIET).is_empty());
+        let doubts = look(&["sshd", "exim"], 2 * QUIET);
+        let [("jails", Sign::Doubt(what, _))] = &doubts[..] else { panic!("{doubts:?}") };
+        assert_eq!(what, "nothing was found for 48 h by sshd, exim");
     }
 }
