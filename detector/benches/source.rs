@@ -78,6 +78,7 @@ fn start(log: &Path) -> (Readers, Receiver<Report>) {
         ignore_command: None,
         ignore_cache: None,
         scope: Scope::EveryPacket,
+        actions: Vec::new(),
         ipv6_prefix: 128,
         silence: None,
         observe: false,

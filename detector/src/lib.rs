@@ -10,6 +10,8 @@ pub mod enforce; // bans become entries in the XDP maps
 
 pub mod store; // bans, counts and positions become rows that outlive the daemon
 
+pub mod action; // bans are told to others, in a process of its own
+
 pub mod config; // text becomes checked settings and a list of problems; opens no file
 
 pub mod config_tree; // the texts it is made from: a directory, or the tree inside the binary

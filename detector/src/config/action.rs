@@ -3,7 +3,7 @@
 //! fail2ban's firewall actions are shell commands; we recognise them by name and read what they would block from
 //! their parameters, then never run them.
 use super::{
-    JailName, Place, Scope, Severity, Tree, Value,
+    ActionKind, ActionSettings, JailName, Place, Scope, Severity, Tree, Value,
     definition::{Definition, Handed, Reading},
     expand::ExpandError,
     filter::FilterFiles,
@@ -27,7 +27,9 @@ enum Meaning {
         rejects: bool,
     },
     /// Something else, such as a mail.
-    Other,
+    Tell(ActionSettings),
+    /// What nothing runs.
+    Unknown,
 }
 
 /// An action's files with the parameters of one jail.
@@ -37,6 +39,9 @@ pub(super) struct ActionFiles {
     definition: Definition,
     pub(super) reading: Reading,
 }
+
+/// An option or parameter of an action, and its value where it has one.
+pub(super) type Property<'a> = (&'a str, Option<&'a Text>);
 
 /// Tags that an action's commands keep for run time.
 const RUN_TIME: [&str; 5] = ["matches", "ipmatches", "ipjailmatches", "timeout", "bantime"];
@@ -86,6 +91,25 @@ impl ActionFiles {
             }
         }
         Ok(self.name.ends_with("allports"))
+    }
+
+    /// What the server gets of it, in fail2ban's order; options without a value where there is no `[Definition]`.
+    ///
+    /// # Errors
+    /// The first option that cannot be expanded.
+    pub(super) fn properties(&self) -> Result<Vec<Property<'_>>, (&str, &ExpandError)> {
+        let mut properties = Vec::new();
+        for (option, found) in self.reading.options() {
+            match found {
+                _ if !COMMANDS.contains(&option.as_str()) => {}
+                Ok(None) if !self.found() => {}
+                Ok(text) => properties.push((option.as_str(), text.as_ref())),
+                Err(error) => return Err((option, error)),
+            }
+        }
+        let given = self.reading.given().map(|(option, text)| (option.as_str(), Some(text)));
+        properties.extend(given.filter(|(option, _)| !COMMANDS.contains(option)));
+        Ok(properties)
     }
 
     /// An option with all its tags replaced.
@@ -227,7 +251,14 @@ fn meaning(files: &ActionFiles, left_out: &mut Vec<LeftOut>) -> Result<Meaning, 
     for option in COMMANDS {
         files.reading.get(option).map_err(|error| files.cannot_expand(error))?;
     }
-    let Some(reach) = reach(&files.name) else { return Ok(Meaning::Other) };
+    let Some(reach) = reach(&files.name) else {
+        let properties =
+            files.properties().map_err(|(_, error)| files.cannot_expand(error.clone()))?;
+        let valued = properties.into_iter().filter_map(|(option, text)| Some((option, text?)));
+        let commands = valued.map(|(option, text)| (option.to_owned(), text.as_str().to_owned()));
+        let (name, kind) = (files.act_name().to_owned(), ActionKind::Commands(commands.collect()));
+        return Ok(Meaning::Tell(ActionSettings { name, place: None, kind }));
+    };
     let get = |option: &str| files.get(option);
 
     let mut rejects = false;
@@ -337,7 +368,7 @@ impl Jail<'_, '_> {
         left_out: &mut Vec<LeftOut>,
     ) -> Result<Meaning, ActionError> {
         if call.name.ends_with(".py") {
-            return Ok(Meaning::Other);
+            return Ok(Meaning::Unknown);
         }
         let files = ActionFiles::read(self.tree(), &self.name, call, handed)?;
         // A command's fault keeps the jail from running.
@@ -347,13 +378,14 @@ impl Jail<'_, '_> {
         meaning(&files, left_out)
     }
 
-    /// Reads `action`: what the jail's bans reach is what its firewall actions reach together.
-    pub(super) fn scope(
+    /// Reads `action`: what the jail's bans reach is what its firewall actions reach together; the others tell of them.
+    pub(super) fn acts(
         &mut self,
         filter: Option<&FilterFiles>,
         handed: &Handed,
-    ) -> Result<Scope, Refused> {
+    ) -> Result<(Scope, Vec<ActionSettings>), Refused> {
         let mut scope: Option<Scope> = None;
+        let mut actions = Vec::new();
         let mut names = Vec::new();
         let text = self.text("action", filter)?.unwrap_or_default();
         for call in params::split(&text) {
@@ -383,8 +415,9 @@ impl Jail<'_, '_> {
                     let place = error.place().or(place);
                     return Err(self.refuse(place, &error, error.remedy()));
                 }
-                Ok(Meaning::Other) => {
-                    self.leaves_out(action, place);
+                Ok(Meaning::Unknown) => self.leaves_out(action, place),
+                Ok(Meaning::Tell(action)) => {
+                    actions.push(ActionSettings { place, ..action });
                 }
                 Ok(Meaning::Enforce { scope: more, rejects }) => {
                     self.translates(action, rejects);
@@ -403,6 +436,6 @@ impl Jail<'_, '_> {
                 "add `xdp` to `action`, or set `banaction = xdp`",
             );
         }
-        Ok(scope.unwrap_or(Scope::NOTHING))
+        Ok((scope.unwrap_or(Scope::NOTHING), actions))
     }
 }

@@ -2,9 +2,9 @@
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use super::{
-    BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore, IgnoreCache, Increment,
-    JailSettings, JournalSettings, Located, LogPath, LogSettings, Settings, SourceSettings,
-    StoreSettings,
+    ActionSettings, BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore,
+    IgnoreCache, Increment, JailSettings, JournalSettings, Located, LogPath, LogSettings, Settings,
+    SourceSettings, StoreSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -70,6 +70,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ignore_command,
         ignore_cache,
         scope,
+        actions,
         ipv6_prefix,
         silence,
         observe,
@@ -85,6 +86,7 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
         ("ignorecommand", ignore_command.iter().cloned().collect()),
         ("ignorecache", ignore_cache.iter().map(cached).collect()),
         ("scope", vec![scope.to_string()]),
+        ("action", actions.iter().map(acting).collect()),
         ("ipv6_prefix", vec![ipv6_prefix.to_string()]),
         ("silence", silence.iter().copied().map(seconds).collect()),
         ("observe", vec![observe.to_string()]),
@@ -92,6 +94,12 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
     shown.extend(of_filter(filter));
     shown.extend(of_source(source));
     shown
+}
+
+/// Its name alone: what it runs may hold a password.
+fn acting(action: &ActionSettings) -> String {
+    let ActionSettings { name, place: _, kind: _ } = action;
+    name.clone()
 }
 
 fn of_filter(filter: &FilterSettings) -> Vec<Shown> {

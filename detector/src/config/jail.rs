@@ -243,7 +243,7 @@ impl Jail<'_, '_> {
         let max_matches = self.number("maxmatches", filter, MAX_MATCHES, 0..=MOST_MATCHES);
         let ignore = self.ignored(filter);
         let ignore_self = self.text("ignoreself", filter);
-        let scope = self.scope(filter, handed.as_ref().unwrap_or(&Handed::default()));
+        let acts = self.acts(filter, handed.as_ref().unwrap_or(&Handed::default()));
         let ipv6_prefix = self.ipv6_prefix(filter);
         let silence = self.silence(filter);
         let (ignore_command, ignore_cache) =
@@ -254,6 +254,7 @@ impl Jail<'_, '_> {
             return Err(Refused);
         }
         handed?;
+        let (scope, actions) = acts?;
         let what = self.filter(filter);
         let journalmatch = self.overridden("journalmatch", filter);
         let source = self.source(backend?, journalmatch?, filter);
@@ -270,7 +271,8 @@ impl Jail<'_, '_> {
             ignore_self: ignore_self?.is_none_or(|text| is_true(text.as_str())),
             ignore_command: ignore_command?,
             ignore_cache: ignore_cache?,
-            scope: scope?,
+            scope,
+            actions,
             ipv6_prefix: ipv6_prefix?,
             silence: silence?,
             observe: observe?,

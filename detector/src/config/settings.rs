@@ -239,6 +239,26 @@ pub struct IgnoreCache {
     pub max_time: Duration,
 }
 
+/// An action of a jail that tells others of its bans. What enforces them is no such action: it is part of
+/// [`JailSettings::scope`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionSettings {
+    /// What tells it from the jail's others (`actname`).
+    pub name: String,
+    /// Where it was written.
+    pub place: Option<Place>,
+    /// What it does.
+    pub kind: ActionKind,
+}
+
+/// What an action does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// Commands of an `action.d` file: its options and parameters in fail2ban's order, as its server gets them. Tags that
+    /// are known only when a command runs still stand.
+    Commands(Vec<(String, String)>),
+}
+
 /// A jail, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JailSettings {
@@ -270,6 +290,8 @@ pub struct JailSettings {
     pub ignore_cache: Option<IgnoreCache>,
     /// What a ban drops; nothing for a jail without an action that bans.
     pub scope: Scope,
+    /// Whom its bans are told, in the order written.
+    pub actions: Vec<ActionSettings>,
     /// Length of the IPv6 prefix that is counted and banned as one, 1 to 128.
     pub ipv6_prefix: u8,
     /// A source that says nothing for so long is reported; `None`: however long.

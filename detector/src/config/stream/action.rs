@@ -81,28 +81,21 @@ fn python(writer: &Writer<'_, '_, '_>, stem: &str, call: &Call) -> Command {
 
 fn shell(writer: &mut Writer<'_, '_, '_>, files: &ActionFiles) -> Result<Vec<Command>, Skipped> {
     let name = writer.jail.name.clone();
-    let mut properties = Vec::new();
-    for (option, found) in files.reading.options() {
-        if !OPTIONS.contains(&option.as_str()) {
-            continue;
+    let properties = match files.properties() {
+        Ok(properties) => properties,
+        Err((option, error)) => {
+            writer.jail.cannot_expand(option, error.clone());
+            return Err(writer.skipped());
         }
-        let value = match found {
-            Ok(None) if !files.found() => continue,
-            Ok(None) => Value::Nothing,
-            Ok(Some(text)) if TRUTHS.contains(&option.as_str()) => is_true(text.as_str()).into(),
-            Ok(Some(text)) => text.as_str().into(),
-            Err(error) => {
-                writer.jail.cannot_expand(option, error.clone());
-                return Err(writer.skipped());
-            }
+    };
+    let properties = properties.into_iter().map(|(option, text)| {
+        let value = match text {
+            None => Value::Nothing,
+            Some(text) if TRUTHS.contains(&option) => is_true(text.as_str()).into(),
+            Some(text) => text.as_str().into(),
         };
-        properties.push((option, value));
-    }
-    let given = files.reading.given().filter(|(option, _)| !OPTIONS.contains(&option.as_str()));
-    properties.extend(given.map(|(option, text)| (option, text.as_str().into())));
-    let properties = properties
-        .into_iter()
-        .map(|(option, value)| Value::List(vec![option.as_str().into(), value]));
+        Value::List(vec![option.into(), value])
+    });
     let mut multi = words(["multi-set", name.as_str(), "action", files.act_name()]);
     multi.push(Value::List(properties.collect()));
     Ok(vec![words(["set", name.as_str(), "addaction", files.act_name()]), multi])

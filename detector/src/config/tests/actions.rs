@@ -111,10 +111,24 @@ error /etc/x/jail.conf:3: jail `j`: action `xdp` names no port that is known: th
 }
 
 #[test]
-fn other_actions_are_accepted_and_told_once() {
-    let jails = "[a]\nenabled=1\naction = xdp\n  mail[x=1]\n[b]\nenabled=1\naction = xdp mail\n[c]\nenabled=1\naction=mail\n";
-    assert_eq!(problems([("jail.conf", jails)]), "\
-warning /etc/x/jail.conf:10: jail `c`: no action bans anybody: failures are counted and reported, nothing is dropped; add `xdp` to `action`, or set `banaction = xdp`
-warning /etc/x/jail.conf:4: action `mail` is not run by this version (jail `a`, `b`, `c`); nothing need be done for the bans; what it would have done is missing");
-    assert!(jail("c", [("jail.conf", jails)]).scope.is_nothing());
+fn other_actions_are_handed_on_with_their_commands() {
+    let jails =
+        "[a]\nenabled=1\naction = xdp\n  tell[x=1]\n[c]\nenabled=1\naction=tell\n  own.py\n";
+    let tell = "[Definition]\nactionban = tell <x> <ip>\n[Init]\nx = 0\n";
+    let files = [("jail.conf", jails), ("action.d/tell.conf", tell), ("action.d/own.py", "")];
+    assert_eq!(problems(files), "\
+warning /etc/x/jail.conf:7: jail `c`: no action bans anybody: failures are counted and reported, nothing is dropped; add `xdp` to `action`, or set `banaction = xdp`
+warning /etc/x/jail.conf:8: action `own.py` is not run by this version (jail `c`); nothing need be done for the bans; what it would have done is missing");
+    assert!(jail("c", files).scope.is_nothing());
+    let actions = jail("a", files).actions;
+    let [ActionSettings { name, place, kind: ActionKind::Commands(properties) }] = &actions[..]
+    else {
+        panic!("{actions:?}");
+    };
+    let place = place.as_ref().map(ToString::to_string);
+    assert_eq!((name.as_str(), place.as_deref()), ("tell", Some("/etc/x/jail.conf:4")));
+    let is = |option: &str, value: &str| {
+        properties.iter().any(|(name, text)| (name.as_str(), text.as_str()) == (option, value))
+    };
+    assert!(is("actionban", "tell 1 <ip>") && is("x", "1") && is("name", "a"), "{properties:?}");
 }

@@ -53,6 +53,7 @@ fn jail(patterns: &str) -> JailSettings {
         ignore_command: None,
         ignore_cache: None,
         scope: Scope::EveryPacket,
+        actions: Vec::new(),
         ipv6_prefix: 128,
         silence: None,
         observe: false,

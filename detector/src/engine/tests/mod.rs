@@ -31,6 +31,7 @@ fn settings(name: &str) -> JailSettings {
         ignore_command: None,
         ignore_cache: None,
         scope: "tcp:22".parse().expect("a scope"),
+        actions: Vec::new(),
         ipv6_prefix: 64,
         silence: None,
         observe: false,

@@ -102,6 +102,7 @@ fn jail(name: &str, source: SourceSettings) -> (JailSettings, Fake) {
         ignore_command: None,
         ignore_cache: None,
         scope: Scope::EveryPacket,
+        actions: Vec::new(),
         ipv6_prefix: 128,
         silence: None,
         observe: false,
