@@ -14,7 +14,7 @@ mod review;
 mod syntax;
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     ops::Range,
     sync::{
         Arc,
@@ -210,6 +210,13 @@ impl Groups {
     }
 }
 
+/// Where an engine writes down where groups lie.
+#[derive(Debug, Default)]
+struct Spots {
+    ascii: RefCell<Option<regex::bytes::CaptureLocations>>,
+    unicode: RefCell<Option<regex::CaptureLocations>>,
+}
+
 /// A pattern ready to search with.
 #[derive(Debug)]
 pub(crate) struct Pattern {
@@ -220,6 +227,8 @@ pub(crate) struct Pattern {
     ascii: Option<regex::bytes::Regex>,
     unicode: OnceCell<Option<regex::Regex>>,
     fancy: OnceCell<Option<fancy_regex::Regex>>,
+    /// Memory for where groups lie, made by the first match.
+    spots: Spots,
     gave_up: Arc<AtomicU64>,
 }
 
@@ -242,6 +251,7 @@ impl Pattern {
             ascii,
             unicode: OnceCell::new(),
             fancy: OnceCell::new(),
+            spots: Spots::default(),
             gave_up: Arc::default(),
             syntax,
         };
@@ -299,8 +309,9 @@ impl Pattern {
                 return Outcome::Absent;
             }
             if exact {
-                let mut spots = ascii.capture_locations();
-                if ascii.captures_read_at(&mut spots, text.as_bytes(), from).is_none() {
+                let mut spots = self.spots.ascii.borrow_mut();
+                let spots = spots.get_or_insert_with(|| ascii.capture_locations());
+                if ascii.captures_read_at(spots, text.as_bytes(), from).is_none() {
                     return Outcome::Absent;
                 }
                 groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));
@@ -316,8 +327,9 @@ impl Pattern {
         if !unicode.is_match_at(text, from) {
             return Outcome::Absent;
         }
-        let mut spots = unicode.capture_locations();
-        if unicode.captures_read_at(&mut spots, text, from).is_none() {
+        let mut spots = self.spots.unicode.borrow_mut();
+        let spots = spots.get_or_insert_with(|| unicode.capture_locations());
+        if unicode.captures_read_at(spots, text, from).is_none() {
             return Outcome::Absent;
         }
         groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));
