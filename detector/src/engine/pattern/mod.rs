@@ -1,7 +1,8 @@
 //! Python's regular expressions on engines that an attacker cannot stall.
 //!
-//! A pattern is read into a tree ([`parse`]) and written again ([`print`]) for the engine that can run
-//! it: `regex` (time linear in the text) wherever the pattern is regular, else `fancy-regex`, which
+//! A pattern is read into a tree ([`parse`]). Texts of ASCII are searched by a small matcher of our own ([`quick`]), which
+//! decides nearly all of them; what it gives up, and all other texts, by the engine that can run the pattern, which is
+//! written again for it ([`print`]): `regex` (time linear in the text) wherever the pattern is regular, else `fancy-regex`, which
 //! tries again and again and is stopped after a number of tries; before it, a regular pattern that
 //! matches wherever the real one does says which texts need no try. Texts of ASCII alone take a smaller
 //! and faster twin; the others are compiled when the first text asks for them.
@@ -10,6 +11,7 @@
 //! the rest match wins, a group remembers its last turn, one that took no part is `None`.
 mod parse;
 mod print;
+mod quick;
 mod review;
 mod syntax;
 
@@ -33,7 +35,7 @@ const SIZE_LIMIT: usize = 4 << 20;
 /// The same for the twin that knows all of Unicode.
 const UNICODE_SIZE_LIMIT: usize = 32 << 20;
 /// Tries of an engine that backtracks: under a millisecond's worth, with room for a slower machine.
-const BACKTRACK_LIMIT: usize = 7_000;
+const BACKTRACK_LIMIT: usize = 5_000;
 /// Texts longer than this are not given to an engine that backtracks: each of its tries may look at
 /// the whole of it. Syslog daemons and web servers cut lines at this length or below.
 const BACKTRACK_TEXT: usize = 8 << 10;
@@ -222,6 +224,8 @@ struct Spots {
 pub(crate) struct Pattern {
     syntax: Syntax,
     regular: bool,
+    /// Tried first, for texts of ASCII alone.
+    quick: Option<quick::Program>,
     /// For texts of ASCII alone; `None` where the pattern itself goes beyond it. Where the pattern is
     /// not regular this one matches more than it.
     ascii: Option<regex::bytes::Regex>,
@@ -229,6 +233,7 @@ pub(crate) struct Pattern {
     fancy: OnceCell<Option<fancy_regex::Regex>>,
     /// Memory for where groups lie, made by the first match.
     spots: Spots,
+    memory: RefCell<quick::Memory>,
     gave_up: Arc<AtomicU64>,
 }
 
@@ -248,6 +253,8 @@ impl Pattern {
         let ascii = if beyond_ascii { None } else { Some(compile_ascii(&syntax.root, regular)?) };
         let pattern = Pattern {
             regular,
+            quick: quick::Program::new(&syntax),
+            memory: RefCell::default(),
             ascii,
             unicode: OnceCell::new(),
             fancy: OnceCell::new(),
@@ -296,6 +303,24 @@ impl Pattern {
     }
 
     fn run(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
+        if subject.ascii
+            && let Some(quick) = &self.quick
+        {
+            let mut memory = self.memory.borrow_mut();
+            match quick.search(subject.text.as_bytes(), subject.from, &mut memory) {
+                quick::Ended::Matched => {
+                    groups.fill(self.syntax.groups, |number| memory.group(number));
+                    return Outcome::Matched;
+                }
+                quick::Ended::Absent => return Outcome::Absent,
+                quick::Ended::OverBudget => {}
+            }
+        }
+        self.run_surely(subject, groups)
+    }
+
+    /// The same without the matcher of our own.
+    fn run_surely(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
         let Subject { text, from, .. } = *subject;
         let count = self.syntax.groups;
         // Only an engine that looks ahead can tell the last newline from an earlier one.
