@@ -19,7 +19,7 @@ use std::{
     cell::{OnceCell, RefCell},
     ops::Range,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -197,7 +197,7 @@ pub(crate) enum Outcome {
 }
 
 /// Where the groups of the last match lie; group 0 is the whole match.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Groups(Vec<Option<Range<usize>>>);
 
 impl Groups {
@@ -210,6 +210,17 @@ impl Groups {
         self.0.clear();
         self.0.extend((0..=count as usize).map(get));
     }
+}
+
+/// What two engines said of the same texts.
+#[derive(Debug, Default)]
+pub(crate) struct Shadow {
+    /// Texts that both decided.
+    pub(crate) compared: AtomicU64,
+    /// Those of which they said different things.
+    pub(crate) differing: AtomicU64,
+    /// The first of these.
+    pub(crate) first: Mutex<Option<Box<str>>>,
 }
 
 /// Where an engine writes down where groups lie.
@@ -234,6 +245,8 @@ pub(crate) struct Pattern {
     /// Memory for where groups lie, made by the first match.
     spots: Spots,
     memory: RefCell<quick::Memory>,
+    /// There where every text is searched twice.
+    shadow: OnceCell<Arc<Shadow>>,
     gave_up: Arc<AtomicU64>,
 }
 
@@ -255,6 +268,7 @@ impl Pattern {
             regular,
             quick: quick::Program::new(&syntax),
             memory: RefCell::default(),
+            shadow: OnceCell::new(),
             ascii,
             unicode: OnceCell::new(),
             fancy: OnceCell::new(),
@@ -295,7 +309,10 @@ impl Pattern {
 
     /// Looks for the leftmost match.
     pub(crate) fn search(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
-        let outcome = self.run(subject, groups);
+        let outcome = match self.shadow.get() {
+            None => self.run(subject, groups),
+            Some(shadow) => self.run_twice(subject, groups, shadow),
+        };
         if outcome == Outcome::GaveUp {
             self.gave_up.fetch_add(1, Relaxed);
         }
@@ -303,20 +320,57 @@ impl Pattern {
     }
 
     fn run(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
-        if subject.ascii
-            && let Some(quick) = &self.quick
-        {
-            let mut memory = self.memory.borrow_mut();
-            match quick.search(subject.text.as_bytes(), subject.from, &mut memory) {
-                quick::Ended::Matched => {
-                    groups.fill(self.syntax.groups, |number| memory.group(number));
-                    return Outcome::Matched;
-                }
-                quick::Ended::Absent => return Outcome::Absent,
-                quick::Ended::OverBudget => {}
-            }
+        match self.run_quickly(subject, groups) {
+            Outcome::GaveUp => self.run_surely(subject, groups),
+            outcome => outcome,
         }
-        self.run_surely(subject, groups)
+    }
+
+    /// By the matcher of our own alone.
+    fn run_quickly(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
+        let Some(quick) = self.quick.as_ref().filter(|_| subject.ascii) else {
+            return Outcome::GaveUp;
+        };
+        let mut memory = self.memory.borrow_mut();
+        match quick.search(subject.text.as_bytes(), subject.from, &mut memory) {
+            quick::Ended::Matched => {
+                groups.fill(self.syntax.groups, |number| memory.group(number));
+                Outcome::Matched
+            }
+            quick::Ended::Absent => Outcome::Absent,
+            quick::Ended::OverBudget => Outcome::GaveUp,
+        }
+    }
+
+    /// By both, compared; what the other engines say counts.
+    fn run_twice(&self, subject: &Subject<'_>, groups: &mut Groups, shadow: &Shadow) -> Outcome {
+        let mut quick_groups = Groups::default();
+        let quick = self.run_quickly(subject, &mut quick_groups);
+        let sure = self.run_surely(subject, groups);
+        if quick == Outcome::GaveUp || sure == Outcome::GaveUp {
+            if quick != Outcome::GaveUp {
+                *groups = quick_groups;
+                return quick;
+            }
+            return sure;
+        }
+        shadow.compared.fetch_add(1, Relaxed);
+        if quick != sure || (sure == Outcome::Matched && quick_groups != *groups) {
+            shadow.differing.fetch_add(1, Relaxed);
+            let mut first = shadow.first.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| subject.text.into());
+        }
+        sure
+    }
+
+    /// From now on searches every text by both engines, and compares.
+    pub(crate) fn verify(&self) {
+        self.shadow.get_or_init(Arc::default);
+    }
+
+    /// What came of that; `None` where every text is searched once.
+    pub(crate) fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.shadow.get().cloned()
     }
 
     /// The same without the matcher of our own.
