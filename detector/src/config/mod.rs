@@ -173,6 +173,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         store: server.store,
         compat_socket: server.compat_socket,
         counting: server.counting,
+        telling: server.telling,
         metrics: server.metrics,
         fail2ban_tree,
     };

@@ -251,6 +251,20 @@ pub struct ActionSettings {
     pub kind: ActionKind,
 }
 
+impl ActionSettings {
+    /// An option or parameter, as its server would show it.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        let ActionKind::Commands(properties) = &self.kind;
+        properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether any of its texts holds `part`, such as the tag `<ipmatches>`.
+    pub fn mentions(&self, part: &str) -> bool {
+        let ActionKind::Commands(properties) = &self.kind;
+        properties.iter().any(|(_, value)| value.contains(part))
+    }
+}
+
 /// What an action does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {
@@ -378,6 +392,15 @@ pub struct StoreSettings {
     pub max_matches: u32,
 }
 
+/// How actions are told of bans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TellingSettings {
+    /// `action_runner`: the socket that an action runner of its own unit listens on; `None`: the daemon starts one.
+    pub runner: Option<PathBuf>,
+    /// `action_queue`: what may wait for one action, at least 1; beyond it the oldest is dropped.
+    pub queue: u32,
+}
+
 /// Where log lines go (`logtarget`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
@@ -442,6 +465,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Bounds of counting.
     pub counting: CountingSettings,
+    /// Telling actions.
+    pub telling: TellingSettings,
     /// `bantime` of `[DEFAULT]`, for bans by hand without a jail.
     pub default_ban_time: BanTime,
     /// `loglevel` of `fail2xdp.conf` or `fail2ban.conf`: `INFO`, `DEBUG` …
