@@ -1,5 +1,6 @@
 //! `run`: the daemon in the foreground.
 use std::{
+    ffi::OsString,
     fmt::Write,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -123,6 +124,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         detach_on_exit: args.detach_on_exit,
         confirm,
         loaded,
+        runner: runner_words(place.config.as_deref()),
         log: Box::new(log),
     };
     let runtime =
@@ -150,6 +152,12 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What makes this program the action runner of the same configuration; it has its socket for standard input.
+fn runner_words(config: Option<&Path>) -> Vec<OsString> {
+    let config = config.into_iter().flat_map(|dir| [OsString::from("--config"), dir.into()]);
+    ["action-runner", "--fd", "0"].map(OsString::from).into_iter().chain(config).collect()
 }
 
 fn confirm_time(text: &str) -> anyhow::Result<std::time::Duration> {

@@ -258,6 +258,15 @@ impl ActionSettings {
         properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// Changes one, or adds it.
+    pub fn set_property(&mut self, name: &str, value: &str) {
+        let ActionKind::Commands(properties) = &mut self.kind;
+        match properties.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => value.clone_into(known),
+            None => properties.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
     /// Whether any of its texts holds `part`, such as the tag `<ipmatches>`.
     pub fn mentions(&self, part: &str) -> bool {
         let ActionKind::Commands(properties) = &self.kind;
