@@ -176,6 +176,8 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         compat_socket: server.compat_socket,
         counting: server.counting,
         metrics: server.metrics,
+        action_user: server.action_user,
+        action_retry: server.action_retry,
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })

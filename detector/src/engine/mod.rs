@@ -49,7 +49,7 @@ pub use names::NameTotals;
 use names::Names;
 pub use pattern::{Engine as PatternEngine, PatternError, SyntaxFault};
 pub use review::{PatternReview, review_jail};
-pub use script::{Meaning, Script, reversed};
+pub use script::{Meaning, Script, option_of, reversed};
 pub use types::*;
 
 use crate::config::{FormulaFault, Ignore, JailName, JailSettings};
