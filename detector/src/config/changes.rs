@@ -168,6 +168,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         log,
         allow_ipv6,
         skip_without_logs,
+        action_user,
+        action_retry,
         fail2ban_tree: _,
     } = settings;
     let LogSettings { target, syslog_socket } = log;
@@ -215,6 +217,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("dbmaxmatches", vec![max_matches.to_string()]),
         ("action_runner", runner.iter().map(|path| path.display().to_string()).collect()),
         ("action_queue", vec![queue.to_string()]),
+        ("action_user", action_user.iter().cloned().collect()),
+        ("action_retry", vec![seconds(*action_retry)]),
         ("compat-socket", compat_socket.iter().map(|path| path.display().to_string()).collect()),
     ]
 }

@@ -1,0 +1,176 @@
+//! What the tags of a command stand for when somebody is banned.
+use std::{borrow::Cow, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{
+    hosts::{Hosts, OwnNames},
+    wire::{Past, Task, Ticket},
+};
+use crate::{
+    config::Value,
+    engine::{Meaning, reversed},
+};
+
+/// The families of addresses; raw text has none.
+pub(super) const INET4: &str = "inet4";
+pub(super) const INET6: &str = "inet6";
+/// What fail2ban calls that in commands.
+pub(super) const NO_FAMILY: &str = "None";
+
+/// The family of who is banned.
+pub(super) fn family_of(ticket: &Ticket) -> &'static str {
+    match address_of(ticket.ip.as_deref().unwrap_or(&ticket.id)) {
+        Some(IpAddr::V4(_)) => INET4,
+        Some(IpAddr::V6(_)) => INET6,
+        None => NO_FAMILY,
+    }
+}
+
+fn address_of(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| text.parse::<IpNet>().ok().map(|net| net.addr()))
+}
+
+/// What is known when a task is done.
+pub(super) struct Tags<'a> {
+    pub task: &'a Task,
+    /// The ticket; an empty one for what is about nobody.
+    pub ticket: &'a Ticket,
+    /// `inet4`, `inet6`; [`NO_FAMILY`], or empty for what is about nobody.
+    pub family: &'a str,
+    /// Seconds that the jail bans for; -1 for ever.
+    pub jail_ban_time: i64,
+    pub own: &'a OwnNames,
+    /// The name of the address, where the command asks for it.
+    pub host: Option<String>,
+}
+
+impl<'a> Tags<'a> {
+    /// What a command wants looked up, is.
+    pub(super) async fn look_up(&mut self, hosts: &Hosts, command: &str) {
+        if !command.contains("<ip-host>") {
+            return;
+        }
+        if let Some(address) = self.address() {
+            self.host = hosts.name_of(address).await;
+        }
+    }
+
+    fn ip(&self) -> &'a str {
+        self.ticket.ip.as_deref().unwrap_or(&self.ticket.id)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        address_of(self.ip())
+    }
+
+    /// What a tag stands for.
+    pub(super) fn tag(&self, tag: &str) -> Option<Meaning<'a>> {
+        let ticket = self.ticket;
+        let counts = self.task.counts;
+        let past = |past: &'a Option<Past>| past.as_ref();
+        let value: Cow<'a, str> = match tag {
+            "ip" => self.ip().into(),
+            "fid" => ticket.id.as_str().into(),
+            "family" => self.family.to_owned().into(),
+            "ip-rev" => self.address().map_or(String::new(), reversed).into(),
+            "ip-host" => self.host.clone().unwrap_or_else(|| NO_FAMILY.to_owned()).into(),
+            "failures" => ticket.failures.to_string().into(),
+            "time" if ticket.restored => format!("{:.0}", ticket.time.trunc()).into(),
+            "time" => format!("{:?}", self.time()).into(),
+            "bantime" => self.ban_time().to_string().into(),
+            "bancount" => ticket.ban_count.to_string().into(),
+            "restored" => (if ticket.restored { "1" } else { "0" }).into(),
+            "matches" => ticket.matches.join("\n").into(),
+            "ipmatches" => match past(&ticket.of_address) {
+                Some(past) => past.matches.join("\n").into(),
+                None => ticket.matches.join("\n").into(),
+            },
+            "ipjailmatches" => match past(&ticket.of_jail) {
+                Some(past) => past.matches.join("\n").into(),
+                None => ticket.matches.join("\n").into(),
+            },
+            "ipfailures" => failures(past(&ticket.of_address), ticket).into(),
+            "ipjailfailures" => failures(past(&ticket.of_jail), ticket).into(),
+            "F-*" => self.data().into(),
+            "raw-ticket" => self.raw().into(),
+            "jail.banned" => counts.banned.to_string().into(),
+            "jail.banned_total" => counts.banned_total.to_string().into(),
+            "jail.found" => counts.found.to_string().into(),
+            "jail.found_total" => counts.found_total.to_string().into(),
+            "jail.name" => self.task.jail.as_str().into(),
+            other => return self.own.tag(other).map(|text| Meaning::Text(text.to_owned().into())),
+        };
+        Some(Meaning::Value(value))
+    }
+
+    /// What `<F-USER>` stands for: what the failregex found under `user`.
+    pub(super) fn field(&self, name: &str) -> Option<Cow<'a, str>> {
+        let ticket = self.ticket;
+        let option = crate::engine::option_of(name);
+        let plain = option.replace('-', "_");
+        if let Some(value) = ticket.fields.get(&option).or_else(|| ticket.fields.get(&plain)) {
+            return Some(value.as_str().into());
+        }
+        match option.as_str() {
+            "failures" => Some(ticket.failures.to_string().into()),
+            "matches" => Some(self.matches().to_string().into()),
+            "ip" => ticket.ip.as_deref().map(Cow::from),
+            "fid" => Some(ticket.id.as_str().into()),
+            _ => None,
+        }
+    }
+
+    fn time(&self) -> f64 {
+        if self.is_about_nobody() { self.task.at } else { self.ticket.time }
+    }
+
+    fn ban_time(&self) -> i64 {
+        if self.is_about_nobody() { self.jail_ban_time } else { self.ticket.ban_time }
+    }
+
+    fn is_about_nobody(&self) -> bool {
+        self.task.ticket.is_none()
+    }
+
+    fn matches(&self) -> Value {
+        Value::List(self.ticket.matches.iter().map(|line| line.as_str().into()).collect())
+    }
+
+    fn data(&self) -> String {
+        let mut data = vec![
+            ("matches".to_owned(), self.matches()),
+            ("failures".to_owned(), i64::from(self.ticket.failures).into()),
+        ];
+        data.extend(self.ticket.ip.iter().map(|ip| ("ip".to_owned(), ip.as_str().into())));
+        let fields = self.ticket.fields.iter();
+        data.extend(fields.map(|(name, value)| (name.clone(), value.as_str().into())));
+        Value::Map(data).to_string()
+    }
+
+    /// For who looks for a fault.
+    fn raw(&self) -> String {
+        let Ticket { id, ban_count, failures, .. } = self.ticket;
+        let (time, ban_time, matches) = (self.time(), self.ban_time(), self.matches());
+        format!(
+            "BanTicket: ip={id} time={time:?} bantime={ban_time} bancount={ban_count} #attempts={failures} matches={matches}"
+        )
+    }
+}
+
+fn failures(past: Option<&Past>, ticket: &Ticket) -> String {
+    past.map_or(u64::from(ticket.failures), |past| past.failures).to_string()
+}
+
+impl OwnNames {
+    /// Tags that stand for the same whoever is banned.
+    pub(super) fn tag(&self, tag: &str) -> Option<&str> {
+        match tag {
+            "br" => Some("\n"),
+            "sp" => Some(" "),
+            "fq-hostname" => Some(&self.full),
+            "sh-hostname" => Some(&self.short),
+            _ => None,
+        }
+    }
+}
