@@ -96,8 +96,8 @@ pub struct Options {
     pub confirm: Option<Duration>,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
-    /// What makes our own program the action runner of this configuration.
-    pub runner: Vec<OsString>,
+    /// The words of a command line that name this configuration.
+    pub place: Vec<OsString>,
     /// Where log lines go.
     pub log: Box<dyn Logging>,
 }
@@ -219,7 +219,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     // Of the system's own randomness: nobody outside shall know when a ban ends.
     engine.seed(RandomState::new().hash_one(clock::monotonic()));
     let file = options.state.as_ref().map(|dir| dir.join(crate::store::FILE));
-    let (telling, mut told) = Telling::new(&settings, options.runner, file, clock());
+    let (telling, mut told) = Telling::new(&settings, options.place, file, clock());
     let opening = Keeper::open(options.state, settings.store, clock);
     let (listed, lists) = surroundings::listed(&settings, clock);
     let kernel = (options.kernel)(&settings).map(|mut kernel| {

@@ -1,6 +1,5 @@
 //! `run`: the daemon in the foreground.
 use std::{
-    ffi::OsString,
     fmt::Write,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -124,7 +123,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         detach_on_exit: args.detach_on_exit,
         confirm,
         loaded,
-        runner: runner_words(place.config.as_deref()),
+        place: place.config.iter().flat_map(|dir| ["--config".into(), dir.into()]).collect(),
         log: Box::new(log),
     };
     let runtime =
@@ -152,12 +151,6 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What makes this program the action runner of the same configuration; it has its socket for standard input.
-fn runner_words(config: Option<&Path>) -> Vec<OsString> {
-    let config = config.into_iter().flat_map(|dir| [OsString::from("--config"), dir.into()]);
-    ["action-runner", "--fd", "0"].map(OsString::from).into_iter().chain(config).collect()
 }
 
 fn confirm_time(text: &str) -> anyhow::Result<std::time::Duration> {

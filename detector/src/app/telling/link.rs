@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     io::{self, BufRead, BufReader, Read, Write},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, BorrowedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
     path::PathBuf,
@@ -69,10 +69,19 @@ pub(in crate::app) enum News {
     Said(FromRunner),
 }
 
+/// How an end is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The thread sees to it.
+    Soon,
+    /// It is over, the process gone, on return; a second at the most.
+    Now,
+}
+
 /// Where a runner comes from.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
-    /// A process of ours, by these words to our own program.
+    /// A process of ours, with these further words: its configuration.
     Child(Vec<OsString>),
     /// Somebody else started it, and it listens here.
     Socket(PathBuf),
@@ -112,8 +121,11 @@ impl Link {
     }
 
     /// Ends the runner, if it is ours.
-    pub fn end(self) {
+    pub fn end(self, when: End) {
         let _ = self.wishes.send(Wish::End);
+        if when == End::Soon {
+            return;
+        }
         let end = monotonic() + ENDED;
         while !self.thread.is_finished() && monotonic() < end {
             std::thread::sleep(Duration::from_millis(2));
@@ -196,14 +208,7 @@ impl Talk {
             })?,
             Origin::Child(words) => {
                 let (ours, its) = UnixStream::pair()?;
-                let child = Command::new("/proc/self/exe")
-                    .args(words)
-                    .stdin(Stdio::from(OwnedFd::from(its)))
-                    .stdout(Stdio::null())
-                    // So that it can be ended with all of its group.
-                    .process_group(0)
-                    .spawn()?;
-                *lock(&self.child) = Some(child);
+                *lock(&self.child) = Some(spawn(words, &its)?);
                 ours
             }
         };
@@ -289,6 +294,25 @@ impl Talk {
             }
         }
     }
+}
+
+/// Our own program as a runner at the other end of `socket`.
+fn spawn(words: &[OsString], socket: &UnixStream) -> io::Result<Child> {
+    let fd = socket.as_raw_fd();
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["action-runner", "--fd", &fd.to_string()]).args(words);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    // So that it can be ended with all of its group.
+    command.process_group(0);
+    // In the new process alone: a command that another thread starts in this moment must not have the socket.
+    let keep = move || {
+        // SAFETY: `socket` is borrowed until the process was started, and the new one has a copy of it.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+    };
+    // SAFETY: between fork and exec it makes one system call, and touches no memory but its own.
+    unsafe { command.pre_exec(keep) };
+    command.spawn()
 }
 
 fn write(stream: &mut UnixStream, word: &ToRunner) -> io::Result<()> {

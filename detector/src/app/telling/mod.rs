@@ -151,7 +151,7 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// `words` make our own program a runner with the same configuration; `file` is the store's.
+    /// `words` name the configuration on a command line; `file` is the store's.
     pub fn new(
         settings: &Settings,
         words: Vec<OsString>,
@@ -282,12 +282,21 @@ impl Telling {
     /// Hands over what there is room for.
     fn hand_over(&mut self, jail: &JailName, bans: &BanTable) {
         let (Some(number), Some(link), false) = (self.up, &self.link, self.ends) else { return };
-        for action in self.jails.get_mut(jail).into_iter().flatten() {
-            hand_over(action, (link, number), jail, bans, &self.restored, false, &mut self.bytes);
+        let leaving = self.leaving.iter_mut().filter(|(of, _)| of == jail).map(|(_, action)| action);
+        for action in leaving.chain(self.jails.get_mut(jail).into_iter().flatten()) {
+            hand_over(action, (link, number), jail, bans, &self.restored, &mut self.bytes);
         }
     }
 
-    /// Tasks and standings that the store lacks, after these; where to go on.
+    fn hand_over_all(&mut self, bans: &BanTable) {
+        let leaving = self.leaving.iter().map(|(jail, _)| jail);
+        let jails: HashSet<JailName> = self.jails.keys().chain(leaving).cloned().collect();
+        for jail in jails {
+            self.hand_over(&jail, bans);
+        }
+    }
+
+    /// Tasks that the store lacks, after these; where to go on.
     pub fn tasks_after(
         &self,
         place: Option<&TaskPlace>,
@@ -321,10 +330,10 @@ impl Telling {
     }
 
     /// Ends the runner, if it is ours.
-    fn end(&mut self) {
+    fn end(&mut self, when: link::End) {
         self.up = None;
         if let Some(link) = self.link.take() {
-            link.end();
+            link.end(when);
         }
     }
 }
@@ -344,10 +353,9 @@ fn hand_over(
     jail: &JailName,
     bans: &BanTable,
     restored: &HashMap<JailName, HashSet<IpNet>>,
-    all: bool,
     bytes: &mut usize,
 ) {
-    while let Some((next, freed)) = action.queue.next(all) {
+    while let Some((next, freed)) = action.queue.next() {
         *bytes = bytes.saturating_sub(freed);
         let entry = match next {
             Next::Task(entry) => entry,
@@ -429,10 +437,7 @@ impl Daemon {
         self.keeper.keep_evidence(asks);
         self.forget_dropped();
         self.telling.begin();
-        let jails: Vec<JailName> = self.telling.jails.keys().cloned().collect();
-        for jail in jails {
-            self.telling.hand_over(&jail, self.engine.bans());
-        }
+        self.telling.hand_over_all(self.engine.bans());
     }
 
     /// It is started, and told of the bans that hold.
@@ -478,8 +483,8 @@ impl Daemon {
         self.forget_dropped();
     }
 
-    /// An action is configured no longer: bans that hold are over for it, and it stops. All of that goes to the runner now,
-    /// which still knows its commands.
+    /// An action is configured no longer: bans that hold are over for it, and it stops. The runner knows its commands until
+    /// then.
     fn action_leaves(
         &mut self,
         jail: &JailName,
@@ -518,24 +523,7 @@ impl Daemon {
         let seq = telling.seq(1);
         let entry = tasks::plain(Kind::Stop, seq, jail, &action.name, counts, now);
         push(&mut action, entry, &mut telling.bytes);
-        match (telling.up, &telling.link) {
-            (Some(number), Some(link)) => {
-                let to = (link, number);
-                hand_over(&mut action, to, jail, bans, &telling.restored, true, &mut telling.bytes);
-                telling.leaving.push((jail.clone(), action));
-            }
-            _ => {
-                let lost = action.queue.len();
-                tracing::warn!(
-                    "[{jail}] action '{}' is no longer configured and no runner is there: {lost} tasks are dropped",
-                    action.name
-                );
-                telling.gone.extend(action.queue.kept_after(0).map(|entry| entry.seq));
-                while let Some((_, freed)) = action.queue.next(true) {
-                    telling.bytes = telling.bytes.saturating_sub(freed);
-                }
-            }
-        }
+        telling.leaving.push((jail.clone(), action));
         rows
     }
 
@@ -572,10 +560,7 @@ impl Daemon {
                 link.say(number, Word::Task(entry.clone()));
             }
         }
-        let jails: Vec<JailName> = telling.jails.keys().cloned().collect();
-        for jail in jails {
-            self.telling.hand_over(&jail, self.engine.bans());
-        }
+        telling.hand_over_all(self.engine.bans());
     }
 
     fn runner_said(&mut self, said: FromRunner) {
@@ -615,7 +600,8 @@ impl Daemon {
                 action.counts.failed_in_a_row = 0;
                 action.failing = None;
             }
-            Some(_) => {
+            Some(why) => {
+                report::failed(&standing, why);
                 action.counts.failed += 1;
                 action.counts.failed_in_a_row += 1;
                 action.failing.clone_from(&failed);
@@ -632,22 +618,18 @@ impl Daemon {
             telling.gone.push(seq);
         }
         telling.leaving.retain(|(_, action)| !action.queue.is_empty());
-        self.standing_is(standing, entry.kind);
+        if telling.leaving.is_empty() && telling.jails.values().all(Vec::is_empty) {
+            telling.end(link::End::Soon);
+        }
+        self.standing_is(standing);
         self.forget_dropped();
         self.telling.hand_over(&jail, self.engine.bans());
     }
 
     /// Remembers how an action stands, also across restarts.
-    fn standing_is(&mut self, mut standing: Standing, after: Kind) {
+    fn standing_is(&mut self, standing: Standing) {
         let key = (standing.jail.clone(), standing.action.clone());
         let mut all = self.telling.standings.lock().unwrap_or_else(PoisonError::into_inner);
-        if after == Kind::Stop
-            && self.telling.ends
-            && let Some(before) = all.get(&key)
-        {
-            // The bans stay, and the next run tells of their ends.
-            standing.banned.clone_from(&before.banned);
-        }
         if all.get(&key) == Some(&standing) {
             return;
         }
@@ -708,7 +690,7 @@ impl Daemon {
                 }
             }
         }
-        self.telling.end();
+        self.telling.end(link::End::Now);
     }
 
     /// `set JAIL action NAME PROPERTY VALUE`: the answer comes later.

@@ -160,9 +160,9 @@ impl Queue {
         Some((entry.seq, entry.size()))
     }
 
-    /// What the runner may be given now, if anything, whatever it has with `all`; with its bytes, which no longer wait.
-    pub fn next(&mut self, all: bool) -> Option<(Next, usize)> {
-        if !all && self.out.len() >= WINDOW {
+    /// What the runner may be given now, if anything; with its bytes, which no longer wait.
+    pub fn next(&mut self) -> Option<(Next, usize)> {
+        if self.out.len() >= WINDOW {
             return None;
         }
         match self.waiting.front_mut()? {

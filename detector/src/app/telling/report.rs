@@ -1,7 +1,7 @@
 //! What the runner says, in the log; how actions stand, for `status`, metrics and `doctor`.
 use super::Telling;
 use crate::{
-    action::wire::Level,
+    action::wire::{Level, Standing},
     app::act::ACTIONS,
     control::{metrics::Metrics, wire},
 };
@@ -19,6 +19,11 @@ macro_rules! said {
             Level::Debug => tracing::debug!(target: $logger, jail = $jail, action = $action, "{}", $text),
         }
     };
+}
+
+/// A task was given up.
+pub(super) fn failed(standing: &Standing, why: &str) {
+    said!(ACTIONS, Level::Error, standing.jail.as_str(), standing.action.as_str(), why);
 }
 
 /// Line by line, each by the logger of fail2ban that would say it.
