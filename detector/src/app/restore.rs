@@ -84,7 +84,7 @@ impl Daemon {
     /// What is stored came only now: bans that nobody else knows are put back, the rest is younger here.
     pub(super) fn take_up_late(&mut self, loaded: Loaded) {
         let now = (self.clock)();
-        self.telling.recall(loaded.standings, &loaded.tasks);
+        self.telling.recall(&loaded.tasks);
         self.forget_dropped();
         self.recall(loaded.history, now);
         for (prefix, at) in loaded.logins {

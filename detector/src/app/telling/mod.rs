@@ -126,6 +126,8 @@ pub(super) struct Telling {
     gone: Vec<u64>,
     /// Bans of an earlier run, as long as they hold.
     restored: HashMap<JailName, HashSet<IpNet>>,
+    /// Bans that end now are of an earlier run, all of them.
+    begins: bool,
     /// `unban --all` and the like: actions that can flush are not told of single bans.
     flushing: bool,
     /// When jails were last asked to look at their environments.
@@ -168,6 +170,7 @@ impl Telling {
             next_seq: now.micros().max(1).unsigned_abs(),
             gone: Vec::new(),
             restored: HashMap::new(),
+            begins: true,
             flushing: false,
             checked: HashMap::new(),
             standings: Standings::default(),
@@ -201,13 +204,18 @@ impl Telling {
         standings.get(&(jail.to_string(), action.to_owned())).cloned()
     }
 
-    /// Takes up how actions stood, and what they were not told, by an earlier run.
-    pub fn recall(&mut self, standings: Vec<ActionStanding>, tasks: &[String]) {
+    /// Takes up how actions stood when an earlier run heard of them last.
+    fn recall_standings(&mut self, standings: Vec<ActionStanding>) {
+        let mut all = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         for ActionStanding { jail, action, text } in standings {
-            let Ok(standing) = serde_json::from_str(&text) else { continue };
-            let mut all = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry((jail, action)).or_insert(standing);
+            if let Ok(standing) = serde_json::from_str(&text) {
+                all.entry((jail, action)).or_insert(standing);
+            }
         }
+    }
+
+    /// Takes up what actions were not told by an earlier run.
+    pub fn recall(&mut self, tasks: &[String]) {
         let mut left: BTreeMap<(JailName, Arc<str>), Vec<Arc<Entry>>> = BTreeMap::new();
         for text in tasks {
             let Ok(task) = serde_json::from_str::<crate::action::wire::Task>(text) else {
@@ -282,7 +290,8 @@ impl Telling {
     /// Hands over what there is room for.
     fn hand_over(&mut self, jail: &JailName, bans: &BanTable) {
         let (Some(number), Some(link), false) = (self.up, &self.link, self.ends) else { return };
-        let leaving = self.leaving.iter_mut().filter(|(of, _)| of == jail).map(|(_, action)| action);
+        let leaving =
+            self.leaving.iter_mut().filter(|(of, _)| of == jail).map(|(_, action)| action);
         for action in leaving.chain(self.jails.get_mut(jail).into_iter().flatten()) {
             hand_over(action, (link, number), jail, bans, &self.restored, &mut self.bytes);
         }
@@ -469,6 +478,7 @@ impl Daemon {
 
     /// The bans of an earlier run are all known: each action is told of those that hold.
     pub(super) fn announce_restored(&mut self) {
+        self.telling.begins = false;
         let jails: Vec<JailName> = self.telling.jails.keys().cloned().collect();
         for jail in jails {
             self.announce(&jail, None);
@@ -478,8 +488,9 @@ impl Daemon {
 
     /// Actions of this configuration begin; what an earlier run left comes first.
     pub(super) fn actions_begin(&mut self, standings: Vec<ActionStanding>, tasks: &[String]) {
+        self.telling.recall_standings(standings);
         self.actions_change(false, &[]);
-        self.telling.recall(standings, tasks);
+        self.telling.recall(tasks);
         self.forget_dropped();
     }
 

@@ -92,7 +92,7 @@ impl Telling {
             Kind::Unban => known.remove(&ban.prefix),
             _ => known.contains(&ban.prefix),
         });
-        let ticket = Arc::new(ticket(ban, restored));
+        let ticket = Arc::new(ticket(ban, restored || self.begins));
         let mut rows = Vec::new();
         for action in &mut actions {
             let wants = match kind {
