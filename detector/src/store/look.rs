@@ -62,7 +62,7 @@ impl Evidence {
     ) -> Result<Vec<(JailName, Timestamp, u64, Vec<String>)>, String> {
         let read = || {
             let mut statement = self.0.prepare_cached(
-                "SELECT jail, since, failures, lines FROM evidence WHERE prefix = ?1 ORDER BY since DESC LIMIT ?2",
+                "SELECT jail, since, failures, lines FROM evidence WHERE prefix = ?1 ORDER BY since DESC, rowid LIMIT ?2",
             )?;
             let mut rows = statement.query(params![prefix.to_string(), most as i64])?;
             let mut bans = Vec::new();

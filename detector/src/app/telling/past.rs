@@ -56,8 +56,9 @@ impl Pasts {
             .all(|(jail, since, ..)| *jail != entry.jail || since.micros().abs_diff(own) > 1)
         {
             let since = crate::engine::Timestamp::from_micros(own);
+            let at = bans.partition_point(|(_, other, ..)| *other >= since);
             bans.insert(
-                0,
+                at,
                 (entry.jail.clone(), since, ticket.failures.into(), ticket.matches.clone()),
             );
         }
