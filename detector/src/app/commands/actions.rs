@@ -30,10 +30,11 @@ enum Kind {
 }
 
 /// Properties that every action of commands has, with their values.
-const OWN: [(&str, &str); 9] = [
+const OWN: [(&str, &str); 10] = [
     ("actionban", ""),
     ("actioncheck", ""),
     ("actionflush", ""),
+    ("actionreban", ""),
     ("actionreload", ""),
     ("actionrepair", ""),
     ("actionstart", ""),
@@ -43,13 +44,14 @@ const OWN: [(&str, &str); 9] = [
 ];
 
 /// What fail2ban's class for such actions can be called by.
-const METHODS: [&str; 13] = [
+const METHODS: [&str; 15] = [
     "ban",
     "clearAllParams",
     "consistencyCheck",
     "escapeTag",
     "executeCmd",
     "flush",
+    "invalidateBanEpoch",
     "prolong",
     "reban",
     "reload",
@@ -57,6 +59,7 @@ const METHODS: [&str; 13] = [
     "replaceTag",
     "start",
     "stop",
+    "unban",
 ];
 /// How long the runner's answer is waited for.
 const ANSWERED: Duration = Duration::from_secs(5);
@@ -343,15 +346,26 @@ impl Daemon {
         Ok(action.into())
     }
 
-    /// What bans in the kernel is taken away by stopping the jail, or in the configuration.
+    /// An action is told that no ban holds any more, and stops. What bans in the kernel is taken away by stopping the jail,
+    /// or in the configuration.
     pub(super) async fn delete_action(
         &mut self,
         jail: &JailName,
         action: &str,
     ) -> Result<Value, Fault> {
         self.spoken().await.action(jail, action)?;
-        Err(Fault::plain(format!(
-            "action '{action}' stays: change `action` of the jail in the configuration, and reload"
-        )))
+        if !self.telling.has(jail, action) {
+            return Err(Fault::plain(format!(
+                "action '{action}' stays: change `action` of the jail in the configuration, and reload"
+            )));
+        }
+        if let Some(settings) = self.settings.jails.iter_mut().find(|known| known.name == *jail) {
+            settings.actions.retain(|known| known.name != action);
+        }
+        if let Some(actions) = self.spoken().await.actions.get_mut(jail) {
+            actions.retain(|known| known.name != action);
+        }
+        self.actions_change(false, &[]);
+        Ok(Value::Nothing)
     }
 }
