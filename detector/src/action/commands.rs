@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 use super::{
     hosts::OwnNames,
     shell::{Mask, Shell, lines, shown},
-    tags::{INET4, INET6, NO_FAMILY, Tags, family_of},
+    tags::{INET4, INET6, NO_FAMILY, Tags, family_of, ip_of},
     wire::{Kind, Level, Standing, Task, Ticket},
     worker::Definition,
 };
@@ -79,7 +79,7 @@ impl<'a> Commands<'a> {
         let nobody = Ticket::default();
         let ticket = task.ticket.as_deref().unwrap_or(&nobody);
         let is_left_out = ticket.restored && self.properties().is_set("norestored");
-        let ip = ticket.ip.as_deref().unwrap_or(&ticket.id);
+        let ip = ip_of(ticket);
         let done = match task.kind {
             Kind::Ban | Kind::Reban | Kind::Prolong if is_left_out => Ok(true),
             Kind::Ban => self.ban("actionban", ticket).await,
@@ -219,7 +219,7 @@ impl<'a> Commands<'a> {
                 done.push(family.clone());
                 continue;
             };
-            let script = self.script(&command, &Ticket::default(), family).await;
+            let script = self.script(&command, None, family).await;
             if self.run(option, &script).await {
                 done.push(family.clone());
                 run.push(command);
@@ -275,7 +275,7 @@ impl<'a> Commands<'a> {
                     return Err(error.to_string());
                 }
             };
-            let script = self.script(&command, ticket, family).await;
+            let script = self.script(&command, Some(ticket), family).await;
             if self.run(option, &script).await {
                 return Ok(true);
             }
@@ -365,7 +365,7 @@ impl<'a> Commands<'a> {
     }
 
     /// The command with everything that is known now.
-    async fn script(&mut self, command: &str, ticket: &Ticket, family: &str) -> Script {
+    async fn script(&mut self, command: &str, ticket: Option<&Ticket>, family: &str) -> Script {
         let mut tags = Tags {
             task: self.task,
             ticket,
@@ -416,7 +416,7 @@ fn in_full(task: &Task, ticket: &Ticket, why: &str) -> String {
         Kind::Unban => "unban",
     };
     let text = |value: &str| crate::config::Value::from(value).to_string();
-    let (ip, fid) = (text(ticket.ip.as_deref().unwrap_or(&ticket.id)), text(&ticket.id));
+    let (ip, fid) = (text(ip_of(ticket)), text(&ticket.id));
     let family = text(family_of(ticket));
     format!(
         "Failed to execute {verb} jail '{jail}' action '{action}' info \

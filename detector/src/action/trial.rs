@@ -25,10 +25,8 @@ pub struct Trial<'a> {
     pub action: &'a ActionSettings,
     /// Whether this machine speaks IPv6.
     pub ipv6: bool,
-    /// Whom it is about.
-    pub ticket: Ticket,
-    /// What is done, in this order.
-    pub kinds: Vec<Kind>,
+    /// What is done, in this order, and whom it is about.
+    pub tasks: Vec<(Kind, Ticket)>,
     /// Unix seconds.
     pub now: f64,
     /// Commands are shown and not run.
@@ -138,7 +136,7 @@ impl Trial<'_> {
         let (jail, action) = (self.jail.name.to_string(), self.action.name.clone());
         let mut standing = Standing { jail, action, ..Standing::default() };
         let (mut is_slow, mut tried) = (false, Vec::new());
-        for (seq, kind) in self.kinds.into_iter().enumerate() {
+        for (seq, (kind, ticket)) in self.tasks.into_iter().enumerate() {
             let is_about_somebody = !matches!(
                 kind,
                 Kind::Start | Kind::Stop | Kind::Reload | Kind::Flush | Kind::Check
@@ -150,7 +148,7 @@ impl Trial<'_> {
                 kind,
                 at: self.now,
                 counts: Counts { banned: 1, banned_total: 1, ..Counts::default() },
-                ticket: is_about_somebody.then(|| Box::new(self.ticket.clone())),
+                ticket: is_about_somebody.then(|| Box::new(ticket)),
             };
             let mut notes = Notes::default();
             let commands =

@@ -72,13 +72,13 @@ pub(super) fn run(place: &Place, verb: &ActionVerb) -> anyhow::Result<ExitCode> 
         args.unban.then_some(Kind::Unban),
         args.stop.then_some(Kind::Stop),
     ];
+    let ticket = ticket(args, jail, settings)?;
     let trial = Trial {
         settings,
         jail,
         action,
         ipv6: app::wants_ipv6(settings.allow_ipv6),
-        ticket: ticket(args, jail, settings)?,
-        kinds: kinds.into_iter().flatten().collect(),
+        tasks: kinds.into_iter().flatten().map(|kind| (kind, ticket.clone())).collect(),
         now: clock::now().micros() as f64 / 1e6,
         dry: args.dry_run,
     };
