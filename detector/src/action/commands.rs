@@ -4,8 +4,9 @@ use std::{borrow::Cow, time::Duration};
 use super::{
     hosts::OwnNames,
     shell::{Mask, Shell, lines, shown},
-    tags::{INET4, INET6, NO_FAMILY, Tags, family_of},
+    tags::{INET4, INET6, NO_FAMILY, Tags, family_of, ip_of},
     wire::{Kind, Level, Standing, Task, Ticket},
+    worker::Definition,
 };
 use crate::{
     command::{Ended, Ran},
@@ -21,7 +22,7 @@ const ANY: &str = "";
 /// Somebody who hears of each command that was run, and what is to be said.
 pub(super) trait Listener {
     /// A command has ended.
-    fn ran(&mut self, option: &str, command: &str, ran: &Ran, mask: &Mask<'_>);
+    fn ran(&mut self, option: &str, script: &Script, ran: &Ran, mask: &Mask<'_>);
     /// A line for the log.
     fn say(&mut self, level: Level, text: String);
 }
@@ -37,18 +38,15 @@ pub(super) struct Failure {
 
 /// An action, while one task of it is done.
 pub(super) struct Commands<'a> {
-    pub properties: &'a Properties,
-    pub jail_ban_time: i64,
-    /// Both families, or IPv4 alone.
-    pub ipv6: bool,
-    pub standing: &'a mut Standing,
-    pub shell: &'a Shell,
-    pub is_slow: &'a mut bool,
-    pub task: &'a Task,
-    pub own: OwnNames,
-    pub listener: &'a mut (dyn Listener + Send),
+    definition: &'a Definition,
+    standing: &'a mut Standing,
+    shell: &'a Shell,
+    is_slow: &'a mut bool,
+    task: &'a Task,
+    own: OwnNames,
+    listener: &'a mut (dyn Listener + Send),
     /// The last command could not even be found.
-    pub is_hopeless: bool,
+    is_hopeless: bool,
 }
 
 /// How the environment is.
@@ -58,22 +56,38 @@ enum Environment {
     Broken,
 }
 
-impl Commands<'_> {
+impl<'a> Commands<'a> {
+    pub(super) async fn new(
+        definition: &'a Definition,
+        shell: &'a Shell,
+        standing: &'a mut Standing,
+        is_slow: &'a mut bool,
+        task: &'a Task,
+        listener: &'a mut (dyn Listener + Send),
+    ) -> Commands<'a> {
+        let own = shell.hosts.own().await;
+        Commands { definition, standing, shell, is_slow, task, own, listener, is_hopeless: false }
+    }
+
+    fn properties(&self) -> &'a Properties {
+        &self.definition.properties
+    }
+
     /// Does the task.
     pub(super) async fn perform(&mut self) -> Result<(), Failure> {
         let task = self.task;
         let nobody = Ticket::default();
         let ticket = task.ticket.as_deref().unwrap_or(&nobody);
-        let is_left_out = ticket.restored && self.properties.is_set("norestored");
-        let ip = ticket.ip.as_deref().unwrap_or(&ticket.id);
+        let is_left_out = ticket.restored && self.properties().is_set("norestored");
+        let ip = ip_of(ticket);
         let done = match task.kind {
             Kind::Ban | Kind::Reban | Kind::Prolong if is_left_out => Ok(true),
             Kind::Ban => self.ban("actionban", ticket).await,
-            Kind::Reban if self.properties.has("actionreban") => {
+            Kind::Reban if self.properties().has("actionreban") => {
                 self.ban("actionreban", ticket).await
             }
             Kind::Reban => self.ban("actionban", ticket).await,
-            Kind::Prolong if !self.properties.has("actionprolong") => Ok(true),
+            Kind::Prolong if !self.properties().has("actionprolong") => Ok(true),
             Kind::Prolong => self.process("actionprolong", ticket).await,
             Kind::Unban => self.unban(ticket).await,
             Kind::Start => self.start().await.map(|()| true),
@@ -120,7 +134,7 @@ impl Commands<'_> {
 
     /// Starts what starts with the first ban of its family.
     async fn start_for(&mut self, family: &str) -> Result<(), String> {
-        if !self.properties.starts_on_demand() || has(&self.standing.started, family) {
+        if !self.properties().starts_on_demand() || has(&self.standing.started, family) {
             return Ok(());
         }
         let families = match family {
@@ -131,7 +145,7 @@ impl Commands<'_> {
     }
 
     async fn start(&mut self) -> Result<(), String> {
-        match self.properties.starts_on_demand() {
+        match self.properties().starts_on_demand() {
             true => Ok(()),
             false => self.start_families(&self.families()).await,
         }
@@ -157,7 +171,7 @@ impl Commands<'_> {
                 Ok(())
             }
             Err(why) => {
-                let may_repair = self.properties.is_set("actionrepair_on_unban");
+                let may_repair = self.properties().is_set("actionrepair_on_unban");
                 self.check_all(may_repair).await?;
                 Err(why)
             }
@@ -166,7 +180,7 @@ impl Commands<'_> {
 
     /// The families that are started for themselves.
     fn families(&self) -> Vec<String> {
-        let families: &[&str] = match (self.properties.is_conditional(), self.ipv6) {
+        let families: &[&str] = match (self.properties().is_conditional(), self.definition.ipv6) {
             (false, _) => &[ANY],
             (true, false) => &[INET4],
             (true, true) => &[INET4, INET6],
@@ -205,7 +219,7 @@ impl Commands<'_> {
                 done.push(family.clone());
                 continue;
             };
-            let script = self.script(&command, &Ticket::default(), family).await;
+            let script = self.script(&command, None, family).await;
             if self.run(option, &script).await {
                 done.push(family.clone());
                 run.push(command);
@@ -239,16 +253,16 @@ impl Commands<'_> {
     }
 
     fn command(&self, option: &str, family: &str) -> Result<String, PropertyError> {
-        self.properties.command(option, family, &|tag| self.own.tag(tag).map(str::to_owned))
+        self.properties().command(option, family, &|tag| self.own.tag(tag).map(str::to_owned))
     }
 
     /// Runs a command about a ban, and once more if it fails and the environment is sane, or is again.
     async fn process(&mut self, option: &str, ticket: &Ticket) -> Result<bool, String> {
         let family = family_of(ticket);
         for attempt in 0..2 {
-            if attempt > 0 && self.properties.has("actioncheck") {
+            if attempt > 0 && self.properties().has("actioncheck") {
                 let is_unban = option == "actionunban";
-                let may_repair = !is_unban || self.properties.is_set("actionrepair_on_unban");
+                let may_repair = !is_unban || self.properties().is_set("actionrepair_on_unban");
                 let environment = self.check(family, may_repair, "Unban", !is_unban).await?;
                 if environment == Environment::Broken {
                     return Ok(false);
@@ -261,7 +275,7 @@ impl Commands<'_> {
                     return Err(error.to_string());
                 }
             };
-            let script = self.script(&command, ticket, family).await;
+            let script = self.script(&command, Some(ticket), family).await;
             if self.run(option, &script).await {
                 return Ok(true);
             }
@@ -271,7 +285,7 @@ impl Commands<'_> {
 
     /// Looks after every family that is started.
     async fn check_all(&mut self, may_repair: bool) -> Result<(), String> {
-        if !self.properties.has("actioncheck") {
+        if !self.properties().has("actioncheck") {
             return Ok(());
         }
         for family in self.standing.started.clone() {
@@ -304,7 +318,7 @@ impl Commands<'_> {
         let text = "Invariant check failed. Trying to restore a sane environment";
         self.listener.say(Level::Error, text.to_owned());
         self.standing.epoch += 1;
-        if self.properties.has("actionrepair") {
+        if self.properties().has("actionrepair") {
             self.forget(family);
             if !self.run_operation("actionrepair", family).await? {
                 return Ok(self.gives_up());
@@ -317,7 +331,7 @@ impl Commands<'_> {
                 // What is broken may well refuse to be stopped.
                 let _ = self.operate("actionstop", "stopping", &families).await;
             }
-            if is_forced || !self.properties.starts_on_demand() {
+            if is_forced || !self.properties().starts_on_demand() {
                 self.start_families(&families).await?;
             }
         }
@@ -351,12 +365,12 @@ impl Commands<'_> {
     }
 
     /// The command with everything that is known now.
-    async fn script(&mut self, command: &str, ticket: &Ticket, family: &str) -> Script {
+    async fn script(&mut self, command: &str, ticket: Option<&Ticket>, family: &str) -> Script {
         let mut tags = Tags {
             task: self.task,
             ticket,
             family,
-            jail_ban_time: self.jail_ban_time,
+            jail_ban_time: self.definition.jail_ban_time,
             own: &self.own,
             host: None,
         };
@@ -376,12 +390,11 @@ impl Commands<'_> {
         if script.text.is_empty() {
             return true;
         }
-        let deadline = Duration::from_secs_f64(self.properties.timeout().clamp(0.0, LONGEST));
+        let deadline = Duration::from_secs_f64(self.properties().timeout().clamp(0.0, LONGEST));
         let ran = self.shell.run(script, deadline, self.is_slow).await;
         self.is_hopeless = matches!(ran.ended, Ended::Status(126 | 127) | Ended::Unstarted(_));
-        let mask = Mask(self.properties.secrets());
-        let command = mask.hide(&shown(script));
-        self.listener.ran(option, &command, &ran, &mask);
+        let mask = Mask(self.properties().secrets());
+        self.listener.ran(option, script, &ran, &mask);
         matches!(ran.ended, Ended::Status(0))
     }
 }
@@ -403,7 +416,7 @@ fn in_full(task: &Task, ticket: &Ticket, why: &str) -> String {
         Kind::Unban => "unban",
     };
     let text = |value: &str| crate::config::Value::from(value).to_string();
-    let (ip, fid) = (text(ticket.ip.as_deref().unwrap_or(&ticket.id)), text(&ticket.id));
+    let (ip, fid) = (text(ip_of(ticket)), text(&ticket.id));
     let family = text(family_of(ticket));
     format!(
         "Failed to execute {verb} jail '{jail}' action '{action}' info \
@@ -412,15 +425,14 @@ fn in_full(task: &Task, ticket: &Ticket, why: &str) -> String {
 }
 
 /// What fail2ban says of a command that failed, line by line.
-pub(super) fn said(seq: u64, command: &str, ran: &Ran, mask: &Mask<'_>) -> Vec<(Level, String)> {
+pub(super) fn said(seq: u64, script: &Script, ran: &Ran, mask: &Mask<'_>) -> Vec<(Level, String)> {
+    let command = mask.hide(&shown(script));
     let is_fine = matches!(ran.ended, Ended::Status(0));
     let level = if is_fine { Level::Debug } else { Level::Error };
     let mut said = Vec::new();
+    said.push((level, format!("{seq:x} -- exec: {command}")));
     if let Ended::Late(after) = ran.ended {
-        said.push((level, format!("{seq:x} -- exec: {command}")));
         said.push((level, format!("{seq:x} -- timed out after {} seconds.", after.as_secs_f64())));
-    } else {
-        said.push((level, format!("{seq:x} -- exec: {command}")));
     }
     for (stream, bytes) in [("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
         for line in lines(bytes) {

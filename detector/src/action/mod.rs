@@ -14,8 +14,10 @@ mod hosts;
 mod runner;
 mod shell;
 mod tags;
+mod trial;
 mod user;
 pub mod wire; // what daemon and runner say to each other
 mod worker;
 
 pub use runner::{Door, Options, RunnerError, run};
+pub use trial::{Step, Trial, TrialError, Tried};

@@ -27,9 +27,7 @@ use super::{
     wire::{self, FromRunner, LONGEST_LINE, Standing, Task, ToRunner, VERSION, WINDOW},
     worker::{Definition, Job, Outbox, Worker},
 };
-use crate::config::{
-    self, ActionKind, AllowIpv6, BanTime, JailSettings, Properties, Settings, Tree,
-};
+use crate::config::{self, AllowIpv6, Settings, Tree};
 
 /// How long running commands may go on when the runner is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -300,8 +298,9 @@ impl Runner {
         let ipv6 = (self.wants_ipv6)(settings.allow_ipv6);
         self.actions.values_mut().for_each(|entry| entry.is_removed = true);
         for jail in &settings.jails {
-            for (name, definition) in definitions(jail, settings, ipv6) {
-                let key = (jail.name.to_string(), name);
+            for action in &jail.actions {
+                let definition = Arc::new(Definition::new(action, jail, settings, ipv6));
+                let key = (jail.name.to_string(), action.name.clone());
                 match self.actions.get_mut(&key) {
                     Some(entry) => {
                         entry.definition = definition;
@@ -370,24 +369,6 @@ impl Runner {
 
 fn unknown((jail, action): &Key) -> Standing {
     Standing { jail: jail.clone(), action: action.clone(), ..Standing::default() }
-}
-
-/// A jail's actions, by name.
-fn definitions<'a>(
-    jail: &'a JailSettings,
-    settings: &'a Settings,
-    ipv6: bool,
-) -> impl Iterator<Item = (String, Arc<Definition>)> + 'a {
-    let jail_ban_time = match jail.ban_time {
-        BanTime::Permanent => -1,
-        BanTime::Seconds(seconds) => i64::from(seconds),
-    };
-    jail.actions.iter().map(move |action| {
-        let ActionKind::Commands(given) = &action.kind;
-        let (properties, retry) = (Properties::new(given), settings.action_retry);
-        let definition = Definition { properties, jail_ban_time, ipv6, retry };
-        (action.name.clone(), Arc::new(definition))
-    })
 }
 
 /// The next thing said; `None` at the end.

@@ -1,5 +1,5 @@
 //! What the tags of a command stand for when somebody is banned.
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::LazyLock};
 
 use ipnet::IpNet;
 
@@ -20,11 +20,16 @@ pub(super) const NO_FAMILY: &str = "None";
 
 /// The family of who is banned.
 pub(super) fn family_of(ticket: &Ticket) -> &'static str {
-    match address_of(ticket.ip.as_deref().unwrap_or(&ticket.id)) {
+    match address_of(ip_of(ticket)) {
         Some(IpAddr::V4(_)) => INET4,
         Some(IpAddr::V6(_)) => INET6,
         None => NO_FAMILY,
     }
+}
+
+/// The address that failed, or what stands in its place.
+pub(super) fn ip_of(ticket: &Ticket) -> &str {
+    ticket.ip.as_deref().unwrap_or(&ticket.id)
 }
 
 fn address_of(text: &str) -> Option<IpAddr> {
@@ -34,8 +39,8 @@ fn address_of(text: &str) -> Option<IpAddr> {
 /// What is known when a task is done.
 pub(super) struct Tags<'a> {
     pub task: &'a Task,
-    /// The ticket; an empty one for what is about nobody.
-    pub ticket: &'a Ticket,
+    /// `None` for what is about nobody, also when it is done for a task that is about somebody.
+    pub ticket: Option<&'a Ticket>,
     /// `inet4`, `inet6`; [`NO_FAMILY`], or empty for what is about nobody.
     pub family: &'a str,
     /// Seconds that the jail bans for; -1 for ever.
@@ -56,8 +61,13 @@ impl<'a> Tags<'a> {
         }
     }
 
+    fn ticket(&self) -> &'a Ticket {
+        static NOBODY: LazyLock<Ticket> = LazyLock::new(Ticket::default);
+        self.ticket.unwrap_or(&NOBODY)
+    }
+
     fn ip(&self) -> &'a str {
-        self.ticket.ip.as_deref().unwrap_or(&self.ticket.id)
+        ip_of(self.ticket())
     }
 
     fn address(&self) -> Option<IpAddr> {
@@ -66,7 +76,7 @@ impl<'a> Tags<'a> {
 
     /// What a tag stands for.
     pub(super) fn tag(&self, tag: &str) -> Option<Meaning<'a>> {
-        let ticket = self.ticket;
+        let ticket = self.ticket();
         let counts = self.task.counts;
         let past = |past: &'a Option<Past>| past.as_ref();
         let value: Cow<'a, str> = match tag {
@@ -106,7 +116,7 @@ impl<'a> Tags<'a> {
 
     /// What `<F-USER>` stands for: what the failregex found under `user`.
     pub(super) fn field(&self, name: &str) -> Option<Cow<'a, str>> {
-        let ticket = self.ticket;
+        let ticket = self.ticket();
         let option = crate::engine::option_of(name);
         let plain = option.replace('-', "_");
         if let Some(value) = ticket.fields.get(&option).or_else(|| ticket.fields.get(&plain)) {
@@ -122,35 +132,31 @@ impl<'a> Tags<'a> {
     }
 
     fn time(&self) -> f64 {
-        if self.is_about_nobody() { self.task.at } else { self.ticket.time }
+        self.ticket.map_or(self.task.at, |ticket| ticket.time)
     }
 
     fn ban_time(&self) -> i64 {
-        if self.is_about_nobody() { self.jail_ban_time } else { self.ticket.ban_time }
-    }
-
-    fn is_about_nobody(&self) -> bool {
-        self.task.ticket.is_none()
+        self.ticket.map_or(self.jail_ban_time, |ticket| ticket.ban_time)
     }
 
     fn matches(&self) -> Value {
-        Value::List(self.ticket.matches.iter().map(|line| line.as_str().into()).collect())
+        Value::List(self.ticket().matches.iter().map(|line| line.as_str().into()).collect())
     }
 
     fn data(&self) -> String {
         let mut data = vec![
             ("matches".to_owned(), self.matches()),
-            ("failures".to_owned(), i64::from(self.ticket.failures).into()),
+            ("failures".to_owned(), i64::from(self.ticket().failures).into()),
         ];
-        data.extend(self.ticket.ip.iter().map(|ip| ("ip".to_owned(), ip.as_str().into())));
-        let fields = self.ticket.fields.iter();
+        data.extend(self.ticket().ip.iter().map(|ip| ("ip".to_owned(), ip.as_str().into())));
+        let fields = self.ticket().fields.iter();
         data.extend(fields.map(|(name, value)| (name.clone(), value.as_str().into())));
         Value::Map(data).to_string()
     }
 
     /// For who looks for a fault.
     fn raw(&self) -> String {
-        let Ticket { id, ban_count, failures, .. } = self.ticket;
+        let Ticket { id, ban_count, failures, .. } = self.ticket();
         let (time, ban_time, matches) = (self.time(), self.ban_time(), self.matches());
         format!(
             "BanTicket: ip={id} time={time:?} bantime={ban_time} bancount={ban_count} #attempts={failures} matches={matches}"

@@ -14,7 +14,12 @@ use super::{
     shell::{Mask, Shell},
     wire::{FromRunner, Level, Standing, Task},
 };
-use crate::{clock, command::Ran, config::Properties};
+use crate::{
+    clock,
+    command::Ran,
+    config::{ActionKind, ActionSettings, BanTime, JailSettings, Properties, Settings},
+    engine::Script,
+};
 
 /// The first pause before a task is tried again; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,6 +34,24 @@ pub(super) struct Definition {
     pub ipv6: bool,
     /// How long a task that fails is tried again.
     pub retry: Duration,
+}
+
+impl Definition {
+    /// As the configuration has it.
+    pub(super) fn new(
+        action: &ActionSettings,
+        jail: &JailSettings,
+        settings: &Settings,
+        ipv6: bool,
+    ) -> Definition {
+        let jail_ban_time = match jail.ban_time {
+            BanTime::Permanent => -1,
+            BanTime::Seconds(seconds) => i64::from(seconds),
+        };
+        let ActionKind::Commands(given) = &action.kind;
+        let (properties, retry) = (Properties::new(given), settings.action_retry);
+        Definition { properties, jail_ban_time, ipv6, retry }
+    }
 }
 
 /// A task, and the action as it was when the task came.
@@ -79,8 +102,8 @@ struct Log<'a> {
 }
 
 impl Listener for Log<'_> {
-    fn ran(&mut self, _: &str, command: &str, ran: &Ran, mask: &Mask<'_>) {
-        for (level, text) in said(self.task.seq, command, ran, mask) {
+    fn ran(&mut self, _: &str, script: &Script, ran: &Ran, mask: &Mask<'_>) {
+        for (level, text) in said(self.task.seq, script, ran, mask) {
             self.say(level, text);
         }
     }
@@ -164,18 +187,7 @@ impl Worker {
     async fn perform(&mut self, job: &Job) -> Result<(), Failure> {
         let Job { task, definition, shell, outbox } = job;
         let mut log = Log { outbox, task };
-        let mut commands = Commands {
-            properties: &definition.properties,
-            jail_ban_time: definition.jail_ban_time,
-            ipv6: definition.ipv6,
-            standing: &mut self.standing,
-            shell,
-            is_slow: &mut self.is_slow,
-            task,
-            own: shell.hosts.own().await,
-            listener: &mut log,
-            is_hopeless: false,
-        };
-        commands.perform().await
+        let (standing, is_slow) = (&mut self.standing, &mut self.is_slow);
+        Commands::new(definition, shell, standing, is_slow, task, &mut log).await.perform().await
     }
 }
