@@ -209,3 +209,70 @@ impl Queue {
             .filter(move |entry| entry.seq > seq && entry.is_kept() && !restored(entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(seq: u64, kind: Kind) -> Arc<Entry> {
+        let (jail, action) = (JailName::new("j"), Arc::from("a"));
+        let (counts, asks) = (Counts::default(), Asks::default());
+        Arc::new(Entry { seq, jail, action, kind, at: 0.0, counts, ticket: None, asks })
+    }
+
+    /// Hands over all that may go; the numbers.
+    fn handed(queue: &mut Queue) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        while let Some((next, _)) = queue.next() {
+            match next {
+                Next::Task(entry) => {
+                    seqs.push(entry.seq);
+                    queue.is_out(entry);
+                }
+                Next::Restored { seq, .. } => {
+                    seqs.push(seq);
+                    queue.is_out(entry(seq, Kind::Ban));
+                }
+            }
+        }
+        seqs
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_comes_after_the_start_and_before_all_else() {
+        let mut queue = Queue::default();
+        queue.push(entry(100, Kind::Start));
+        queue.push(entry(101, Kind::Unban));
+        let banned: Arc<[IpNet]> =
+            ["192.0.2.1/32", "192.0.2.2/32"].map(|it| it.parse().expect("a prefix")).into();
+        queue.push_restored(banned, 102);
+        queue.push(entry(104, Kind::Ban));
+        queue.push_first(vec![entry(7, Kind::Ban), entry(9, Kind::Unban)]);
+        assert_eq!(queue.len(), 5);
+        assert_eq!(handed(&mut queue), [100, 7, 9, 101, 102, 103, 104]);
+        let kept: Vec<u64> = queue.kept_after(7).map(|entry| entry.seq).collect();
+        assert_eq!(kept, [9, 101, 102, 103, 104]);
+        for seq in [7, 103] {
+            assert!(queue.done(seq).is_some_and(|entry| entry.seq == seq));
+        }
+        assert!(queue.done(7).is_none() && !queue.is_empty());
+    }
+
+    #[test]
+    fn a_window_is_handed_over_and_the_oldest_of_the_rest_is_lost() {
+        let mut queue = Queue::default();
+        queue.push(entry(0, Kind::Start));
+        for seq in 1..=100 {
+            queue.push(entry(seq, Kind::Ban));
+        }
+        assert_eq!(handed(&mut queue).len(), WINDOW);
+        assert_eq!(queue.drop_oldest().map(|(seq, _)| seq), Some(WINDOW as u64));
+        assert!(queue.done(5).is_some());
+        assert_eq!(handed(&mut queue), [WINDOW as u64 + 1]);
+        let mut queue = Queue::default();
+        queue.push(entry(0, Kind::Start));
+        queue.push(entry(1, Kind::Ban));
+        assert_eq!(queue.drop_oldest().map(|(seq, _)| seq), Some(1), "never how it begins");
+        assert!(queue.drop_oldest().is_none());
+    }
+}
