@@ -36,6 +36,19 @@ pub fn history(file: &Path, prefixes: &[IpNet]) -> Result<Vec<Earlier>, String> 
     read(file, prefixes).map_err(|error| error.to_string())
 }
 
+/// A ban that may be over, with its evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierBan {
+    /// By whom.
+    pub jail: JailName,
+    /// Its last failure.
+    pub since: Timestamp,
+    /// Failures that led to it.
+    pub failures: u64,
+    /// The last matched lines.
+    pub lines: Vec<String>,
+}
+
 /// What is kept of bans, for who shows it with a later one.
 #[derive(Debug)]
 pub struct Evidence(Connection);
@@ -50,16 +63,12 @@ impl Evidence {
         open(file).map(Evidence).map_err(|error| error.to_string())
     }
 
-    /// Of the bans of this prefix, the newest first and at most `most`: jail, since when, failures, lines.
+    /// Of the bans of this prefix, the newest first and at most `most`.
     ///
     /// # Errors
     ///
     /// In SQLite's words.
-    pub fn of(
-        &self,
-        prefix: IpNet,
-        most: usize,
-    ) -> Result<Vec<(JailName, Timestamp, u64, Vec<String>)>, String> {
+    pub fn of(&self, prefix: IpNet, most: usize) -> Result<Vec<EarlierBan>, String> {
         let read = || {
             let mut statement = self.0.prepare_cached(
                 "SELECT jail, since, failures, lines FROM evidence WHERE prefix = ?1 ORDER BY since DESC, rowid LIMIT ?2",
@@ -70,8 +79,8 @@ impl Evidence {
                 let (jail, lines): (String, String) = (row.get(0)?, row.get(3)?);
                 let (since, failures): (i64, i64) = (row.get(1)?, row.get(2)?);
                 let lines = serde_json::from_str(&lines).unwrap_or_default();
-                let since = Timestamp::from_micros(since);
-                bans.push((JailName::new(&jail), since, failures.unsigned_abs(), lines));
+                let (jail, since) = (JailName::new(&jail), Timestamp::from_micros(since));
+                bans.push(EarlierBan { jail, since, failures: failures.unsigned_abs(), lines });
             }
             Ok(bans)
         };

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    look::{Earlier, Evidence, history},
+    look::{Earlier, EarlierBan, Evidence, history},
     status::{News, State, Status},
 };
 use self::{queue::Queue, status::Shared, writer::Writer};

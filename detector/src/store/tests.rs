@@ -585,7 +585,7 @@ fn evidence_is_kept_for_who_asks_and_until_somebody_is_pardoned() {
     let of = |most| {
         let bans = evidence.of("0.0.0.1/32".parse().expect("a prefix"), most).expect("it is read");
         bans.into_iter()
-            .map(|(_, since, failures, lines)| (since.seconds(), failures, lines.len()))
+            .map(|ban| (ban.since.seconds(), ban.failures, ban.lines.len()))
             .collect::<Vec<_>>()
     };
     assert_eq!(of(9), [(1_800_000_800, 5, 3), (1_800_000_700, 5, 3)]);
