@@ -4,4 +4,5 @@
 //! The daemon numbers what is to be done ([`wire::Task`]), keeps it in its store until the runner says that it is done, and
 //! says it again to the next runner: whatever dies, nothing is lost, and some things are done twice.
 
+pub mod native; // what needs no command: mails, web services, files
 pub mod wire; // what daemon and runner say to each other
