@@ -2,11 +2,13 @@
 mod event;
 mod file;
 mod mail;
+mod preset;
+mod program;
 mod webhook;
-use std::time::Duration;
+use std::{fs::File, io::Read, time::Duration};
 
 use super::wire::{Kind, Task};
-use crate::config::{Channel, Native, Occasion};
+use crate::config::{Channel, Native, Occasion, Secret, SecretPlace};
 
 /// Why something could not be delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,4 +70,22 @@ fn is_wanted(native: &Native, task: &Task) -> bool {
 /// The name of this machine.
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// What is secret, read anew where it stands in a file: its first line.
+fn secret(place: &SecretPlace) -> Result<Secret, Undelivered> {
+    /// Longer ones are no secrets.
+    const LONGEST: u64 = 64 << 10;
+    let file = match place {
+        SecretPlace::Here(secret) => return Ok(secret.clone()),
+        SecretPlace::File(file) => file,
+    };
+    let mut text = String::new();
+    let read = File::open(file).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
+    let why = match read {
+        Err(error) => error.to_string(),
+        Ok(_) if text.trim().is_empty() => "it is empty".to_owned(),
+        Ok(_) => return Ok(Secret::new(text.trim().lines().next().unwrap_or_default().trim())),
+    };
+    Err(Undelivered::passing(format!("cannot read {}: {why}", file.display())))
 }

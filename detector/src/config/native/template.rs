@@ -2,7 +2,8 @@
 use std::io::{self, Write};
 
 use minijinja::{
-    Environment, Error, ErrorKind, Output, UndefinedBehavior, Value, value::{Serde, ValueKind},
+    Environment, Error, ErrorKind, Output, UndefinedBehavior, Value,
+    value::{Serde, ValueKind},
 };
 use serde::Serialize;
 
@@ -29,6 +30,21 @@ pub enum Escape {
     Form,
     /// Slack's markup.
     Slack,
+}
+
+impl Escape {
+    /// A text made safe.
+    pub fn apply(self, text: &str) -> String {
+        match self {
+            Escape::Nothing => text.to_owned(),
+            Escape::Json => {
+                let quoted = serde_json::Value::from(text).to_string();
+                quoted[1..quoted.len() - 1].to_owned()
+            }
+            Escape::Form => form(text),
+            Escape::Slack => slack(text),
+        }
+    }
 }
 
 impl Template {
@@ -79,28 +95,16 @@ fn environment(escape: Escape) -> Environment<'static> {
 }
 
 fn put(out: &mut Output<'_>, value: &Value, escape: Escape) -> Result<(), Error> {
-    let failed = |_| Error::from(ErrorKind::WriteFailure);
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));
     }
-    let is_text = value.kind() == ValueKind::String;
-    if value.is_safe() || (!is_text && escape == Escape::Json) {
-        return match value.is_safe() {
-            true => out.write_str(&value.to_string()).map_err(failed),
-            false => out.write_str(&json(value)?).map_err(failed),
-        };
-    }
-    let text = value.to_string();
-    let escaped = match escape {
-        Escape::Nothing => text,
-        Escape::Json => {
-            let quoted = json(value)?;
-            quoted[1..quoted.len() - 1].to_owned()
-        }
-        Escape::Form => form(&text),
-        Escape::Slack => slack(&text),
+    let text = match value.kind() {
+        _ if value.is_safe() => value.to_string(),
+        ValueKind::String => escape.apply(&value.to_string()),
+        _ if escape == Escape::Json => json(value)?,
+        _ => escape.apply(&value.to_string()),
     };
-    out.write_str(&escaped).map_err(failed)
+    out.write_str(&text).map_err(|_| Error::from(ErrorKind::WriteFailure))
 }
 
 fn json(value: &Value) -> Result<String, Error> {
@@ -109,7 +113,7 @@ fn json(value: &Value) -> Result<String, Error> {
 }
 
 /// A value of a form, <https://url.spec.whatwg.org/#application/x-www-form-urlencoded>.
-pub fn form(text: &str) -> String {
+fn form(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
         match byte {

@@ -58,20 +58,20 @@ pub enum Preset {
     AbuseIpDb {
         /// Numbers of what it was, <https://www.abuseipdb.com/categories>.
         categories: Vec<u8>,
-        /// What is said of it in public; `None`: our own words, without the lines of the log.
-        text: Option<Template>,
+        /// What is said of each in public.
+        text: Template,
     },
     /// <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>
     Slack {
-        /// What is said of each event; `None`: our own words.
-        text: Option<Template>,
+        /// What is said of each event.
+        text: Template,
     },
     /// <https://core.telegram.org/bots/api#sendmessage>
     Telegram {
         /// The chat: a number, or `@name` of a channel.
         chat: String,
-        /// What is said of each event; `None`: our own words.
-        text: Option<Template>,
+        /// What is said of each event.
+        text: Template,
     },
     /// <https://docs.ntfy.sh/publish/#publish-as-json>
     Ntfy {
@@ -81,8 +81,8 @@ pub enum Preset {
         priority: Option<u8>,
         /// Words or emojis.
         tags: Vec<String>,
-        /// What is said of each event; `None`: our own words.
-        text: Option<Template>,
+        /// What is said of each event.
+        text: Template,
     },
     /// <https://developers.cloudflare.com/waf/tools/lists/lists-api/>: bans are on a list as long as they last.
     Cloudflare {
@@ -100,20 +100,13 @@ impl Webhook {
             Body::Events => false,
             Body::Template(template) => template.text.contains(value),
             Body::TemplateFile(..) => true,
-            Body::Preset(preset) => preset.text().is_some_and(|text| text.text.contains(value)),
-        }
-    }
-}
-
-impl Preset {
-    /// What an operator would have said of each event.
-    pub fn text(&self) -> Option<&Template> {
-        match self {
-            Preset::AbuseIpDb { text, .. }
-            | Preset::Slack { text }
-            | Preset::Telegram { text, .. }
-            | Preset::Ntfy { text, .. } => text.as_ref(),
-            Preset::ThreatJammer { .. } | Preset::Cloudflare { .. } => None,
+            Body::Preset(
+                Preset::AbuseIpDb { text, .. }
+                | Preset::Slack { text }
+                | Preset::Telegram { text, .. }
+                | Preset::Ntfy { text, .. },
+            ) => text.text.contains(value),
+            Body::Preset(Preset::ThreatJammer { .. } | Preset::Cloudflare { .. }) => false,
         }
     }
 }
@@ -236,12 +229,14 @@ fn preset(params: &mut Params, name: &str) -> Preset {
             } else if categories.len() < words.len() {
                 params.fault("categories", "not all of them exist", known);
             }
-            Preset::AbuseIpDb { categories, text: text(params, Escape::Nothing) }
+            // Nothing of the log: everybody may read it.
+            let usual = "Banned by jail {{ jail }} after {{ failures }} failures";
+            Preset::AbuseIpDb { categories, text: text(params, usual, Escape::Nothing) }
         }
-        "slack" => Preset::Slack { text: text(params, Escape::Slack) },
+        "slack" => Preset::Slack { text: text(params, SENTENCE, Escape::Slack) },
         "telegram" => Preset::Telegram {
             chat: params.needed("chat", "write the chat's number, or `@name`").to_owned(),
-            text: text(params, Escape::Nothing),
+            text: text(params, SENTENCE, Escape::Nothing),
         },
         "ntfy" => Preset::Ntfy {
             topic: Secret::new(
@@ -251,7 +246,7 @@ fn preset(params: &mut Params, name: &str) -> Preset {
                 .number("priority", 1..=5)
                 .and_then(|priority| u8::try_from(priority).ok()),
             tags: tags(params),
-            text: text(params, Escape::Nothing),
+            text: text(params, SENTENCE, Escape::Nothing),
         },
         _ => Preset::Cloudflare { account: id(params, "account"), list: id(params, "list") },
     }
@@ -275,16 +270,19 @@ fn id(params: &mut Params, name: &'static str) -> String {
     id.to_owned()
 }
 
-fn text(params: &mut Params, escape: Escape) -> Option<Template> {
-    let text = params.text("text")?.to_owned();
+/// What is said of an event unless `text` says else.
+const SENTENCE: &str = "{{ sentence }}";
+
+fn text(params: &mut Params, usual: &str, escape: Escape) -> Template {
+    let text = params.text("text").unwrap_or(usual).to_owned();
     checked(params, "text", Template { text, escape })
 }
 
-fn checked(params: &mut Params, name: &'static str, template: Template) -> Option<Template> {
+fn checked(params: &mut Params, name: &'static str, template: Template) -> Template {
     if let Some(fault) = template.fault() {
         params.fault(name, &fault, "a value is written as `{{ ip }}`; see docs/native-actions.md");
     }
-    Some(template)
+    template
 }
 
 fn own_body(params: &mut Params) -> Body {
@@ -306,7 +304,7 @@ fn own_body(params: &mut Params) -> Body {
         params.fault("body_file", "`body` is given as well", "keep one of the two");
     }
     let template = Template { text: text.to_owned(), escape };
-    checked(params, "body", template).map_or(Body::Events, Body::Template)
+    Body::Template(checked(params, "body", template))
 }
 
 fn method(params: &mut Params) -> String {
