@@ -287,8 +287,8 @@ fn ban(
     if ticket.ban_count > 1 {
         writeln!(body, "It was banned {} times by now.", ticket.ban_count)?;
     }
-    if mail.whois {
-        writeln!(body, "\nwhois {whom}:\n\n{}", whois(&whom, mail.timeout))?;
+    if let Some(program) = &mail.whois {
+        writeln!(body, "\nwhois {whom}:\n\n{}", whois(program, &whom, mail.timeout))?;
     }
     let own = &ticket.matches;
     let (title, lines) = match mail.matches {
@@ -314,11 +314,11 @@ fn ban(
 }
 
 /// What `whois` says of an address, or why it says nothing. Only an address is ever handed to it.
-fn whois(whom: &str, deadline: Duration) -> String {
+fn whois(program: &str, whom: &str, deadline: Duration) -> String {
     if whom.parse::<IpAddr>().is_err() && whom.parse::<IpNet>().is_err() {
         return "(it is no address)".to_owned();
     }
-    let words = ["whois", whom].map(str::to_owned);
+    let words = [program, whom].map(str::to_owned);
     match program::run(&words, b"", LONGEST_WHOIS, deadline) {
         Ok(ended) => String::from_utf8_lossy(&ended.output).trim().to_owned(),
         Err(why) => format!("({why})"),

@@ -23,8 +23,8 @@ pub struct Mail {
     pub dest: Vec<String>,
     /// Lines of the log that it shows.
     pub matches: Option<MatchesOf>,
-    /// It shows what `whois` says of the address, where that program is.
-    pub whois: bool,
+    /// It shows what this program says of the address, where it is.
+    pub whois: Option<String>,
     /// One mail for all that happens within this time.
     pub digest: Option<Duration>,
     /// How long a delivery may take, and `whois`.
@@ -110,14 +110,29 @@ pub(super) fn read(params: &mut Params, is_python: bool) -> Mail {
         "ipjailmatches" => Some(MatchesOf::Jail),
         _ => None,
     });
+    let whois =
+        params.read(
+            "whois",
+            "write `yes`, `no`, or the whole path of a program",
+            |word| match word.to_ascii_lowercase().as_str() {
+                "1" | "on" | "true" | "yes" => Some(Some("whois".to_owned())),
+                "0" | "off" | "false" | "no" => Some(None),
+                _ => word.starts_with('/').then(|| Some(word.to_owned())),
+            },
+        );
+    let whois = whois.flatten();
+    let digest = params.span("digest", 1..=86_400);
+    if whois.is_some() && digest.is_some() {
+        params.fault("whois", "a digest is of too many to ask for each", "remove it, or `digest`");
+    }
     Mail {
         transport: transport(params, is_python),
         sender_name: sender_name.to_owned(),
         sender: sender.to_owned(),
         dest,
         matches,
-        whois: params.truth("whois").unwrap_or(false),
-        digest: params.span("digest", 1..=86_400),
+        whois,
+        digest,
         timeout: params.span("timeout", 1..=600).unwrap_or(Duration::from_secs(60)),
     }
 }
