@@ -6,7 +6,6 @@ use super::{
     shell::{Mask, Shell, lines, shown},
     tags::{INET4, INET6, NO_FAMILY, Tags, family_of, ip_of},
     wire::{Kind, Level, Standing, Task, Ticket},
-    worker::Definition,
 };
 use crate::{
     command::{Ended, Ran},
@@ -36,9 +35,19 @@ pub(super) struct Failure {
     pub hopeless: bool,
 }
 
+/// What an action of commands is.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    pub properties: Properties,
+    /// Seconds that its jail bans for; -1 for ever.
+    pub jail_ban_time: i64,
+    /// Whether this machine speaks IPv6.
+    pub ipv6: bool,
+}
+
 /// An action, while one task of it is done.
 pub(super) struct Commands<'a> {
-    definition: &'a Definition,
+    recipe: &'a Recipe,
     standing: &'a mut Standing,
     shell: &'a Shell,
     is_slow: &'a mut bool,
@@ -58,7 +67,7 @@ enum Environment {
 
 impl<'a> Commands<'a> {
     pub(super) async fn new(
-        definition: &'a Definition,
+        recipe: &'a Recipe,
         shell: &'a Shell,
         standing: &'a mut Standing,
         is_slow: &'a mut bool,
@@ -66,15 +75,15 @@ impl<'a> Commands<'a> {
         listener: &'a mut (dyn Listener + Send),
     ) -> Commands<'a> {
         let own = shell.hosts.own().await;
-        Commands { definition, standing, shell, is_slow, task, own, listener, is_hopeless: false }
+        Commands { recipe, standing, shell, is_slow, task, own, listener, is_hopeless: false }
     }
 
     fn properties(&self) -> &'a Properties {
-        &self.definition.properties
+        &self.recipe.properties
     }
 
     /// Does the task.
-    pub(super) async fn perform(&mut self) -> Result<(), Failure> {
+    pub(super) async fn perform(mut self) -> Result<(), Failure> {
         let task = self.task;
         let nobody = Ticket::default();
         let ticket = task.ticket.as_deref().unwrap_or(&nobody);
@@ -180,7 +189,7 @@ impl<'a> Commands<'a> {
 
     /// The families that are started for themselves.
     fn families(&self) -> Vec<String> {
-        let families: &[&str] = match (self.properties().is_conditional(), self.definition.ipv6) {
+        let families: &[&str] = match (self.properties().is_conditional(), self.recipe.ipv6) {
             (false, _) => &[ANY],
             (true, false) => &[INET4],
             (true, true) => &[INET4, INET6],
@@ -370,7 +379,7 @@ impl<'a> Commands<'a> {
             task: self.task,
             ticket,
             family,
-            jail_ban_time: self.definition.jail_ban_time,
+            jail_ban_time: self.recipe.jail_ban_time,
             own: &self.own,
             host: None,
         };

@@ -11,6 +11,7 @@
 mod commands;
 mod confine;
 mod hosts;
+pub mod native; // what needs no command: mails, web services, files
 mod runner;
 mod shell;
 mod tags;

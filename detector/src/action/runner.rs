@@ -25,7 +25,7 @@ use super::{
     shell::Shell,
     user::{self, RunAs},
     wire::{self, FromRunner, LONGEST_LINE, Standing, Task, ToRunner, VERSION, WINDOW},
-    worker::{Definition, Job, Outbox, Worker},
+    worker::{Definition, Doing, Job, Outbox, Worker},
 };
 use crate::config::{self, AllowIpv6, Settings, Tree};
 
@@ -319,7 +319,7 @@ impl Runner {
     fn begin(&mut self, key: &Key, definition: Arc<Definition>) -> Entry {
         let standing = self.standings.remove(key).unwrap_or_else(|| unknown(key));
         let (jobs, queue) = mpsc::channel(QUEUE);
-        self.workers.spawn(Worker::new(standing, self.stopping.clone()).run(queue));
+        self.workers.spawn(Worker::new(standing, queue, self.stopping.clone()).run());
         Entry { definition, jobs, is_removed: false }
     }
 
@@ -348,7 +348,17 @@ impl Runner {
         let entry = self.actions.get_mut(&key);
         let entry = entry.ok_or_else(|| format!("Invalid Action name: {}", key.1))?;
         let mut definition = Definition::clone(&entry.definition);
-        definition.properties.set(property, value).map_err(|error| error.to_string())?;
+        match &mut definition.doing {
+            Doing::Commands(recipe) => {
+                recipe.properties.set(property, value).map_err(|error| error.to_string())?;
+            }
+            Doing::Native(native) => {
+                *native = native.with(property, value).map_err(|faults| {
+                    let faults = faults.iter().map(|it| format!("{}; {}", it.what, it.remedy));
+                    faults.collect::<Vec<_>>().join("; ")
+                })?;
+            }
+        }
         entry.definition = Arc::new(definition);
         Ok(())
     }

@@ -1,12 +1,17 @@
 //! Where commands of all actions run: a few at once, none for longer than its deadline, whoever hangs out of the others' way.
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-use super::{hosts::Hosts, user::RunAs};
+use super::{
+    hosts::Hosts,
+    native::{self, Undelivered},
+    user::RunAs,
+    wire::Task,
+};
 use crate::{
     command::{self, Ended, Order, Ran},
-    config::Value,
+    config::{Native, Value},
     engine::Script,
 };
 
@@ -68,6 +73,19 @@ impl Shell {
         let ran = running.await;
         *is_slow = ran.took > SLOW;
         ran
+    }
+
+    /// Tells without a command.
+    pub(super) async fn deliver(
+        &self,
+        native: Native,
+        tasks: Arc<[Task]>,
+    ) -> Result<(), Undelivered> {
+        let _place = self.all.acquire().await;
+        let telling = tokio::task::spawn_blocking(move || native::deliver(&native, &tasks));
+        telling.await.unwrap_or_else(|error| {
+            Err(Undelivered { why: error.to_string(), retry_after: None, hopeless: true })
+        })
     }
 }
 

@@ -7,11 +7,12 @@ use super::{
     shell::{Mask, Shell},
     user::RunAs,
     wire::{Counts, Kind, Level, Standing, Task, Ticket},
-    worker::Definition,
+    worker::{Definition, Doing},
 };
 use crate::{
+    clock,
     command::{Ended, Ran},
-    config::{ActionSettings, JailSettings, Settings},
+    config::{ActionSettings, JailSettings, Native, Settings},
     engine::Script,
 };
 
@@ -151,11 +152,42 @@ impl Trial<'_> {
                 ticket: is_about_somebody.then(|| Box::new(ticket)),
             };
             let mut notes = Notes::default();
-            let commands =
-                Commands::new(&definition, &shell, &mut standing, &mut is_slow, &task, &mut notes);
-            let failed = commands.await.perform().await.err().map(|failure| failure.why);
+            let failed = match &definition.doing {
+                Doing::Commands(recipe) => {
+                    let (standing, is_slow) = (&mut standing, &mut is_slow);
+                    let commands =
+                        Commands::new(recipe, &shell, standing, is_slow, &task, &mut notes);
+                    commands.await.perform().await.err().map(|failure| failure.why)
+                }
+                Doing::Native(native) => deliver(native, task, &shell, &mut notes).await,
+            };
             tried.push(Tried { kind, steps: notes.steps, said: notes.said, failed });
         }
         tried
     }
+}
+
+/// Tells without a command; why it failed, if it did.
+async fn deliver(native: &Native, task: Task, shell: &Shell, notes: &mut Notes) -> Option<String> {
+    let parameters =
+        native.properties().into_iter().map(|(name, value)| format!("{name} = {value}\n"));
+    let (text, begun) = (parameters.collect(), clock::monotonic());
+    let told = match shell.dry {
+        true => Ok(()),
+        false => shell.deliver(native.clone(), [task].into()).await,
+    };
+    let failed = told.err().map(|undelivered| undelivered.why);
+    notes.steps.push(Step {
+        option: "deliver".to_owned(),
+        text,
+        arguments: Vec::new(),
+        ended: failed
+            .clone()
+            .unwrap_or_else(|| "delivered, unless it is not told of this".to_owned()),
+        status: None,
+        stdout: String::new(),
+        stderr: String::new(),
+        took: begun.elapsed(),
+    });
+    failed
 }

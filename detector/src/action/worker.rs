@@ -10,30 +10,42 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    commands::{Commands, Failure, Listener, said},
+    commands::{Commands, Failure, Listener, Recipe, said},
+    native::Undelivered,
     shell::{Mask, Shell},
-    wire::{FromRunner, Level, Standing, Task},
+    wire::{FromRunner, Kind, Level, Standing, Task},
 };
 use crate::{
     clock,
     command::Ran,
-    config::{ActionKind, ActionSettings, BanTime, JailSettings, Properties, Settings},
+    config::{
+        ActionKind, ActionSettings, BanTime, Batch, JailSettings, Native, Properties, Settings,
+    },
     engine::Script,
 };
 
 /// The first pause before a task is tried again; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest of them for what is told without commands.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long another side may ask to be left alone.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// An action as the configuration has it, or `set … action …` has made it since.
 #[derive(Clone, Debug)]
 pub(super) struct Definition {
-    pub properties: Properties,
-    /// Seconds that its jail bans for; -1 for ever.
-    pub jail_ban_time: i64,
-    /// Whether this machine speaks IPv6.
-    pub ipv6: bool,
+    pub doing: Doing,
     /// How long a task that fails is tried again.
     pub retry: Duration,
+}
+
+/// What an action does.
+#[derive(Clone, Debug)]
+pub(super) enum Doing {
+    /// It runs commands.
+    Commands(Recipe),
+    /// It tells without any.
+    Native(Native),
 }
 
 impl Definition {
@@ -44,13 +56,18 @@ impl Definition {
         settings: &Settings,
         ipv6: bool,
     ) -> Definition {
-        let jail_ban_time = match jail.ban_time {
-            BanTime::Permanent => -1,
-            BanTime::Seconds(seconds) => i64::from(seconds),
+        let doing = match &action.kind {
+            ActionKind::Native(native) => Doing::Native(native.clone()),
+            ActionKind::Commands(given) => Doing::Commands(Recipe {
+                properties: Properties::new(given),
+                jail_ban_time: match jail.ban_time {
+                    BanTime::Permanent => -1,
+                    BanTime::Seconds(seconds) => i64::from(seconds),
+                },
+                ipv6,
+            }),
         };
-        let ActionKind::Commands(given) = &action.kind;
-        let (properties, retry) = (Properties::new(given), settings.action_retry);
-        Definition { properties, jail_ban_time, ipv6, retry }
+        Definition { doing, retry: settings.action_retry }
     }
 }
 
@@ -90,6 +107,13 @@ impl Outbox {
         }
     }
 
+    fn tell_lost(&self, task: &Task) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.log(task, Level::Warning, format!("{lost} lines of the log found no room"));
+        }
+    }
+
     fn is_closed(&self) -> bool {
         self.lines.is_closed()
     }
@@ -115,7 +139,10 @@ impl Listener for Log<'_> {
 
 /// Does one action's tasks.
 pub(super) struct Worker {
-    pub standing: Standing,
+    standing: Standing,
+    jobs: mpsc::Receiver<Job>,
+    /// The next job, where it does not fit to those before it.
+    next: Option<Job>,
     is_slow: bool,
     /// Its last task was given up: the next ones are not tried for long, so that they do not pile up behind one another.
     is_given_up: bool,
@@ -126,40 +153,67 @@ pub(super) struct Worker {
 struct Stopped;
 
 impl Worker {
-    pub(super) fn new(standing: Standing, stopping: watch::Receiver<bool>) -> Worker {
-        Worker { standing, is_slow: false, is_given_up: false, stopping }
+    pub(super) fn new(
+        standing: Standing,
+        jobs: mpsc::Receiver<Job>,
+        stopping: watch::Receiver<bool>,
+    ) -> Worker {
+        Worker { standing, jobs, next: None, is_slow: false, is_given_up: false, stopping }
     }
 
     /// Until there will be no more of them, or the runner stops.
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        loop {
-            let job = tokio::select! {
-                biased;
-                _ = self.stopping.wait_for(|stopping| *stopping) => return,
-                job = jobs.recv() => job,
+    pub(super) async fn run(mut self) {
+        while let Ok(Some(job)) = self.take().await {
+            let definition = Arc::clone(&job.definition);
+            let over = match &definition.doing {
+                Doing::Commands(recipe) => match self.done(&job, recipe).await {
+                    Ok(failed) => (vec![job], failed),
+                    Err(Stopped) => return,
+                },
+                Doing::Native(native) => {
+                    let Ok(jobs) = self.gather(job, native.batch()).await else { return };
+                    match self.deliver(&jobs, native).await {
+                        Ok(failed) => (jobs, failed),
+                        Err(Stopped) => return,
+                    }
+                }
             };
-            let Some(job) = job else { return };
-            // Whoever sent it will send it again.
-            if job.outbox.is_closed() {
-                continue;
+            let (jobs, failed) = over;
+            for job in jobs {
+                job.outbox.tell_lost(&job.task);
+                let (seq, standing) = (job.task.seq, self.standing.clone());
+                job.outbox.say(FromRunner::Done { seq, failed: failed.clone(), standing }).await;
             }
-            let Ok(failed) = self.done(&job).await else { return };
-            let lost = job.outbox.lost.swap(0, Ordering::Relaxed);
-            if lost > 0 {
-                let text = format!("{lost} lines of the log found no room");
-                job.outbox.log(&job.task, Level::Warning, text);
-            }
-            let (seq, standing) = (job.task.seq, self.standing.clone());
-            job.outbox.say(FromRunner::Done { seq, failed, standing }).await;
         }
     }
 
-    /// Does a task; why it failed for good, if it did.
-    async fn done(&mut self, job: &Job) -> Result<Option<String>, Stopped> {
+    /// The next job of a daemon that is still there: what another has sent it will send again.
+    async fn take(&mut self) -> Result<Option<Job>, Stopped> {
+        loop {
+            let job = match self.next.take() {
+                Some(job) => Some(job),
+                None => tokio::select! {
+                    biased;
+                    _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Stopped),
+                    job = self.jobs.recv() => job,
+                },
+            };
+            if job.as_ref().is_none_or(|job| !job.outbox.is_closed()) {
+                return Ok(job);
+            }
+        }
+    }
+
+    /// Does a task by commands; why it failed for good, if it did.
+    async fn done(&mut self, job: &Job, recipe: &Recipe) -> Result<Option<String>, Stopped> {
         let begun = clock::monotonic();
         let mut pause = FIRST_PAUSE;
         loop {
-            let Failure { why, hopeless } = match self.perform(job).await {
+            let Job { task, shell, outbox, .. } = job;
+            let mut log = Log { outbox, task };
+            let (standing, is_slow) = (&mut self.standing, &mut self.is_slow);
+            let commands = Commands::new(recipe, shell, standing, is_slow, task, &mut log).await;
+            let Failure { why, hopeless } = match commands.perform().await {
                 Ok(()) => {
                     self.is_given_up = false;
                     return Ok(None);
@@ -171,9 +225,53 @@ impl Worker {
                 return Ok(Some(why));
             }
             let text = format!("{why}; it is tried again in {} s", pause.as_secs());
-            job.outbox.log(&job.task, Level::Warning, text);
+            outbox.log(task, Level::Warning, text);
             self.wait(pause).await?;
             pause *= 2;
+        }
+    }
+
+    /// What is told together with the first: what comes in time. The end of the jail waits for nothing.
+    async fn gather(&mut self, first: Job, batch: Batch) -> Result<Vec<Job>, Stopped> {
+        let end = clock::monotonic() + batch.gather;
+        let is_last = |job: &Job| job.task.kind == Kind::Stop;
+        let mut jobs = vec![first];
+        while jobs.len() < batch.most && !jobs.last().is_some_and(is_last) {
+            let Ok(more) = tokio::time::timeout_at(end.into(), self.take()).await else { break };
+            match more? {
+                Some(job) if Arc::ptr_eq(&job.definition, &jobs[0].definition) => jobs.push(job),
+                Some(job) => {
+                    self.next = Some(job);
+                    break;
+                }
+                None => break,
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Tells without a command, again and again until it is done or hopeless; what comes meanwhile waits at the daemon.
+    async fn deliver(&mut self, jobs: &[Job], native: &Native) -> Result<Option<String>, Stopped> {
+        let tasks: Arc<[Task]> = jobs.iter().map(|job| job.task.clone()).collect();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let native = native.clone();
+            let told = tokio::select! {
+                told = jobs[0].shell.deliver(native, Arc::clone(&tasks)) => told,
+                // A delivery cannot be ended; it is told again, and may have been twice.
+                _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Stopped),
+            };
+            let Err(Undelivered { why, retry_after, hopeless }) = told else { return Ok(None) };
+            let Task { jail, action, .. } = &tasks[0];
+            let why = format!("Failed to execute jail '{jail}' action '{action}': {why}");
+            if hopeless {
+                return Ok(Some(why));
+            }
+            let now = retry_after.unwrap_or(pause).min(LONGEST_WAIT);
+            let text = format!("{why}; it is tried again in {} s", now.as_secs_f64());
+            jobs[0].outbox.log(&tasks[0], Level::Warning, text);
+            self.wait(now).await?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -182,12 +280,5 @@ impl Worker {
             _ = self.stopping.wait_for(|stopping| *stopping) => Err(Stopped),
             () = tokio::time::sleep(pause) => Ok(()),
         }
-    }
-
-    async fn perform(&mut self, job: &Job) -> Result<(), Failure> {
-        let Job { task, definition, shell, outbox } = job;
-        let mut log = Log { outbox, task };
-        let (standing, is_slow) = (&mut self.standing, &mut self.is_slow);
-        Commands::new(definition, shell, standing, is_slow, task, &mut log).await.perform().await
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::bail;
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{Place, run::tree};
 use crate::{
@@ -15,13 +15,13 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[group(id = "door", required = true, multiple = false)]
+#[command(group(ArgGroup::new("door").required(true).args(["listen", "fd"])))]
 pub(super) struct RunnerArgs {
     /// Wait for daemons on this socket (`action_runner` of fail2xdp.conf names it)
-    #[arg(long, value_name = "PATH", group = "door")]
+    #[arg(long, value_name = "PATH")]
     listen: Option<PathBuf>,
     /// Serve the daemon at the other end of this descriptor: how a daemon starts its own
-    #[arg(long, value_name = "N", group = "door")]
+    #[arg(long, value_name = "N")]
     fd: Option<RawFd>,
     /// With --listen: a user beside root and our own whose daemon is served
     #[arg(long, value_name = "NAME", requires = "listen")]

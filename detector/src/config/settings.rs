@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Formula, Number, Scope};
+use super::{Formula, Native, Number, Scope};
 
 /// A jail's name: the section that defines it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -280,6 +280,8 @@ pub enum ActionKind {
     /// Commands of an `action.d` file: its options and parameters in fail2ban's order, as its server gets them. Tags that
     /// are known only when a command runs still stand.
     Commands(Vec<(String, String)>),
+    /// What needs no command.
+    Native(Native),
 }
 
 /// A jail, complete and checked.
