@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Formula, Native, Number, Scope};
+use super::{Formula, Native, Number, Occasion, Scope, jail::is_true};
 
 /// A jail's name: the section that defines it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -251,26 +251,75 @@ pub struct ActionSettings {
     pub kind: ActionKind,
 }
 
-impl ActionSettings {
-    /// An option or parameter, as its server would show it.
-    pub fn property(&self, name: &str) -> Option<&str> {
-        let ActionKind::Commands(properties) = &self.kind;
-        properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
+/// What an action wants to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// All bans of a jail end at once: one word about it instead of one about each.
+    pub flush: bool,
+    /// Whether its environment is still there.
+    pub check: bool,
+    /// Ends that move.
+    pub prolong: bool,
+    /// Bans of an earlier run of the daemon.
+    pub restored: bool,
+    /// What is known of an address, over all jails.
+    pub of_address: bool,
+    /// The same within its own.
+    pub of_jail: bool,
+    /// Named groups of the failregex.
+    pub fields: bool,
+}
 
-    /// Changes one, or adds it.
-    pub fn set_property(&mut self, name: &str, value: &str) {
-        let ActionKind::Commands(properties) = &mut self.kind;
-        match properties.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => value.clone_into(known),
-            None => properties.push((name.to_owned(), value.to_owned())),
+impl ActionSettings {
+    /// What it wants to be told.
+    pub fn wants(&self) -> Wants {
+        let properties = match &self.kind {
+            ActionKind::Commands(properties) => properties,
+            ActionKind::Native(native) => {
+                return Wants {
+                    flush: false,
+                    check: false,
+                    prolong: native.on.contains(&Occasion::Prolong),
+                    restored: !native.norestored,
+                    of_address: native.asks_for_address(),
+                    of_jail: native.asks_for_jail(),
+                    fields: true,
+                };
+            }
+        };
+        let text = |name: &str| {
+            let found = properties.iter().find(|(known, _)| known == name);
+            found.map_or("", |(_, text)| text.trim())
+        };
+        let mentions = |parts: &[&str]| {
+            properties.iter().any(|(_, text)| parts.iter().any(|part| text.contains(part)))
+        };
+        Wants {
+            flush: !text("actionflush").is_empty(),
+            check: !text("actioncheck").is_empty(),
+            prolong: !text("actionprolong").is_empty(),
+            restored: !is_true(text("norestored")),
+            of_address: mentions(&["ipmatches", "ipfailures"]),
+            of_jail: mentions(&["ipjailmatches", "ipjailfailures"]),
+            fields: mentions(&["<F-"]),
         }
     }
 
-    /// Whether any of its texts holds `part`, such as the tag `<ipmatches>`.
-    pub fn mentions(&self, part: &str) -> bool {
-        let ActionKind::Commands(properties) = &self.kind;
-        properties.iter().any(|(_, value)| value.contains(part))
+    /// Changes an option or parameter, or adds it; what the runner has taken can be no fault.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match &mut self.kind {
+            ActionKind::Commands(properties) => {
+                match properties.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, known)) => value.clone_into(known),
+                    None => properties.push((name.to_owned(), value.to_owned())),
+                }
+            }
+            ActionKind::Native(native) => {
+                if let Ok(changed) = native.with(name, value) {
+                    *native = changed;
+                }
+            }
+        }
     }
 }
 

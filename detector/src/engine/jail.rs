@@ -342,7 +342,7 @@ impl Jail {
 }
 
 fn wants_fields(settings: &JailSettings) -> bool {
-    settings.actions.iter().any(|action| action.mentions("<F-"))
+    settings.actions.iter().any(|action| action.wants().fields)
 }
 
 /// The end of a ban: a whole second, as the kernel's maps hold it, never earlier than decided.

@@ -38,8 +38,7 @@ impl Daemon {
                 match known.map(|at| before.remove(at)) {
                     Some(mut action) => {
                         if reloaded {
-                            action.settings = settings.clone();
-                            action.look_at_settings();
+                            action.set(settings.clone());
                         }
                         kept.push((jail.name.clone(), action.name.clone()));
                         actions.push(action);
@@ -79,7 +78,7 @@ impl Daemon {
         }
         self.keeper.tasks(rows);
         let asks =
-            self.telling.jails.values().flatten().any(|action| action.asks != Asks::default());
+            self.telling.jails.values().flatten().any(|action| action.asks() != Asks::default());
         self.keeper.keep_evidence(asks);
         self.forget_dropped();
         self.telling.begin();
@@ -105,7 +104,7 @@ impl Daemon {
         let mut seq = self.telling.seq(0);
         let actions = self.telling.jails.get_mut(jail).into_iter().flatten();
         for action in actions.filter(|action| name.is_none_or(|name| *action.name == *name)) {
-            if !action.no_restored() {
+            if action.wants.restored {
                 action.queue.push_restored(bans.clone(), seq);
                 seq += bans.len() as u64;
             }
@@ -156,12 +155,12 @@ impl Daemon {
         };
         let bans = self.engine.bans();
         if flush && bans.count_of(jail) > 0 {
-            if action.has("actionflush") {
+            if action.wants.flush {
                 let seq = telling.seq(1);
                 let entry = tasks::plain(Kind::Flush, seq, jail, &action.name, counts, now);
                 push(&mut action, entry, &mut telling.bytes);
             } else {
-                let asks = action.asks;
+                let asks = action.asks();
                 for ban in bans.of_jail(jail) {
                     let seq = telling.seq(1);
                     let restored =

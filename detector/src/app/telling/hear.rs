@@ -225,8 +225,9 @@ impl Daemon {
             }
             let Change { jail, action, property, value, .. } = &change;
             if let Some(known) = self.telling.action(jail, action) {
-                known.settings.set_property(property, value);
-                known.look_at_settings();
+                let mut settings = known.settings.clone();
+                settings.set(property, value);
+                known.set(settings);
             }
             self.action_was_set(jail, action, property, value);
         }

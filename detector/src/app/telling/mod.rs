@@ -29,8 +29,8 @@ use self::{
     queue::{Asks, Entry, Next, Queue},
 };
 use crate::{
-    action::wire::{Standing, ToRunner},
-    config::{ActionSettings, JailName, Settings},
+    action::wire::{Standing, ToRunner, WINDOW},
+    config::{ActionKind, ActionSettings, JailName, Settings, Wants},
     engine::{BanTable, Timestamp},
     store::{self, ActionStanding},
 };
@@ -50,7 +50,9 @@ pub(super) type TaskPlace = (JailName, usize, u64);
 struct Action {
     name: Arc<str>,
     settings: ActionSettings,
-    asks: Asks,
+    wants: Wants,
+    /// Tasks that the runner may have at once.
+    window: usize,
     queue: Queue,
     /// The epoch in which bans were told, where it was not the first.
     told_in: HashMap<IpNet, u32>,
@@ -74,33 +76,29 @@ impl Action {
         let mut action = Action {
             name: settings.name.as_str().into(),
             settings: settings.clone(),
-            asks: Asks::default(),
+            wants: Wants::default(),
+            window: WINDOW,
             queue: Queue::default(),
             told_in: HashMap::new(),
             counts: Results::default(),
             failing: None,
         };
-        action.look_at_settings();
+        action.set(settings.clone());
         action
     }
 
-    fn look_at_settings(&mut self) {
-        let mentions = |tags: [&str; 2]| tags.iter().any(|tag| self.settings.mentions(tag));
-        self.asks = Asks {
-            of_address: mentions(["ipmatches", "ipfailures"]),
-            of_jail: mentions(["ipjailmatches", "ipjailfailures"]),
+    fn set(&mut self, settings: ActionSettings) {
+        self.wants = settings.wants();
+        self.window = match &settings.kind {
+            ActionKind::Commands(_) => WINDOW,
+            // What goes out as one shall be there.
+            ActionKind::Native(native) => WINDOW.max(native.batch().most),
         };
+        self.settings = settings;
     }
 
-    fn has(&self, command: &str) -> bool {
-        self.settings.property(command).is_some_and(|text| !text.trim().is_empty())
-    }
-
-    fn no_restored(&self) -> bool {
-        let is_true = |text: &str| {
-            matches!(text.trim().to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes")
-        };
-        self.settings.property("norestored").is_some_and(is_true)
+    fn asks(&self) -> Asks {
+        Asks { of_address: self.wants.of_address, of_jail: self.wants.of_jail }
     }
 }
 
@@ -238,7 +236,7 @@ impl Telling {
         for ((jail, name), entries) in left {
             match self.action(&jail, &name) {
                 Some(action) => {
-                    let asks = action.asks;
+                    let asks = action.asks();
                     let entries = entries.into_iter().map(|entry| match Arc::try_unwrap(entry) {
                         Ok(entry) => Arc::new(Entry { asks, ..entry }),
                         Err(entry) => entry,
@@ -364,7 +362,7 @@ fn hand_over(
     restored: &HashMap<JailName, HashSet<IpNet>>,
     bytes: &mut usize,
 ) {
-    while let Some((next, freed)) = action.queue.next() {
+    while let Some((next, freed)) = action.queue.next(action.window) {
         *bytes = bytes.saturating_sub(freed);
         let entry = match next {
             Next::Task(entry) => entry,

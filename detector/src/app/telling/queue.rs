@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 use ipnet::IpNet;
 
 use crate::{
-    action::wire::{self, Counts, Kind, Ticket, WINDOW},
+    action::wire::{self, Counts, Kind, Ticket},
     config::JailName,
     store,
 };
@@ -160,9 +160,9 @@ impl Queue {
         Some((entry.seq, entry.size()))
     }
 
-    /// What the runner may be given now, if anything; with its bytes, which no longer wait.
-    pub fn next(&mut self) -> Option<(Next, usize)> {
-        if self.out.len() >= WINDOW {
+    /// What the runner may be given now, if it may have so many at once; with its bytes, which no longer wait.
+    pub fn next(&mut self, window: usize) -> Option<(Next, usize)> {
+        if self.out.len() >= window {
             return None;
         }
         match self.waiting.front_mut()? {
@@ -213,6 +213,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::wire::WINDOW;
 
     fn entry(seq: u64, kind: Kind) -> Arc<Entry> {
         let (jail, action) = (JailName::new("j"), Arc::from("a"));
@@ -223,7 +224,7 @@ mod tests {
     /// Hands over all that may go; the numbers.
     fn handed(queue: &mut Queue) -> Vec<u64> {
         let mut seqs = Vec::new();
-        while let Some((next, _)) = queue.next() {
+        while let Some((next, _)) = queue.next(WINDOW) {
             match next {
                 Next::Task(entry) => {
                     seqs.push(entry.seq);

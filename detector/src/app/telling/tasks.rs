@@ -71,7 +71,7 @@ pub(super) fn plain(
 pub(super) fn restored(seq: u64, ban: &Ban, action: &Action, banned: usize) -> Entry {
     let counts = Counts { banned: banned as u64, banned_total: banned as u64, ..Counts::default() };
     let plain = plain(Kind::Ban, seq, &ban.jail, &action.name, counts, ban.since);
-    Entry { ticket: Some(Arc::new(ticket(ban, true))), asks: action.asks, ..plain }
+    Entry { ticket: Some(Arc::new(ticket(ban, true))), asks: action.asks(), ..plain }
 }
 
 impl Telling {
@@ -98,10 +98,10 @@ impl Telling {
             let wants = match kind {
                 Kind::Unban => {
                     action.told_in.remove(&ban.prefix);
-                    !(self.flushing && action.has("actionflush"))
+                    !(self.flushing && action.wants.flush)
                 }
-                Kind::Prolong => action.has("actionprolong") && !(restored && action.no_restored()),
-                Kind::Check => action.has("actioncheck"),
+                Kind::Prolong => action.wants.prolong && (action.wants.restored || !restored),
+                Kind::Check => action.wants.check,
                 Kind::Reban => {
                     let epoch = self.standing(jail, &action.name).map_or(0, |it| it.epoch);
                     let told = action.told_in.get(&ban.prefix).copied().unwrap_or(0);
@@ -115,7 +115,7 @@ impl Telling {
             }
             let plain = plain(kind, self.seq(1), jail, &action.name, counts, now);
             let about = (kind != Kind::Check).then(|| ticket.clone());
-            let entry = Arc::new(Entry { ticket: about, asks: action.asks, ..plain });
+            let entry = Arc::new(Entry { ticket: about, asks: action.asks(), ..plain });
             if entry.is_kept() {
                 rows.push(row(&entry));
             }
@@ -239,7 +239,7 @@ impl Daemon {
             let Some(mut actions) = self.telling.jails.get_mut(jail).map(std::mem::take) else {
                 continue;
             };
-            for action in actions.iter_mut().filter(|action| action.has("actionflush")) {
+            for action in actions.iter_mut().filter(|action| action.wants.flush) {
                 let seq = self.telling.seq(1);
                 let entry = Arc::new(plain(Kind::Flush, seq, jail, &action.name, counts, now));
                 rows.push(row(&entry));
