@@ -279,9 +279,9 @@ mod tests {
             // Whoever adopts it may not have reaped it yet.
             stat.map_or(true, |stat| stat.contains(") Z "))
         };
-        let end = crate::clock::monotonic() + Duration::from_secs(10);
+        let end = clock::monotonic() + Duration::from_secs(10);
         while !gone() {
-            assert!(crate::clock::monotonic() < end, "{pid} lives");
+            assert!(clock::monotonic() < end, "{pid} lives");
             std::thread::yield_now();
         }
     }

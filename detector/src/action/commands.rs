@@ -74,7 +74,7 @@ impl<'a> Commands<'a> {
         task: &'a Task,
         listener: &'a mut (dyn Listener + Send),
     ) -> Commands<'a> {
-        let own = shell.hosts.own().await;
+        let own = shell.hosts.own(recipe.properties.mentions("<fq-hostname>")).await;
         Commands { recipe, standing, shell, is_slow, task, own, listener, is_hopeless: false }
     }
 
@@ -90,7 +90,7 @@ impl<'a> Commands<'a> {
         let is_left_out = ticket.restored && self.properties().is_set("norestored");
         let ip = ip_of(ticket);
         let done = match task.kind {
-            Kind::Ban | Kind::Reban | Kind::Prolong if is_left_out => Ok(true),
+            Kind::Ban | Kind::Prolong if is_left_out => Ok(true),
             Kind::Ban => self.ban("actionban", ticket).await,
             Kind::Reban if self.properties().has("actionreban") => {
                 self.ban("actionreban", ticket).await
@@ -417,9 +417,8 @@ fn in_full(task: &Task, ticket: &Ticket, why: &str) -> String {
         Kind::Flush => {
             return format!("Failed to flush bans in jail '{jail}' action '{action}': {why}");
         }
-        Kind::Reload | Kind::Check => {
-            return format!("Failed to reload jail '{jail}' action '{action}': {why}");
-        }
+        Kind::Reload => return format!("Failed to reload jail '{jail}' action '{action}': {why}"),
+        Kind::Check => return format!("Failed to check jail '{jail}' action '{action}': {why}"),
         Kind::Ban | Kind::Prolong => "ban",
         Kind::Reban => "reban",
         Kind::Unban => "unban",

@@ -3,7 +3,7 @@ use std::{
     collections::HashMap,
     ffi::CStr,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,10 +20,13 @@ const MOST: usize = 4096;
 /// Look-ups at once: each holds a thread for as long as the resolver likes.
 const AT_ONCE: usize = 16;
 
+/// Names and when they were learnt, by address; this machine's own by none.
+type Answers = HashMap<Option<IpAddr>, (Option<String>, Instant)>;
+
 /// Names that were looked up.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    known: Arc<Mutex<HashMap<Option<IpAddr>, (Option<String>, Instant)>>>,
+    known: Arc<Mutex<Answers>>,
     gate: Arc<Semaphore>,
 }
 
@@ -46,9 +49,12 @@ impl Hosts {
         self.ask(Some(address), move || name_of(address)).await
     }
 
-    /// This machine's names.
-    pub(super) async fn own(&self) -> OwnNames {
+    /// This machine's names; the full one, where it is wanted.
+    pub(super) async fn own(&self, is_full: bool) -> OwnNames {
         let short = own_name();
+        if !is_full {
+            return OwnNames { full: String::new(), short };
+        }
         let asked = short.clone();
         let full = self.ask(None, move || full_name(&asked)).await;
         OwnNames { full: full.unwrap_or_else(|| short.clone()), short }
@@ -69,24 +75,33 @@ impl Hosts {
             let turn = Arc::clone(&self.gate).acquire_owned().await;
             let looking = spawn_blocking(move || {
                 let name = look_up();
-                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                if known.len() >= MOST {
-                    known.clear();
-                }
-                known.insert(key, (name.clone(), clock::monotonic()));
+                learn(&known, key, name.clone());
                 drop(turn);
                 name
             });
             looking.await.ok().flatten()
         };
-        timeout(PATIENCE, asked).await.ok().flatten()
+        match timeout(PATIENCE, asked).await {
+            Ok(name) => name,
+            // Nobody else waits for it, either.
+            Err(_) => {
+                learn(&self.known, key, None);
+                None
+            }
+        }
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<Option<IpAddr>, (Option<String>, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn learn(known: &Mutex<Answers>, key: Option<IpAddr>, name: Option<String>) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= MOST {
+        known.clear();
+    }
+    known.insert(key, (name, clock::monotonic()));
 }
 
 /// As `hostname` prints it.
@@ -168,6 +183,6 @@ mod tests {
         let local: IpAddr = "127.0.0.1".parse().expect("an address");
         assert!(hosts.name_of(local).await.is_some_and(|name| name.contains("localhost")));
         assert!(hosts.lock().contains_key(&Some(local)));
-        assert!(!hosts.own().await.short.is_empty());
+        assert!(!hosts.own(true).await.full.is_empty());
     }
 }

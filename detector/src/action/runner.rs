@@ -24,7 +24,7 @@ use super::{
     confine,
     shell::Shell,
     user::{self, RunAs},
-    wire::{self, FromRunner, LONGEST_LINE, Standing, Task, ToRunner, VERSION, WINDOW},
+    wire::{self, FromRunner, LONGEST_LINE, Standing, Task, ToRunner, VERSION},
     worker::{Definition, Doing, Job, Outbox, Worker},
 };
 use crate::config::{self, AllowIpv6, Settings, Tree};
@@ -33,8 +33,8 @@ use crate::config::{self, AllowIpv6, Settings, Tree};
 const GRACE: Duration = Duration::from_secs(5);
 /// Lines for the daemon that wait for it to read.
 const OUTGOING: usize = 1024;
-/// Tasks of one action that wait: what a daemon hands over at once, and what it says to a new runner.
-const QUEUE: usize = 2 * WINDOW;
+/// Tasks of one action that wait. A daemon keeps to its window, which is that of the largest batch at the most.
+const QUEUE: usize = 65_536;
 
 /// How a runner meets its daemon.
 #[derive(Debug)]
@@ -336,12 +336,11 @@ impl Runner {
         let is_last = entry.is_removed && task.kind == wire::Kind::Stop;
         let definition = Arc::clone(&entry.definition);
         let (shell, outbox) = (Arc::clone(&self.shell), outbox.clone());
-        // A daemon that is served again may have told more than there is room for; it keeps to its window then.
-        let sent = entry.jobs.send(Job { task, definition, shell, outbox }).await;
+        let sent = entry.jobs.try_send(Job { task, definition, shell, outbox });
         if is_last {
             self.actions.remove(&key);
         }
-        sent.map_err(|_| "an action has no queue any more".to_owned())
+        sent.map_err(|_| format!("it hands over more than {QUEUE} tasks of one action"))
     }
 
     fn set(&mut self, key: Key, property: &str, value: &str) -> Result<(), String> {

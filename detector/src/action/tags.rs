@@ -180,3 +180,38 @@ impl OwnNames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        action::wire::{Counts, Kind},
+        engine::Script,
+    };
+
+    /// Whoever owns a zone of the DNS chooses the names of his hosts.
+    #[test]
+    fn names_of_hosts_are_no_part_of_the_commands_text() {
+        let task = Task {
+            seq: 1,
+            jail: "j".to_owned(),
+            action: "a".to_owned(),
+            kind: Kind::Ban,
+            at: 0.0,
+            counts: Counts::default(),
+            ticket: None,
+        };
+        let ticket = Ticket { id: "192.0.2.1".to_owned(), ..Ticket::default() };
+        let tags = Tags {
+            task: &task,
+            ticket: Some(&ticket),
+            family: INET4,
+            jail_ban_time: 600,
+            own: &OwnNames::default(),
+            host: Some("a.$(id).`id`.\"'example".to_owned()),
+        };
+        let script = Script::new("tell <ip> \"<ip-host>\"", |tag| tags.tag(tag), |_| None);
+        assert_eq!(script.text, "f2bV_ip_host=$0 \ntell 192.0.2.1 \"$f2bV_ip_host\"");
+        assert_eq!(script.arguments, ["a.$(id).`id`.\"'example"]);
+    }
+}

@@ -102,7 +102,7 @@ impl Outbox {
         let (jail, action) = (task.jail.clone(), task.action.clone());
         let text = text.replace(|c: char| c.is_control() && c != '\n', " ");
         let line = FromRunner::Log { jail, action, level, text };
-        if self.lines.try_send(line).is_err() {
+        if self.lines.try_send(line).is_err() && level != Level::Debug {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -149,8 +149,13 @@ pub(super) struct Worker {
     stopping: watch::Receiver<bool>,
 }
 
-/// Tasks did not end: the runner stops.
-struct Stopped;
+/// Why tasks are left as they are: who sent them sends them again.
+enum Left {
+    /// The runner stops.
+    Stopped,
+    /// The daemon that sent them is gone.
+    Orphaned,
+}
 
 impl Worker {
     pub(super) fn new(
@@ -166,19 +171,16 @@ impl Worker {
         while let Ok(Some(job)) = self.take().await {
             let definition = Arc::clone(&job.definition);
             let over = match &definition.doing {
-                Doing::Commands(recipe) => match self.done(&job, recipe).await {
-                    Ok(failed) => (vec![job], failed),
-                    Err(Stopped) => return,
-                },
-                Doing::Native(native) => {
-                    let Ok(jobs) = self.gather(job, native.batch()).await else { return };
-                    match self.deliver(&jobs, native).await {
-                        Ok(failed) => (jobs, failed),
-                        Err(Stopped) => return,
-                    }
+                Doing::Commands(recipe) => {
+                    self.done(&job, recipe).await.map(|failed| (vec![job], failed))
                 }
+                Doing::Native(native) => self.tell(job, native).await,
             };
-            let (jobs, failed) = over;
+            let (jobs, failed) = match over {
+                Ok(over) => over,
+                Err(Left::Orphaned) => continue,
+                Err(Left::Stopped) => return,
+            };
             for job in jobs {
                 job.outbox.tell_lost(&job.task);
                 let (seq, standing) = (job.task.seq, self.standing.clone());
@@ -188,13 +190,13 @@ impl Worker {
     }
 
     /// The next job of a daemon that is still there: what another has sent it will send again.
-    async fn take(&mut self) -> Result<Option<Job>, Stopped> {
+    async fn take(&mut self) -> Result<Option<Job>, Left> {
         loop {
             let job = match self.next.take() {
                 Some(job) => Some(job),
                 None => tokio::select! {
                     biased;
-                    _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Stopped),
+                    _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Left::Stopped),
                     job = self.jobs.recv() => job,
                 },
             };
@@ -205,7 +207,7 @@ impl Worker {
     }
 
     /// Does a task by commands; why it failed for good, if it did.
-    async fn done(&mut self, job: &Job, recipe: &Recipe) -> Result<Option<String>, Stopped> {
+    async fn done(&mut self, job: &Job, recipe: &Recipe) -> Result<Option<String>, Left> {
         let begun = clock::monotonic();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -226,19 +228,35 @@ impl Worker {
             }
             let text = format!("{why}; it is tried again in {} s", pause.as_secs());
             outbox.log(task, Level::Warning, text);
-            self.wait(pause).await?;
+            self.wait(pause, outbox).await?;
             pause *= 2;
         }
     }
 
+    /// Tells of a job, and of those that are told together with it.
+    async fn tell(
+        &mut self,
+        first: Job,
+        native: &Native,
+    ) -> Result<(Vec<Job>, Option<String>), Left> {
+        let jobs = self.gather(first, native.batch()).await?;
+        let failed = self.deliver(&jobs, native).await?;
+        Ok((jobs, failed))
+    }
+
     /// What is told together with the first: what comes in time. The end of the jail waits for nothing.
-    async fn gather(&mut self, first: Job, batch: Batch) -> Result<Vec<Job>, Stopped> {
+    async fn gather(&mut self, first: Job, batch: Batch) -> Result<Vec<Job>, Left> {
         let end = clock::monotonic() + batch.gather;
         let is_last = |job: &Job| job.task.kind == Kind::Stop;
         let mut jobs = vec![first];
         while jobs.len() < batch.most && !jobs.last().is_some_and(is_last) {
-            let Ok(more) = tokio::time::timeout_at(end.into(), self.take()).await else { break };
-            match more? {
+            let outbox = jobs[0].outbox.clone();
+            let more = tokio::select! {
+                more = self.take() => more?,
+                () = tokio::time::sleep_until(end.into()) => break,
+                () = outbox.lines.closed() => return Err(Left::Orphaned),
+            };
+            match more {
                 Some(job) if Arc::ptr_eq(&job.definition, &jobs[0].definition) => jobs.push(job),
                 Some(job) => {
                     self.next = Some(job);
@@ -251,7 +269,7 @@ impl Worker {
     }
 
     /// Tells without a command, again and again until it is done or hopeless; what comes meanwhile waits at the daemon.
-    async fn deliver(&mut self, jobs: &[Job], native: &Native) -> Result<Option<String>, Stopped> {
+    async fn deliver(&mut self, jobs: &[Job], native: &Native) -> Result<Option<String>, Left> {
         let tasks: Arc<[Task]> = jobs.iter().map(|job| job.task.clone()).collect();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -259,7 +277,7 @@ impl Worker {
             let told = tokio::select! {
                 told = jobs[0].shell.deliver(native, Arc::clone(&tasks)) => told,
                 // A delivery cannot be ended; it is told again, and may have been twice.
-                _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Stopped),
+                _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Left::Stopped),
             };
             let Err(Undelivered { why, retry_after, hopeless }) = told else { return Ok(None) };
             let Task { jail, action, .. } = &tasks[0];
@@ -270,14 +288,15 @@ impl Worker {
             let now = retry_after.unwrap_or(pause).min(LONGEST_WAIT);
             let text = format!("{why}; it is tried again in {} s", now.as_secs_f64());
             jobs[0].outbox.log(&tasks[0], Level::Warning, text);
-            self.wait(now).await?;
+            self.wait(now, &jobs[0].outbox).await?;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    async fn wait(&mut self, pause: Duration) -> Result<(), Stopped> {
+    async fn wait(&mut self, pause: Duration, outbox: &Outbox) -> Result<(), Left> {
         tokio::select! {
-            _ = self.stopping.wait_for(|stopping| *stopping) => Err(Stopped),
+            () = outbox.lines.closed() => Err(Left::Orphaned),
+            _ = self.stopping.wait_for(|stopping| *stopping) => Err(Left::Stopped),
             () = tokio::time::sleep(pause) => Ok(()),
         }
     }

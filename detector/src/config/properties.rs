@@ -104,6 +104,11 @@ impl Properties {
         self.get(option) == Some("True")
     }
 
+    /// Whether this text stands in any of them.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.values.values().any(|value| value.contains(text))
+    }
+
     /// Seconds that a command may take.
     pub fn timeout(&self) -> f64 {
         self.get("timeout").and_then(|seconds| seconds.parse().ok()).unwrap_or(60.0)

@@ -434,3 +434,116 @@ fn one_that_listens_serves_one_daemon_after_the_other_and_strangers_never() {
     let stranger = connect(nobody - 1);
     assert!(stranger.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied));
 }
+
+/// `fail2xdp action test` with these words; whether it succeeds, and what it says.
+fn action_test(site: &Site, words: &[&str]) -> (bool, String, String) {
+    let mut command = Command::new(binary());
+    command.args(["action", "test"]).args(words).arg("--config").arg(site.config());
+    let output = command.output().expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn an_action_can_be_tried_out() {
+    let tells = "[Definition]\n\
+        actionstart = echo start > <out>/log\n\
+        actionban = echo \"<matches>\" <F-USER> <bantime> with <apikey>; echo <ip> >> <out>/log; bpftool map list; exit <status>\n\
+        actionunban = echo lifted <ip> >> <out>/log\n\
+        [Init]\nstatus = 0\n";
+    let site = Site::new(
+        &[
+            ("j", "xdp[port=22]\n  tells[apikey=TOPSECRET]"),
+            ("k", "tells[status=3, apikey=OTHER]\n  file[path=/nowhere/x.json]"),
+        ],
+        &[("tells", tells)],
+        "action_retry = 0",
+    );
+    let words = ["tells", "--jail", "j", "--ip", "192.0.2.1", "--unban"];
+    let (succeeds, out, err) = action_test(&site, &words);
+    assert!(succeeds, "{out}{err}");
+    assert_eq!(site.read("log"), "start\n192.0.2.1\nlifted 192.0.2.1\n");
+    for part in [
+        "ban: done",
+        "with ***",
+        "a test of action tells for 192.0.2.1",
+        "exit status: 0",
+        "unban: done",
+    ] {
+        assert!(out.contains(part), "`{part}` is missing: {out}");
+    }
+    assert!(out.contains("Operation not permitted"), "it may bpf: {out}");
+    assert!(!out.contains("TOPSECRET") && !err.contains("TOPSECRET"), "{out}{err}");
+
+    let words = [
+        "tells",
+        "--jail",
+        "k",
+        "--ip",
+        "2001:db8::1",
+        "--json",
+        "--field",
+        "user=$(id)",
+        "--line",
+        "a'b",
+    ];
+    let (succeeds, out, _) = action_test(&site, &words);
+    assert!(!succeeds, "{out}");
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let command = &told["tasks"][1]["commands"][0];
+    assert_eq!(command["status"], 3, "{told}");
+    assert_eq!(command["arguments"], json!(["a'b", "$(id)"]));
+    assert!(
+        command["stdout"].as_str().is_some_and(|it| it.starts_with("a'b $(id) 600 with")),
+        "{told}"
+    );
+    assert!(
+        told["tasks"][1]["failed"]
+            .as_str()
+            .is_some_and(|it| it.ends_with("Error banning 2001:db8::1"))
+    );
+
+    fs::remove_file(site.path("log")).expect("it was written");
+    let words = ["tells", "--jail", "j", "--ip", "192.0.2.1", "--dry-run"];
+    let (succeeds, out, _) = action_test(&site, &words);
+    assert!(succeeds && out.contains("ban: would run") && !site.path("log").exists(), "{out}");
+
+    let words = ["file", "--jail", "k", "--ip", "192.0.2.1"];
+    let (succeeds, out, _) = action_test(&site, &words);
+    assert!(!succeeds && out.contains("/nowhere"), "{out}");
+    for (name, jail, why) in [
+        ("xdp", "j", "it is an XDP ban (tcp:22)"),
+        ("nothing", "j", "jail `j` has no action `nothing`; it has `tells`"),
+        ("tells", "nowhere", "no jail `nowhere` is enabled"),
+    ] {
+        let (succeeds, _, err) = action_test(&site, &[name, "--jail", jail, "--ip", "192.0.2.1"]);
+        assert!(!succeeds && err.contains(why), "{err}");
+    }
+    let (_, _, err) = action_test(&site, &["tells", "--jail", "j", "--ip", "somebody"]);
+    assert!(err.contains("`somebody` is no address"), "{err}");
+}
+
+/// A delivery that fails is tried again until it succeeds; what waits meanwhile goes with it, in order.
+#[test]
+fn what_needs_no_command_waits_in_the_same_queues() {
+    let site = Site::new(&[("j", "file[path=\"OUT/sub/bans.json\"]")], &[], "");
+    let jail = fs::read_to_string(site.config().join("jail.conf")).expect("jail.conf");
+    let jail = jail.replace("OUT", &site.folder.path().display().to_string());
+    fs::write(site.config().join("jail.conf"), jail).expect("jail.conf");
+    let mut runner = Runner::start(&site);
+    let tasks = [1, 2, 3]
+        .map(|nth| runner.task("j", "file", Kind::Ban, Some(ticket(&format!("192.0.2.{nth}")))));
+    runner
+        .hear(|said| matches!(said, FromRunner::Log { text, .. } if text.contains("tried again")));
+    fs::create_dir(site.path("sub")).expect("a directory");
+    for task in tasks {
+        runner.succeeds(task);
+    }
+    let lines = site.read("sub/bans.json");
+    let told: Vec<bool> = lines
+        .lines()
+        .zip(["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+        .map(|(line, ip)| line.contains(ip))
+        .collect();
+    assert_eq!(told, [true; 3], "{lines}");
+}
