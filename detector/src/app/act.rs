@@ -88,6 +88,7 @@ impl Daemon {
                 let who = shown(ban.prefix);
                 if prolonged {
                     self.already_banned(&ban.jail, ban.prefix, failed_at);
+                    self.doubt(&ban.jail, ban.prefix, failed_at);
                     tracing::debug!("[{}] the ban of {who} ends later: {:?}", ban.jail, ban.until);
                 } else {
                     say!(ACTIONS, notice, "ban", ban.jail, who, "Ban {who}");

@@ -119,6 +119,7 @@ impl Daemon {
     /// Remembers how an action stands, also across restarts.
     fn standing_is(&mut self, standing: Standing) {
         let key = (standing.jail.clone(), standing.action.clone());
+        self.telling.has_epochs |= standing.epoch > 0;
         let mut all = self.telling.standings.lock().unwrap_or_else(PoisonError::into_inner);
         if all.get(&key) == Some(&standing) {
             return;

@@ -131,6 +131,8 @@ pub(super) struct Telling {
     /// When jails were last asked to look at their environments.
     checked: HashMap<JailName, Timestamp>,
     standings: Standings,
+    /// An environment had to be made anew: some bans may have to be told again.
+    has_epochs: bool,
     origin: Origin,
     file: Option<PathBuf>,
     most_matches: usize,
@@ -172,6 +174,7 @@ impl Telling {
             flushing: false,
             checked: HashMap::new(),
             standings: Standings::default(),
+            has_epochs: false,
             origin: match &settings.telling.runner {
                 Some(path) => Origin::Socket(path.clone()),
                 None => Origin::Child(words),
@@ -206,7 +209,8 @@ impl Telling {
     fn recall_standings(&mut self, standings: Vec<ActionStanding>) {
         let mut all = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         for ActionStanding { jail, action, text } in standings {
-            if let Ok(standing) = serde_json::from_str(&text) {
+            if let Ok(standing) = serde_json::from_str::<Standing>(&text) {
+                self.has_epochs |= standing.epoch > 0;
                 all.entry((jail, action)).or_insert(standing);
             }
         }

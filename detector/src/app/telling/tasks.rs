@@ -1,5 +1,5 @@
 //! What the engine decides becomes tasks.
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -88,11 +88,14 @@ impl Telling {
             return Vec::new();
         };
         let mut of_jail = self.restored.get_mut(jail);
-        let restored = of_jail.as_mut().is_some_and(|known| match kind {
+        let known = of_jail.as_mut().is_some_and(|known| match kind {
             Kind::Unban => known.remove(&ban.prefix),
             _ => known.contains(&ban.prefix),
         });
-        let ticket = Arc::new(ticket(ban, restored || self.begins));
+        let restored = known || self.begins;
+        // One for all, made when the first of them is to have it.
+        let about = OnceCell::new();
+        let ticket = || about.get_or_init(|| Arc::new(ticket(ban, restored))).clone();
         let mut rows = Vec::new();
         for action in &mut actions {
             let wants = match kind {
@@ -114,7 +117,7 @@ impl Telling {
                 continue;
             }
             let plain = plain(kind, self.seq(1), jail, &action.name, counts, now);
-            let about = (kind != Kind::Check).then(|| ticket.clone());
+            let about = (kind != Kind::Check).then(ticket);
             let entry = Arc::new(Entry { ticket: about, asks: action.asks(), ..plain });
             if entry.is_kept() {
                 rows.push(row(&entry));
@@ -223,7 +226,9 @@ impl Daemon {
             self.telling.checked.insert(jail.clone(), now);
             self.tell_apart(Kind::Check, &ban);
         }
-        self.tell_apart(Kind::Reban, &ban);
+        if self.telling.has_epochs {
+            self.tell_apart(Kind::Reban, &ban);
+        }
     }
 
     /// Carries an event out that lifts every ban of these jails: actions that can flush do so once.
