@@ -9,6 +9,7 @@ use super::{
     filter::FilterFiles,
     jail::{Jail, Refused},
     layers::{Fault, Layers},
+    native::{self, Native, Secret},
     params::{self, Call},
     ports::{self, PortError},
     scope::Traffic,
@@ -30,6 +31,8 @@ enum Meaning {
     Tell(ActionSettings),
     /// What nothing runs.
     Unknown,
+    /// What cannot be used; the reason has been told.
+    Faulty,
 }
 
 /// An action's files with the parameters of one jail.
@@ -61,7 +64,7 @@ impl ActionFiles {
             let fault = Box::new(layers.faults.swap_remove(0));
             return Err(ActionError::Fault { action: name, fault });
         }
-        if !layers.found() && reach(&name).is_none() {
+        if !layers.found() && reach(&name).is_none() && !native::is_native(&name) {
             return Err(ActionError::Missing { action: name });
         }
         params.insert_new("name", || Text::new(jail.as_str(), None));
@@ -79,6 +82,11 @@ impl ActionFiles {
     /// Whether it has files: what we know by name needs none.
     pub(super) fn found(&self) -> bool {
         self.definition.layers.found()
+    }
+
+    /// Whether it is one of ours that has no files.
+    pub(super) fn is_native(&self) -> bool {
+        !self.found() && native::is_native(&self.name)
     }
 
     /// Whether it blocks whole protocols: by its `type` (`actiontype` for some), else by its name.
@@ -135,6 +143,11 @@ fn act_name(jail: &JailName, call: &Call) -> String {
             None => format!("{file}-{own_name}"),
         },
     }
+}
+
+/// The same of an action that is a Python file, `stem.py`.
+pub(super) fn python_name(stem: &str, call: &Call) -> String {
+    call.params.get("actname").map_or(stem, Text::as_str).to_owned()
 }
 
 /// An action that keeps its jail from running.
@@ -342,6 +355,7 @@ impl Jail<'_, '_> {
     fn look_at(&mut self, call: &Call, names: &mut Vec<String>, place: Option<Place>) {
         let name = match call.name.strip_suffix(".py") {
             None => act_name(&self.name, call),
+            Some(stem) if native::is_native(&call.name) => python_name(stem, call),
             Some(stem) => {
                 let file = self.tree().root().join("action.d").join(&call.name);
                 if !matches!(self.tree().read(&file), Ok(Some(_))) {
@@ -349,7 +363,7 @@ impl Jail<'_, '_> {
                     let remedy = "write it in `action.d`, or remove the action";
                     self.tell(Severity::Error, place.clone(), what, remedy);
                 }
-                call.params.get("actname").map_or(stem, Text::as_str).to_owned()
+                python_name(stem, call)
             }
         };
         if names.contains(&name) {
@@ -360,22 +374,73 @@ impl Jail<'_, '_> {
         names.push(name);
     }
 
+    /// fail2ban would not take a `timeout` that is no time; here the default serves.
+    fn look_at_timeout(&mut self, action: &ActionSettings, place: Option<Place>) {
+        let ActionKind::Commands(properties) = &action.kind else { return };
+        let timeout = properties.iter().find(|(name, _)| name == "timeout");
+        if let Some((_, timeout)) = timeout
+            && super::seconds(timeout).is_err()
+        {
+            let what =
+                format!("action `{}`: `timeout = {timeout}` is no time; 60 is used", action.name);
+            self.tell(Severity::Error, place, what, "write seconds, or a span such as `2m`");
+        }
+    }
+
     /// What the action means; slips in its files are told.
     fn meaning(
         &mut self,
         call: Call,
         handed: &Handed,
         left_out: &mut Vec<LeftOut>,
+        place: Option<&Place>,
     ) -> Result<Meaning, ActionError> {
-        if call.name.ends_with(".py") {
-            return Ok(Meaning::Unknown);
+        if let Some(stem) = call.name.strip_suffix(".py") {
+            return Ok(match native::is_native(&call.name) {
+                true => {
+                    self.native(&call.name, python_name(stem, &call), call.params.iter(), place)
+                }
+                false => Meaning::Unknown,
+            });
         }
         let files = ActionFiles::read(self.tree(), &self.name, call, handed)?;
         // A command's fault keeps the jail from running.
         let is_used =
             |option: &str| COMMANDS.contains(&option) && files.reading.get(option).is_err();
         self.tell_unused(&format!("action `{}`", files.name), files.reading.faulty(), is_used);
+        if files.is_native() {
+            let mut params = Vec::new();
+            for (name, _) in files.reading.given() {
+                params.extend(files.get(name)?.map(|text| (name, text)));
+            }
+            let params = params.iter().map(|(name, text)| (*name, text));
+            return Ok(self.native(&files.name, files.act_name().to_owned(), params, place));
+        }
         meaning(&files, left_out)
+    }
+
+    /// A native action of these parameters; what is wrong with them is told.
+    fn native<'t>(
+        &mut self,
+        action: &str,
+        name: String,
+        params: impl Iterator<Item = (&'t String, &'t Text)>,
+        place: Option<&Place>,
+    ) -> Meaning {
+        let params: Vec<_> = params.collect();
+        let written =
+            params.iter().map(|(name, text)| ((*name).clone(), Secret::new(text.as_str())));
+        let (native, faults) = Native::read(action, written.collect());
+        for fault in faults {
+            let text = params.iter().find(|(name, _)| fault.parameter.as_ref() == Some(*name));
+            let own = text.and_then(|(_, text)| text.outermost(0..text.len()));
+            let consequence = if fault.is_fatal { "; the action is left out" } else { "" };
+            let what = format!("action `{action}`: {}{consequence}", fault.what);
+            self.tell(Severity::Error, own.or_else(|| place.cloned()), what, &fault.remedy);
+        }
+        native.map_or(Meaning::Faulty, |native| {
+            Meaning::Tell(ActionSettings { name, place: None, kind: ActionKind::Native(native) })
+        })
     }
 
     /// Reads `action`: what the jail's bans reach is what its firewall actions reach together; the others tell of them.
@@ -399,7 +464,7 @@ impl Jail<'_, '_> {
             self.look_at(&call, &mut names, place.clone());
             let mut left_out = Vec::new();
             let action = call.name.clone();
-            let meaning = self.meaning(call, handed, &mut left_out);
+            let meaning = self.meaning(call, handed, &mut left_out, place.as_ref());
             for left_out in left_out {
                 let what = format!("action `{action}`: {}; it is left out", left_out.error);
                 let place = left_out.text.outermost(0..left_out.text.len());
@@ -416,7 +481,9 @@ impl Jail<'_, '_> {
                     return Err(self.refuse(place, &error, error.remedy()));
                 }
                 Ok(Meaning::Unknown) => self.leaves_out(action, place),
+                Ok(Meaning::Faulty) => {}
                 Ok(Meaning::Tell(action)) => {
+                    self.look_at_timeout(&action, place.clone());
                     actions.push(ActionSettings { place, ..action });
                 }
                 Ok(Meaning::Enforce { scope: more, rejects }) => {

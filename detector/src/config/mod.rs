@@ -31,10 +31,12 @@ mod jail;
 mod journal;
 mod layers;
 mod log;
+mod native;
 mod options;
 mod ordered;
 mod params;
 mod ports;
+mod properties;
 mod scope;
 mod server;
 mod settings;
@@ -60,6 +62,8 @@ pub use formula::{Formula, FormulaError, FormulaFault, Known, Number};
 pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use log::log_target;
+pub use native::*;
+pub use properties::{Properties, PropertyError, replace as replace_tags};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
 pub use source::encoding;
@@ -173,7 +177,10 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         store: server.store,
         compat_socket: server.compat_socket,
         counting: server.counting,
+        telling: server.telling,
         metrics: server.metrics,
+        action_user: server.action_user,
+        action_retry: server.action_retry,
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })

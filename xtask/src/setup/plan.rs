@@ -115,6 +115,13 @@ pub const NEEDS: &[Need] = &[
         Purpose::Test,
         Proof::File(&["/usr/lib/python3/dist-packages/prometheus_client/parser.py"]),
     ),
+    // Takes the mails of our actions, and a `sendmail` that hands them to it. Neither is a service.
+    need(
+        "python3-aiosmtpd",
+        Purpose::Test,
+        Proof::File(&["/usr/lib/python3/dist-packages/aiosmtpd/controller.py"]),
+    ),
+    need("msmtp", Purpose::Test, Proof::Program("msmtp")),
 ];
 
 /// A package whose files are laid aside, never installed: no service, nothing in `/etc`.

@@ -1,8 +1,9 @@
 //! The commands that make a jail's actions.
 use super::{
     super::{
-        action::ActionFiles,
+        action::{ActionFiles, python_name},
         jail::is_true,
+        native,
         params::{self, Call},
         text::Text,
     },
@@ -71,12 +72,16 @@ enum Action {
 
 /// An action that is a Python file gets its parameters as JSON.
 fn python(writer: &Writer<'_, '_, '_>, stem: &str, call: &Call) -> Command {
-    let name = call.params.get("actname").map_or(stem, Text::as_str);
+    let name = python_name(stem, call);
     let file = writer.jail.tree().root().join("action.d").join(&call.name);
     let rest = call.params.iter().filter(|(option, _)| *option != "actname");
-    let rest: Vec<_> = rest.map(|(option, text)| (option.clone(), text.as_str().into())).collect();
+    let value = |option: &str, text: &Text| match native::is_native(&call.name) {
+        true => native::shown(option, text.as_str()).as_str().into(),
+        false => text.as_str().into(),
+    };
+    let rest: Vec<_> = rest.map(|(option, text)| (option.clone(), value(option, text))).collect();
     let (file, json) = (file.display().to_string(), Value::json(&rest));
-    words(["set", writer.jail.name.as_str(), "addaction", name, &file, &json])
+    words(["set", writer.jail.name.as_str(), "addaction", &name, &file, &json])
 }
 
 fn shell(writer: &mut Writer<'_, '_, '_>, files: &ActionFiles) -> Result<Vec<Command>, Skipped> {
@@ -92,6 +97,7 @@ fn shell(writer: &mut Writer<'_, '_, '_>, files: &ActionFiles) -> Result<Vec<Com
         let value = match text {
             None => Value::Nothing,
             Some(text) if TRUTHS.contains(&option) => is_true(text.as_str()).into(),
+            Some(text) if files.is_native() => native::shown(option, text.as_str()).as_str().into(),
             Some(text) => text.as_str().into(),
         };
         Value::List(vec![option.into(), value])

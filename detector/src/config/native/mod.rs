@@ -1,0 +1,225 @@
+//! Native actions: who is told of bans without a command, and how.
+//!
+//! `mail[…]`, `webhook[…]` and `file[…]` mean these where the tree has no action file of that name; `smtp.py[…]` always means
+//! the mail. Reading opens no file: what a parameter names is opened when it is needed, so that a new token counts at once.
+mod mail;
+mod params;
+mod secret;
+mod template;
+#[cfg(test)]
+mod tests;
+mod webhook;
+use std::{path::PathBuf, time::Duration};
+
+pub use mail::{Login, Mail, MatchesOf, Tls, Transport};
+use params::Params;
+pub use secret::{HIDDEN, Secret};
+pub use template::{Escape, Template};
+pub use webhook::{Body, Preset, Webhook};
+
+/// Longest list of recipients, headers, tags and the like.
+pub(super) const MOST_WORDS: usize = 100;
+
+/// A native action, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Native {
+    /// What it is told of, in no order.
+    pub on: Vec<Occasion>,
+    /// Bans of an earlier run of the daemon are not told again.
+    pub norestored: bool,
+    /// What it does.
+    pub channel: Channel,
+    name: String,
+    written: Vec<(String, Secret)>,
+}
+
+/// Where a native action tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// A mail.
+    Mail(Mail),
+    /// A request to a web service.
+    Webhook(Webhook),
+    /// A line of JSON at the end of this file.
+    File(PathBuf),
+}
+
+/// What a native action can be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The jail has started.
+    Start,
+    /// The jail or the daemon stops.
+    Stop,
+    /// Somebody was banned.
+    Ban,
+    /// A ban ends later than was told.
+    Prolong,
+    /// A ban is over.
+    Unban,
+}
+
+impl Occasion {
+    const ALL: [(&str, Occasion); 5] = [
+        ("start", Occasion::Start),
+        ("stop", Occasion::Stop),
+        ("ban", Occasion::Ban),
+        ("prolong", Occasion::Prolong),
+        ("unban", Occasion::Unban),
+    ];
+}
+
+/// How tasks of one action are gathered for one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Tasks of one delivery at the most, at least 1. Who hands tasks on keeps so many on their way.
+    pub most: usize,
+    /// How long the first of them waits for others, unless there are `most` sooner; zero: what is there goes at once.
+    pub gather: Duration,
+}
+
+/// A secret in the configuration, or where it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// In the configuration itself.
+    Here(Secret),
+    /// The first line of a file, read at each use.
+    File(PathBuf),
+}
+
+/// What is wrong with a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NativeFault {
+    /// Which; `None` where one is missing.
+    pub parameter: Option<String>,
+    /// What is wrong; never holds a secret.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The action cannot be used; else the parameter is left out.
+    pub is_fatal: bool,
+}
+
+/// Whether a native action has this name.
+pub fn is_native(name: &str) -> bool {
+    matches!(name, "mail" | "webhook" | "file" | "smtp.py")
+}
+
+impl Native {
+    /// Reads the parameters of the action called `name`, one that [`is_native`] knows.
+    ///
+    /// # Errors
+    /// All that is wrong, where something keeps it from being used.
+    pub fn read(name: &str, written: Vec<(String, Secret)>) -> (Option<Native>, Vec<NativeFault>) {
+        let mut params = Params::new(&written);
+        let (channel, default) = match name {
+            "webhook" => {
+                let (webhook, default) = webhook::read(&mut params);
+                (Channel::Webhook(webhook), default)
+            }
+            "file" => {
+                let path = params.path("path");
+                if path.is_none() {
+                    params.needed("path", "write `path = /var/log/bans.json`, or another file");
+                }
+                let all = &[
+                    Occasion::Start,
+                    Occasion::Stop,
+                    Occasion::Ban,
+                    Occasion::Prolong,
+                    Occasion::Unban,
+                ][..];
+                (Channel::File(path.unwrap_or_default()), all)
+            }
+            _ => {
+                let mail = mail::read(&mut params, name == "smtp.py");
+                (Channel::Mail(mail), &[Occasion::Start, Occasion::Stop, Occasion::Ban][..])
+            }
+        };
+        let on = occasions(&mut params).unwrap_or_else(|| default.to_vec());
+        let norestored = params.truth("norestored").unwrap_or(true);
+        let faults = params.finish();
+        let is_sound = faults.iter().all(|fault| !fault.is_fatal);
+        let native = Native { on, norestored, channel, name: name.to_owned(), written };
+        (is_sound.then_some(native), faults)
+    }
+
+    /// The same with one parameter changed or added.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn with(&self, parameter: &str, value: &str) -> Result<Native, Vec<NativeFault>> {
+        let mut written = self.written.clone();
+        written.retain(|(name, _)| name != parameter);
+        written.push((parameter.to_owned(), Secret::new(value)));
+        match Native::read(&self.name, written) {
+            (Some(native), faults) if faults.is_empty() => Ok(native),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// What was written, secrets as [`HIDDEN`].
+    pub fn properties(&self) -> Vec<(String, String)> {
+        let shown =
+            self.written.iter().map(|(name, value)| (name.clone(), shown(name, value.expose())));
+        shown.collect()
+    }
+
+    /// How its tasks are gathered.
+    pub fn batch(&self) -> Batch {
+        const AT_ONCE: Duration = Duration::ZERO;
+        match &self.channel {
+            Channel::Mail(Mail { digest: Some(interval), .. }) => {
+                Batch { most: mail::MOST_IN_DIGEST, gather: *interval }
+            }
+            Channel::Mail(_) => Batch { most: 1, gather: AT_ONCE },
+            Channel::Webhook(webhook) => Batch { most: webhook.batch, gather: webhook.gather },
+            Channel::File(_) => Batch { most: 64, gather: AT_ONCE },
+        }
+    }
+
+    /// Whether it wants what the store has of the address over all jails.
+    pub fn asks_for_address(&self) -> bool {
+        match &self.channel {
+            Channel::Mail(mail) => mail.matches == Some(MatchesOf::Address),
+            Channel::Webhook(webhook) => webhook.mentions("of_address"),
+            Channel::File(_) => false,
+        }
+    }
+
+    /// The same within the jail.
+    pub fn asks_for_jail(&self) -> bool {
+        match &self.channel {
+            Channel::Mail(mail) => mail.matches == Some(MatchesOf::Jail),
+            Channel::Webhook(webhook) => webhook.mentions("of_jail"),
+            Channel::File(_) => false,
+        }
+    }
+}
+
+/// A parameter's value for whoever asks.
+pub(super) fn shown(parameter: &str, value: &str) -> String {
+    match parameter {
+        "password" | "token" | "headers" => HIDDEN.to_owned(),
+        // Its path is what makes a webhook secret.
+        "url" => {
+            webhook::origin(value).map_or_else(|| HIDDEN.to_owned(), |it| format!("{it}/{HIDDEN}"))
+        }
+        _ => value.to_owned(),
+    }
+}
+
+fn occasions(params: &mut Params) -> Option<Vec<Occasion>> {
+    let mut on = Vec::new();
+    for word in params.words("on") {
+        match Occasion::ALL.iter().find(|(name, _)| *name == word) {
+            Some((_, occasion)) => on.push(*occasion),
+            None => params.fault(
+                "on",
+                &format!("`{word}` is nothing that happens"),
+                "write some of `start`, `stop`, `ban`, `prolong` and `unban`",
+            ),
+        }
+    }
+    Some(on).filter(|on| !on.is_empty())
+}

@@ -1,0 +1,1 @@
+//! Native actions as they are written.
