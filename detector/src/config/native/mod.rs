@@ -6,8 +6,6 @@ mod mail;
 mod params;
 mod secret;
 mod template;
-#[cfg(test)]
-mod tests;
 mod webhook;
 use std::{path::PathBuf, time::Duration};
 
