@@ -204,8 +204,7 @@ fn cloudflares_list_holds_what_is_banned() {
         { "id": "1dofit", "ip": "192.0.2.1" },
     ], "success": true });
     let none = json!({ "result": [], "success": true });
-    let server =
-        Server::http(&json!([{ "status": 201 }, { "body": found }, {}, { "body": none }]));
+    let server = Server::http(&json!([{ "status": 201 }, { "body": found }, {}, { "body": none }]));
     let url = server.url();
     let own = [("preset", "cloudflare"), ("token", "t0ken"), ("account", "ac1"), ("list", "li5t")];
     let action = native("webhook", &[&own[..], &[("url", &url)]].concat());
