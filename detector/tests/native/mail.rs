@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
-    thread,
+    slice, thread,
     time::Duration,
 };
 
@@ -88,7 +88,7 @@ fn lines_are_of_the_ban_of_the_address_or_of_the_jail() {
     ] {
         let action = to(&server, &[("matches", matches)]);
         assert_eq!((action.asks_for_address(), action.asks_for_jail()), asks);
-        delivered(&action, &[event.clone()]);
+        delivered(&action, slice::from_ref(&event));
         let mail = server.told();
         let said = body(&mail);
         assert!(said.contains(expect), "{said}");

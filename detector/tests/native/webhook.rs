@@ -1,5 +1,5 @@
 //! `webhook[…]` that the operator composed.
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, net::TcpListener, slice, time::Duration};
 
 use fail2xdp::{
     action::wire::Kind,
@@ -59,7 +59,7 @@ fn headers_token_method_and_template_are_the_operators() {
         ticket.matches = vec![hostile.into()];
         ticket.fields = [("user".into(), hostile.into())].into();
     });
-    delivered(&action, &[event.clone()]);
+    delivered(&action, slice::from_ref(&event));
     let told = server.told();
     assert_eq!(told["method"], json!("PUT"));
     assert_eq!(told["headers"]["authorization"], json!("Bearer first"));
@@ -73,7 +73,7 @@ fn headers_token_method_and_template_are_the_operators() {
     );
     // A new token counts at once.
     fs::write(&token, "second").expect("a file");
-    delivered(&action, &[event.clone()]);
+    delivered(&action, slice::from_ref(&event));
     assert_eq!(server.told()["headers"]["authorization"], json!("Bearer second"));
 
     fs::write(&template, "who={{ ip }}&line={{ matches[0] }}").expect("a file");

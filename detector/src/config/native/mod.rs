@@ -35,9 +35,9 @@ pub struct Native {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// A mail.
-    Mail(Mail),
+    Mail(Box<Mail>),
     /// A request to a web service.
-    Webhook(Webhook),
+    Webhook(Box<Webhook>),
     /// A line of JSON at the end of this file.
     File(PathBuf),
 }
@@ -113,7 +113,7 @@ impl Native {
         let (channel, default) = match name {
             "webhook" => {
                 let (webhook, default) = webhook::read(&mut params);
-                (Channel::Webhook(webhook), default)
+                (Channel::Webhook(Box::new(webhook)), default)
             }
             "file" => {
                 let path = params.path("path");
@@ -131,7 +131,10 @@ impl Native {
             }
             _ => {
                 let mail = mail::read(&mut params, name == "smtp.py");
-                (Channel::Mail(mail), &[Occasion::Start, Occasion::Stop, Occasion::Ban][..])
+                (
+                    Channel::Mail(Box::new(mail)),
+                    &[Occasion::Start, Occasion::Stop, Occasion::Ban][..],
+                )
             }
         };
         let on = occasions(&mut params).unwrap_or_else(|| default.to_vec());
@@ -165,15 +168,15 @@ impl Native {
 
     /// How its tasks are gathered.
     pub fn batch(&self) -> Batch {
-        const AT_ONCE: Duration = Duration::ZERO;
-        match &self.channel {
-            Channel::Mail(Mail { digest: Some(interval), .. }) => {
-                Batch { most: mail::MOST_IN_DIGEST, gather: *interval }
-            }
-            Channel::Mail(_) => Batch { most: 1, gather: AT_ONCE },
-            Channel::Webhook(webhook) => Batch { most: webhook.batch, gather: webhook.gather },
-            Channel::File(_) => Batch { most: 64, gather: AT_ONCE },
-        }
+        let (most, gather) = match &self.channel {
+            Channel::Mail(mail) => match mail.digest {
+                Some(interval) => (mail::MOST_IN_DIGEST, interval),
+                None => (1, Duration::ZERO),
+            },
+            Channel::Webhook(webhook) => (webhook.batch, webhook.gather),
+            Channel::File(_) => (64, Duration::ZERO),
+        };
+        Batch { most, gather }
     }
 
     /// Whether it wants what the store has of the address over all jails.
