@@ -289,6 +289,11 @@ fn a_program_alone_gets_sendmails_arguments() {
     assert!(said.starts_with("-i -f me@example.com -- root@"), "{said}");
     assert!(!said.contains('\r'), "{said}");
 
+    // Who is left behind and holds its pipes is not waited for.
+    write_program(&program, "#!/bin/sh\nsleep 3 &\n");
+    let action = native("mail", &[("mailcmd", path), ("timeout", "2s")]);
+    delivered(&action, &[ban(1, "192.0.2.1")]);
+
     for (script, hopeless, why) in [
         ("exit 75", false, "returned 75"),
         ("echo 'no such user' >&2; exit 67", true, "returned 67: no such user"),
