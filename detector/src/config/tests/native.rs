@@ -160,6 +160,23 @@ fn a_parameter_can_be_changed_later() {
     let faults = action.with("timeout", "never").expect_err("no span");
     assert!(faults[0].what.contains("timeout"), "{faults:?}");
     assert!(action.with("nonsense", "1").is_err());
+    // What was left out when it was read keeps nobody from changing something else.
+    let (actions, _) = read("file[path=/a.json, pth=/b.json]");
+    let ActionKind::Native(slip) = &actions[0].kind else { panic!("{actions:?}") };
+    assert!(slip.with("path", "/c.json").is_ok());
+}
+
+#[test]
+fn a_reload_tells_that_parameters_have_changed() {
+    let of = |parameters: &str| {
+        let jails = format!("[j]\nenabled = 1\naction = xdp\n webhook[{parameters}]\n");
+        let tree = TextTree::new(PLAIN.into_iter().chain([("jail.conf", jails.as_str())]));
+        load(&tree).expect("settings").settings
+    };
+    let old = of("url=\"https://example.com/s3cr3t\", batch=5");
+    let new = of("url=\"https://example.com/s3cr3t\", batch=50");
+    assert_eq!(changes(&old, &new), ["[j] action: 1 added, 1 removed"]);
+    assert!(changes(&new, &new.clone()).is_empty());
 }
 
 #[test]
