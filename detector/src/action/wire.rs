@@ -133,6 +133,10 @@ pub enum Kind {
     Reload,
     /// Somebody was banned.
     Ban,
+    /// A ban of an earlier [`Standing::epoch`] whose address fails again: it is told once more (`actionreban`).
+    Reban,
+    /// Somebody fails long after being banned: is the environment still there? (`actioncheck`)
+    Check,
     /// A ban that ends later than was told.
     Prolong,
     /// A ban is over.

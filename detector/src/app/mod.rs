@@ -36,6 +36,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub(crate) use self::act::shown;
 pub use self::logging::{LogFill, Logging};
+pub(crate) use self::surroundings::wants_ipv6;
 use self::{
     commands::ByHand,
     compat::Compat,

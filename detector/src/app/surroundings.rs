@@ -104,7 +104,7 @@ pub(super) async fn resolve(name: &str, allow_ipv6: AllowIpv6) -> Vec<IpAddr> {
 }
 
 /// Whether `allowipv6` wants it, or leaves it to this machine and it has it, as fail2ban finds out.
-fn wants_ipv6(allow: AllowIpv6) -> bool {
+pub fn wants_ipv6(allow: AllowIpv6) -> bool {
     match allow {
         AllowIpv6::Yes => true,
         AllowIpv6::No => false,

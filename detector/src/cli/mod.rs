@@ -1,4 +1,6 @@
 //! The command line: what the words are, and which file carries each out.
+mod action;
+mod action_runner;
 mod ask;
 mod bans;
 mod check;
@@ -143,6 +145,11 @@ enum Verb {
     Top,
     /// Remove program, links and maps from the kernel; also without a daemon
     Detach,
+    /// Try an action out
+    #[command(subcommand)]
+    Action(action::ActionVerb),
+    /// Run the commands of actions for a daemon, which starts its own unless told where one listens
+    ActionRunner(action_runner::RunnerArgs),
 }
 
 #[derive(Args, Debug)]
@@ -264,6 +271,8 @@ pub fn main() -> ExitCode {
         Verb::Doctor => doctor::run(&cli.place),
         Verb::Top => top::run(&cli.place),
         Verb::Detach => detach::run(&cli.place),
+        Verb::Action(verb) => action::run(&cli.place, &verb),
+        Verb::ActionRunner(args) => action_runner::run(&cli.place, &args),
     };
     finish(result, json)
 }

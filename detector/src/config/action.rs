@@ -374,6 +374,19 @@ impl Jail<'_, '_> {
         names.push(name);
     }
 
+    /// fail2ban would not take a `timeout` that is no time; here the default serves.
+    fn look_at_timeout(&mut self, action: &ActionSettings, place: Option<Place>) {
+        let ActionKind::Commands(properties) = &action.kind else { return };
+        let timeout = properties.iter().find(|(name, _)| name == "timeout");
+        if let Some((_, timeout)) = timeout
+            && super::seconds(timeout).is_err()
+        {
+            let what =
+                format!("action `{}`: `timeout = {timeout}` is no time; 60 is used", action.name);
+            self.tell(Severity::Error, place, what, "write seconds, or a span such as `2m`");
+        }
+    }
+
     /// What the action means; slips in its files are told.
     fn meaning(
         &mut self,
@@ -470,6 +483,7 @@ impl Jail<'_, '_> {
                 Ok(Meaning::Unknown) => self.leaves_out(action, place),
                 Ok(Meaning::Faulty) => {}
                 Ok(Meaning::Tell(action)) => {
+                    self.look_at_timeout(&action, place.clone());
                     actions.push(ActionSettings { place, ..action });
                 }
                 Ok(Meaning::Enforce { scope: more, rejects }) => {

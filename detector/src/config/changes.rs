@@ -169,6 +169,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         log,
         allow_ipv6,
         skip_without_logs,
+        action_user,
+        action_retry,
         fail2ban_tree: _,
     } = settings;
     let LogSettings { target, syslog_socket } = log;
@@ -213,6 +215,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("ban_ceiling", vec![ban_ceiling.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
+        ("action_user", action_user.iter().cloned().collect()),
+        ("action_retry", vec![seconds(*action_retry)]),
         ("compat-socket", compat_socket.iter().map(|path| path.display().to_string()).collect()),
     ]
 }

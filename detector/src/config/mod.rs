@@ -36,6 +36,7 @@ mod options;
 mod ordered;
 mod params;
 mod ports;
+mod properties;
 mod scope;
 mod server;
 mod settings;
@@ -62,6 +63,7 @@ pub use ignore::{AddressError, network};
 pub use jail::{BanTimeError, ban_time};
 pub use log::log_target;
 pub use native::*;
+pub use properties::{Properties, PropertyError, replace as replace_tags};
 pub use scope::{PortRange, Scope, ScopeError, Traffic};
 pub use settings::*;
 pub use source::encoding;
@@ -176,6 +178,8 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         compat_socket: server.compat_socket,
         counting: server.counting,
         metrics: server.metrics,
+        action_user: server.action_user,
+        action_retry: server.action_retry,
         fail2ban_tree,
     };
     Ok(Loaded { settings, problems, notes, place: tree.root().to_path_buf() })

@@ -51,11 +51,17 @@ const OPTIONS: &[&str] = &[
     "max_history",
     "ban_ceiling",
     "metrics",
+    "action_user",
+    "action_retry",
 ];
 
 /// `compare_every`, and its bounds in seconds: the most is a day.
 const COMPARE_EVERY: &str = "5m";
 const COMPARE_BOUNDS: std::ops::RangeInclusive<f64> = 1.0..=86_400.0;
+
+/// `action_retry`, and its bounds in seconds: the most is an hour.
+const ACTION_RETRY: &str = "30s";
+const RETRY_BOUNDS: std::ops::RangeInclusive<f64> = 0.0..=3600.0;
 
 /// `dbpurgeage` and `dbmaxmatches`, as fail2ban ships them.
 const PURGE_AGE: &str = "1d";
@@ -86,6 +92,8 @@ pub(super) struct Server {
     pub(super) counting: CountingSettings,
     pub(super) compat_socket: Option<PathBuf>,
     pub(super) metrics: Option<SocketAddr>,
+    pub(super) action_user: Option<String>,
+    pub(super) action_retry: Duration,
 }
 
 /// Reads `fail2xdp.conf`, and what it leaves open from `fail2ban.conf`.
@@ -141,8 +149,23 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         PathBuf::from(socket.as_ref().map_or(FAIL2BAN_SOCKET, |socket| socket.as_str().trim()))
     });
     other.look_at_the_rest(fail2ban);
+    let mut own = Reader { context: Context::of_file(own, SECTION), problems: other.problems };
+    let action_user = own.text("action_user").map(|user| user.as_str().trim().to_owned());
+    let action_retry =
+        own.time("action_retry", ACTION_RETRY, RETRY_BOUNDS).unwrap_or_else(|| time(ACTION_RETRY));
     let log_level = log_level.unwrap_or_else(|| "INFO".to_owned());
-    Server { enforce, log_level, log, allow_ipv6, store, counting, compat_socket, metrics }
+    Server {
+        enforce,
+        log_level,
+        log,
+        allow_ipv6,
+        store,
+        counting,
+        compat_socket,
+        metrics,
+        action_user,
+        action_retry,
+    }
 }
 
 struct Reader<'a, 'p> {

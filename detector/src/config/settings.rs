@@ -456,6 +456,10 @@ pub struct Settings {
     pub allow_ipv6: AllowIpv6,
     /// Jails that do not run while none of their logs exists (`skip_if_nologs`).
     pub skip_without_logs: Vec<JailName>,
+    /// `action_user`: whom the commands of actions run as; `None` is whom the action runner runs as.
+    pub action_user: Option<String>,
+    /// `action_retry`: how long a command that fails is tried again; zero: as fail2ban, which tries twice at once.
+    pub action_retry: Duration,
     /// A fail2ban tree: one without `fail2xdp.conf`.
     pub fail2ban_tree: bool,
 }

@@ -103,7 +103,7 @@ impl Value {
 }
 
 /// The first `<…>` from `at` on without blank, `<` or `>` inside: the places of its two brackets.
-fn next_tag(text: &str, at: usize) -> Option<(usize, usize)> {
+pub(super) fn next_tag(text: &str, at: usize) -> Option<(usize, usize)> {
     let mut open = None;
     for (offset, byte) in text.as_bytes().get(at..)?.iter().enumerate() {
         match (byte, open) {

@@ -3,19 +3,19 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, VecDeque},
-    net::IpAddr,
 };
 
 use ipnet::IpNet;
 
-use super::{Effect, Engine, FailureId, Finding, SparedBy, Timestamp};
-use crate::config::{BanTime, IgnoreCache, JailName, JailSettings};
+use super::{
+    Effect, Engine, FailureId, Finding, SparedBy, Timestamp,
+    script::{LONGEST_VALUE, newest, reversed},
+};
+use crate::config::{BanTime, IgnoreCache, JailName, JailSettings, replace_tags};
 
 /// Failures that wait for an answer, and bytes of their lines; what finds no room is counted without asking.
 const WAITING: usize = 16_384;
 const WAITING_BYTES: usize = 16 << 20;
-/// Bytes of one value; the kernel takes a program's arguments up to twice as long.
-const LONGEST_VALUE: usize = 64 << 10;
 
 /// A command for the shell, and the values of the variables that it names. Nothing of a log ever stands in the command
 /// itself but what is letters, digits and a few signs.
@@ -192,26 +192,24 @@ enum Quotes {
 fn question(command: &str, settings: &JailSettings, finding: &Finding) -> Question {
     let mut variables: Vec<(Box<str>, Box<str>)> = Vec::new();
     let mut quotes = Quotes::None;
-    let script = expand(command, settings, finding, &mut |between, tag, value| {
+    let script = replace_tags(command, |between, tag| {
+        let value = value_of(tag, settings, finding)?;
         quotes = after(quotes, between);
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/@%+=,-".contains(c);
         if value.chars().all(is_plain) {
-            return value.into_owned();
+            return Some(value.into_owned());
         }
         let name = tag.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let name = format!("f2x_{name}");
         if variables.iter().all(|(known, _)| **known != *name) {
-            let mut end = value.len().min(LONGEST_VALUE);
-            while !value.is_char_boundary(end) {
-                end -= 1;
-            }
-            variables.push((name.clone().into(), value[..end].replace('\0', "").into()));
+            let value = newest(&value, LONGEST_VALUE).replace('\0', "");
+            variables.push((name.clone().into(), value.into()));
         }
-        match quotes {
+        Some(match quotes {
             Quotes::None => format!("\"${{{name}}}\""),
             Quotes::Double => format!("${{{name}}}"),
             Quotes::Single => format!("'\"${{{name}}}\"'"),
-        }
+        })
     });
     Question { jail: finding.jail.clone(), script: script.into(), variables }
 }
@@ -235,36 +233,7 @@ fn after(mut quotes: Quotes, piece: &str) -> Quotes {
 }
 
 fn key_of(template: &str, settings: &JailSettings, finding: &Finding) -> String {
-    expand(template, settings, finding, &mut |_, _, value| value.into_owned())
-}
-
-/// The text with its tags replaced by what `write` makes of them; it is also told what stands since the tag before.
-fn expand(
-    template: &str,
-    settings: &JailSettings,
-    finding: &Finding,
-    write: &mut dyn FnMut(&str, &str, Cow<'_, str>) -> String,
-) -> String {
-    let mut out = String::new();
-    let (mut rest, mut between) = (template, 0);
-    while let Some(at) = rest.find('<') {
-        let tag = rest[at + 1..].split(['<', '>', ' ']).next().unwrap_or("");
-        let closed = rest[at + 1 + tag.len()..].starts_with('>');
-        let value = if closed { value_of(tag, settings, finding) } else { None };
-        let Some(value) = value else {
-            out.push_str(&rest[..=at]);
-            rest = &rest[at + 1..];
-            continue;
-        };
-        out.push_str(&rest[..at]);
-        let start = out.len();
-        let written = write(&out[between..start], tag, value);
-        out.push_str(&written);
-        between = out.len();
-        rest = &rest[at + tag.len() + 2..];
-    }
-    out.push_str(rest);
-    out
+    replace_tags(template, |_, tag| Some(value_of(tag, settings, finding)?.into_owned()))
 }
 
 /// What a tag stands for, of those that [`crate::config`] lets through.
@@ -304,16 +273,4 @@ fn value_of<'f>(tag: &str, settings: &JailSettings, finding: &'f Finding) -> Opt
         "sp" => " ".into(),
         _ => return None,
     })
-}
-
-/// As the domains of addresses are written, the least part first.
-fn reversed(address: IpAddr) -> String {
-    let parts: Vec<String> = match address {
-        IpAddr::V4(address) => address.octets().iter().rev().map(u8::to_string).collect(),
-        IpAddr::V6(address) => {
-            let nibbles = address.octets().into_iter().rev();
-            nibbles.flat_map(|byte| [byte & 15, byte >> 4]).map(|it| format!("{it:x}")).collect()
-        }
-    };
-    parts.join(".") + "."
 }

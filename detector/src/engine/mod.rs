@@ -20,6 +20,7 @@ mod names;
 mod pattern;
 mod review;
 mod rules;
+mod script;
 mod types;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
@@ -48,6 +49,7 @@ pub use names::NameTotals;
 use names::Names;
 pub use pattern::{Engine as PatternEngine, PatternError, SyntaxFault};
 pub use review::{PatternReview, review_jail};
+pub use script::{Meaning, Script, option_of, reversed};
 pub use types::*;
 
 use crate::config::{FormulaFault, Ignore, JailName, JailSettings};

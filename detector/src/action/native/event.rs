@@ -183,7 +183,7 @@ pub(super) fn sentence(task: &Task, host: &str) -> String {
         }
         Kind::Prolong => format!("prolonged the ban of {whom}, {} now", how_long(&ticket)),
         Kind::Unban => format!("unbanned {whom}"),
-        Kind::Reload | Kind::Flush => "reloaded".to_owned(),
+        Kind::Reload | Kind::Flush | Kind::Reban | Kind::Check => "reloaded".to_owned(),
     };
     one_line(&format!("[{jail}] {what} on {host}"))
 }

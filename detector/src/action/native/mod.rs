@@ -60,7 +60,7 @@ fn is_wanted(native: &Native, task: &Task) -> bool {
         Kind::Ban => Occasion::Ban,
         Kind::Prolong => Occasion::Prolong,
         Kind::Unban => Occasion::Unban,
-        Kind::Reload | Kind::Flush => return false,
+        Kind::Reload | Kind::Flush | Kind::Reban | Kind::Check => return false,
     };
     let is_restored = task.ticket.as_ref().is_some_and(|ticket| ticket.restored);
     let is_again = is_restored && matches!(occasion, Occasion::Ban | Occasion::Prolong);

@@ -132,3 +132,13 @@ warning /etc/x/jail.conf:8: action `own.py` is not run by this version (jail `c`
     };
     assert!(is("actionban", "tell 1 <ip>") && is("x", "1") && is("name", "a"), "{properties:?}");
 }
+
+#[test]
+fn a_timeout_that_is_no_time_is_told() {
+    let tell = "[Definition]\nactionban = tell <ip>\n[Init]\ntimeout = soon\n";
+    let jails = "[a]\nenabled=1\naction = xdp\n  tell\n";
+    assert_eq!(
+        problems([("jail.conf", jails), ("action.d/tell.conf", tell)]),
+        "error /etc/x/jail.conf:4: jail `a`: action `tell`: `timeout = soon` is no time; 60 is used; write seconds, or a span such as `2m`"
+    );
+}

@@ -67,6 +67,23 @@ fn how_long_the_store_remembers_is_read_from_either_file() {
 }
 
 #[test]
+fn commands_of_actions_have_a_user_and_their_patience() {
+    let read = |own: &str| {
+        let own = format!("[Definition]\n{own}");
+        let files = [("fail2xdp.conf", own.as_str()), ("jail.conf", "[j]\nenabled = 1\n")];
+        let settings = load_with(files).expect("settings").settings;
+        (settings.action_user, settings.action_retry.as_secs())
+    };
+    assert_eq!(read(""), (None, 30));
+    assert_eq!(read("action_user = f2x\naction_retry = 2m\n"), (Some("f2x".to_owned()), 120));
+    assert_eq!(read("action_retry = 0\n"), (None, 0));
+    check(
+        "action_retry = 2h",
+        "error /etc/x/fail2xdp.conf:2: `action_retry = 2h` is no usable time; 30s is used; write a time such as `7d`",
+    );
+}
+
+#[test]
 fn of_a_fail2ban_tree_the_log_level_is_honoured() {
     let files = [
         ("fail2ban.conf", "[DEFAULT]\nloglevel = NOTICE\n[Definition]\n"),
