@@ -1,7 +1,7 @@
 //! Promise: a pattern that a line keeps trying for too long is counted and named, in the log and in `status`.
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use fail2xdp_tests::{Daemon, Log, binary, until};
+use fail2xdp_tests::{Daemon, Log, binary, now, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -31,9 +31,11 @@ fn guard(folder: &Path, failregex: &str) -> impl Fn(&[&str]) -> Command {
 fn every_text_is_searched_twice_where_that_is_wanted() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut log = Log::open(folder.path().join("log").display().to_string());
-    let ours = guard(folder.path(), "^bad <ADDR>$\n            ^(?!good)\\w+ by <ADDR>");
+    let ours = guard(folder.path(), "^\\s*bad <ADDR>$\n            ^\\s*(?!good)\\w+ by <ADDR>");
     let mut daemon = Daemon::start(ours(&["run", "--mode", "none", "--verify-matching"]));
-    log.append(&"bad 203.0.113.1\nworse by 203.0.113.2\ngood by 203.0.113.3\n".repeat(5));
+    for what in ["bad 203.0.113.1", "worse by 203.0.113.2", "good by 203.0.113.3"].repeat(5) {
+        log.append(&format!("{:.0} {what}\n", now()));
+    }
     let banned = || {
         let said = ours(&["banned"]).output().expect("we start").stdout;
         let said = String::from_utf8(said).expect("text");
