@@ -41,7 +41,7 @@ impl Undelivered {
 /// # Errors
 /// What failed, and when to come again with all of it.
 pub fn deliver(native: &Native, tasks: &[Task]) -> Result<(), Undelivered> {
-    let wanted: Vec<&Task> = tasks.iter().filter(|task| is_wanted(native, task)).collect();
+    let wanted: Vec<&Task> = tasks.iter().filter(|task| is_told(native, task)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -53,7 +53,8 @@ pub fn deliver(native: &Native, tasks: &[Task]) -> Result<(), Undelivered> {
     }
 }
 
-fn is_wanted(native: &Native, task: &Task) -> bool {
+/// Whether the action is told of such a task.
+pub fn is_told(native: &Native, task: &Task) -> bool {
     let occasion = match task.kind {
         Kind::Start => Occasion::Start,
         Kind::Stop => Occasion::Stop,
