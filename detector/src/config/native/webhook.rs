@@ -94,6 +94,11 @@ pub enum Preset {
 }
 
 impl Webhook {
+    /// Where it goes, without what is secret.
+    pub fn origin(&self) -> String {
+        origin(self.url.expose()).unwrap_or_else(|| super::HIDDEN.to_owned())
+    }
+
     /// Whether its template speaks of this value. What stands in a file is not known here.
     pub(super) fn mentions(&self, value: &str) -> bool {
         match &self.body {
@@ -117,13 +122,6 @@ pub(super) fn origin(url: &str) -> Option<String> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     let host = authority.rsplit('@').next().unwrap_or(authority);
     Some(format!("{scheme}://{host}"))
-}
-
-impl Webhook {
-    /// Where it goes, without what is secret.
-    pub fn origin(&self) -> String {
-        origin(self.url.expose()).unwrap_or_else(|| super::HIDDEN.to_owned())
-    }
 }
 
 const NAMES: [&str; 6] = ["threatjammer", "abuseipdb", "slack", "telegram", "ntfy", "cloudflare"];
