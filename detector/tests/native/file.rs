@@ -118,6 +118,16 @@ fn a_full_disk_leaves_no_half_line_and_is_tried_again() {
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_holds_nobody_up() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let action = native("file", &[("path", pipe.to_str().expect("text"))]);
+    let fault = undelivered(&action, &[ban(1, "192.0.2.1")]);
+    assert!(!fault.hopeless && fault.why.contains("No such device"), "{fault:?}");
+}
+
+#[test]
 fn a_directory_that_is_missing_may_come() {
     let action = native("file", &[("path", "/nonexistent/bans.json")]);
     let fault = undelivered(&action, &[ban(1, "192.0.2.1")]);

@@ -24,7 +24,13 @@ pub(super) fn deliver(path: &Path, tasks: &[&Task], host: &str) -> Result<(), Un
 }
 
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        // A pipe that nobody reads is an error, and no reason to wait.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     flock(&file, FlockOperation::LockExclusive)?;
     let before = file.metadata()?.len();
     let written = file.write(lines);

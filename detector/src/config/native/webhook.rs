@@ -94,6 +94,11 @@ pub enum Preset {
 }
 
 impl Webhook {
+    /// Where it goes, without what is secret.
+    pub fn origin(&self) -> String {
+        origin(self.url.expose()).unwrap_or_else(|| super::HIDDEN.to_owned())
+    }
+
     /// Whether its template speaks of this value. What stands in a file is not known here.
     pub(super) fn mentions(&self, value: &str) -> bool {
         match &self.body {
@@ -119,13 +124,6 @@ pub(super) fn origin(url: &str) -> Option<String> {
     Some(format!("{scheme}://{host}"))
 }
 
-impl Webhook {
-    /// Where it goes, without what is secret.
-    pub fn origin(&self) -> String {
-        origin(self.url.expose()).unwrap_or_else(|| super::HIDDEN.to_owned())
-    }
-}
-
 const NAMES: [&str; 6] = ["threatjammer", "abuseipdb", "slack", "telegram", "ntfy", "cloudflare"];
 
 /// Reads one, and what it is told of unless `on` says else.
@@ -146,7 +144,7 @@ pub(super) fn read(params: &mut Params) -> (Webhook, &'static [Occasion]) {
     }
     let url = match service.url {
         "" => params.needed("url", "write the address that the service gave you, in quotes"),
-        usual => params.text("url").unwrap_or(usual),
+        usual => params.text("url").unwrap_or(usual).trim_end_matches('/'),
     };
     if !url.is_empty() && !is_url(url) {
         params.fault("url", "it is no address", "write `https://…` or `http://…`, in quotes");
