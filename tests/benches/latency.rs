@@ -1,7 +1,7 @@
 //! Time from a log line's append to its ban in the kernel map, by the daemon as operators run it.
 //!
 //! `cargo xtask build --release`, then as root
-//! `FAIL2XDP_BIN=$PWD/target/release/fail2xdp cargo bench -p fail2xdp-tests --bench latency [-- files|journal]`.
+//! `FAIL2XDP_BIN=$PWD/target/release/fail2xdp cargo bench -p fail2xdp-tests --bench latency [-- files|journal|actions]`.
 //! Each sample is one failure of a new address in a jail with `maxretry = 1`: the clock runs from just before the line
 //! is written until a lookup in the pinned `BANS_V4`, which is done again and again, finds the address.
 use std::{
@@ -120,8 +120,7 @@ fn open_bans(site: &Site<'_>) -> Bans {
 }
 
 /// Takes the samples, in order of their length.
-fn measure(feed: &Feed, bans: &Bans, first: u32) -> Vec<Duration> {
-    let mut write = feed.open();
+fn measure(mut write: impl FnMut(&str), bans: &Bans, first: u32) -> Vec<Duration> {
     let mut times = Vec::with_capacity(SAMPLES as usize);
     for number in 0..SAMPLES {
         sleep(PAUSE);
@@ -155,9 +154,9 @@ fn report(what: &str, times: &[Duration]) {
 /// Measures idle and busy.
 fn run(name: &str, site: &Site<'_>, feed: &Feed) {
     let bans = open_bans(site);
-    report(&format!("{name}, idle"), &measure(feed, &bans, 0));
+    report(&format!("{name}, idle"), &measure(feed.open(), &bans, 0));
     let load = Load::start(feed);
-    let times = measure(feed, &bans, SAMPLES);
+    let times = measure(feed.open(), &bans, SAMPLES);
     let rate = load.rate();
     drop(load);
     report(&format!("{name}, {rate} other lines/s"), &times);
@@ -171,6 +170,34 @@ fn files() {
     let _daemon = site.start();
     site.wait_following("sshd");
     run("files", &site, &Feed::File(log.path().to_owned()));
+}
+
+/// A hundred jails, each with a log and an action that hangs.
+fn actions() {
+    const JAILS: u32 = 100;
+    let net = Net::new("lat-a");
+    let site = Site::new(&net);
+    let gate = site.path("gate");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).expect("a FIFO");
+    let hang = format!("[Definition]\nactionban = : < {}\n[Init]\ntimeout = 1h\n", gate.display());
+    site.write("config/action.d/hang.conf", &hang);
+    let options = "maxretry = 1\nbantime = 600\naction = xdp\n  hang";
+    let jails = (0..JAILS).map(|nth| site.jail(&format!("j{nth}"), &format!("{nth}.log"), options));
+    site.jails(&jails.collect::<String>());
+    let logs: Vec<Log> = (0..JAILS).map(|nth| site.log(&format!("{nth}.log"))).collect();
+    let _daemon = site.start();
+    for nth in 0..JAILS {
+        site.wait_following(&format!("j{nth}"));
+    }
+    let bans = open_bans(&site);
+    let mut feeds: Vec<_> =
+        logs.iter().map(|log| Feed::File(log.path().to_owned()).open()).collect();
+    let mut turn = 0;
+    let write = |text: &str| {
+        turn += 1;
+        feeds[turn % JAILS as usize](text);
+    };
+    report("a hundred jails with hanging actions", &measure(write, &bans, 0));
 }
 
 fn journal() {
@@ -198,6 +225,9 @@ fn main() {
     let wants = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     if wants("files") {
         files();
+    }
+    if wants("actions") {
+        actions();
     }
     if wants("journal") {
         journal();

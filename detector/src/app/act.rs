@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::{Daemon, surroundings::resolve};
 use crate::{
+    action::wire::Kind,
     command,
     config::{JailName, span_in_words},
     enforce::EnforceError,
@@ -74,14 +75,20 @@ impl Daemon {
                     tracing::error!("[{}] {} is NOT banned: {error}", ban.jail, shown(ban.prefix));
                     self.engine.refused(&ban, prolonged);
                     if prolonged {
-                        self.keeper.lifted(&ban, Lifted::Expired, (self.clock)());
+                        let tasks = self.tell(Kind::Unban, &ban);
+                        self.keeper.lifted(&ban, Lifted::Expired, (self.clock)(), tasks);
+                        self.forget_dropped();
                     }
                     return Err(error);
                 }
-                self.keeper.ban(&ban);
+                // fail2ban tells its actions nothing of an end that moves because of another failure.
+                let tasks = if prolonged { Vec::new() } else { self.tell(Kind::Ban, &ban) };
+                self.keeper.ban(&ban, tasks);
+                self.forget_dropped();
                 let who = shown(ban.prefix);
                 if prolonged {
                     self.already_banned(&ban.jail, ban.prefix, failed_at);
+                    self.doubt(&ban.jail, ban.prefix, failed_at);
                     tracing::debug!("[{}] the ban of {who} ends later: {:?}", ban.jail, ban.until);
                 } else {
                     say!(ACTIONS, notice, "ban", ban.jail, who, "Ban {who}");
@@ -98,7 +105,9 @@ impl Daemon {
                         shown(ban.prefix)
                     );
                 }
-                self.keeper.lifted(&ban, why, (self.clock)());
+                let tasks = self.tell(Kind::Unban, &ban);
+                self.keeper.lifted(&ban, why, (self.clock)(), tasks);
+                self.forget_dropped();
                 let who = shown(ban.prefix);
                 say!(ACTIONS, notice, "unban", ban.jail, who, "Unban {who}");
                 let why = match why {
@@ -141,6 +150,7 @@ impl Daemon {
                         (span_in_words(seconds), local(*end))
                     }
                 };
+                self.tell_apart(Kind::Prolong, &ban);
                 let (last, plain) = (local(last), span_in_words(plain.into()));
                 say!(
                     OBSERVER,
@@ -224,6 +234,7 @@ impl Daemon {
             }
             Effect::AlreadyBanned { jail, prefix, failed_at } => {
                 self.already_banned(&jail, prefix, failed_at);
+                self.doubt(&jail, prefix, failed_at);
                 false
             }
             Effect::NoAddress { jail, text } => {

@@ -27,6 +27,8 @@ pub(crate) fn status(daemon: &Daemon) -> wire::Status {
         bans: daemon.engine.bans().len(),
         enforcement: enforcement(daemon),
         store: daemon.keeper.status().map(store),
+        action_runner: daemon.telling.runner(),
+        actions: daemon.telling.actions(),
         log: log(daemon),
         pending: pending(daemon.engine.pending()),
         names: names(daemon.engine.names()),

@@ -8,13 +8,13 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Daemon;
+use super::{Daemon, TaskPlace, Telling};
 use crate::{
     clock::{self, Clock},
     config::{JailName, StoreSettings},
     engine::{Ban, Engine, Lifted, PastPlace, Place as BanPlace, Timestamp},
     source::Positions,
-    store::{self, Loaded, News, State, Store, Write},
+    store::{self, ActionStanding, Loaded, News, State, Store, Task, Write},
 };
 
 /// How long the start waits for what is stored; what comes later is taken up then.
@@ -40,6 +40,8 @@ const JOURNAL: &str = "journal ";
 enum Anew {
     /// From this ban on.
     After(Option<BanPlace>),
+    /// From what this action is to do on.
+    Tasks(Option<TaskPlace>),
     /// From this past on.
     Past(Option<PastPlace>),
     /// Not under way.
@@ -99,16 +101,47 @@ impl Keeper {
     }
 
     /// A ban was made, or moved its end; the kernel has it already.
-    pub fn ban(&self, ban: &Arc<Ban>) {
-        if let Some(store) = &self.store {
-            store.write(Write::Ban(ban.clone()));
+    pub fn ban(&self, ban: &Arc<Ban>, tasks: Vec<Task>) {
+        self.told(Write::Ban(ban.clone()), tasks);
+    }
+
+    pub fn lifted(&self, ban: &Arc<Ban>, why: Lifted, now: Timestamp, tasks: Vec<Task>) {
+        let by_hand = (why == Lifted::ByHand).then_some(now);
+        self.told(Write::Lifted { ban: ban.clone(), by_hand }, tasks);
+    }
+
+    fn told(&self, write: Write, tasks: Vec<Task>) {
+        let Some(store) = &self.store else { return };
+        store.write(match tasks.is_empty() {
+            true => write,
+            false => Write::Told(Box::new(write), tasks),
+        });
+    }
+
+    /// Actions are to do this.
+    pub fn tasks(&self, tasks: Vec<Task>) {
+        if let (Some(store), false) = (&self.store, tasks.is_empty()) {
+            store.write(Write::Tasks(tasks));
         }
     }
 
-    pub fn lifted(&self, ban: &Arc<Ban>, why: Lifted, now: Timestamp) {
+    /// These are done, or given up.
+    pub fn tasks_over(&self, tasks: Vec<u64>) {
+        if let (Some(store), false) = (&self.store, tasks.is_empty()) {
+            store.write(Write::Done(tasks));
+        }
+    }
+
+    pub fn standing(&self, standing: ActionStanding) {
         if let Some(store) = &self.store {
-            let by_hand = (why == Lifted::ByHand).then_some(now);
-            store.write(Write::Lifted { ban: ban.clone(), by_hand });
+            store.write(Write::Standing(standing));
+        }
+    }
+
+    /// Whether what bans were made for is kept longer than they hold.
+    pub fn keep_evidence(&self, keep: bool) {
+        if let Some(store) = &self.store {
+            store.write(Write::KeepEvidence(keep));
         }
     }
 
@@ -170,7 +203,7 @@ impl Keeper {
         let store = self.store.as_ref()?;
         Some(match self.anew {
             Anew::Not if store.wants_anew() => clock::monotonic(),
-            Anew::After(_) | Anew::Past(_) if self.late.is_none() => {
+            Anew::After(_) | Anew::Tasks(_) | Anew::Past(_) if self.late.is_none() => {
                 let now = clock::monotonic();
                 if store.room() > KEPT_FREE { now } else { now + BREATH }
             }
@@ -179,7 +212,7 @@ impl Keeper {
     }
 
     /// Makes good what the store lacks, a handful at a time.
-    pub fn go_on(&mut self, engine: &mut Engine) {
+    pub fn go_on(&mut self, engine: &mut Engine, telling: &Telling) {
         let Some(store) = &self.store else { return };
         if self.look <= clock::monotonic() {
             self.look = clock::monotonic() + LOOK;
@@ -208,7 +241,12 @@ impl Keeper {
                 for ban in bans {
                     store.write(Write::Ban(ban));
                 }
-                self.anew = last.map_or(Anew::Past(None), |last| Anew::After(Some(last)));
+                self.anew = last.map_or(Anew::Tasks(None), |last| Anew::After(Some(last)));
+            }
+            Anew::Tasks(place) => {
+                let (tasks, last) = telling.tasks_after(place.as_ref(), AT_ONCE);
+                self.tasks(tasks);
+                self.anew = last.map_or(Anew::Past(None), |last| Anew::Tasks(Some(last)));
             }
             Anew::Past(place) => {
                 let (pasts, last) = engine.pasts(place.as_ref(), AT_ONCE);
@@ -242,7 +280,7 @@ impl Keeper {
     }
 
     /// Stores the last counts and positions, and closes the file.
-    pub async fn close(mut self, engine: &mut Engine, positions: &Positions) {
+    pub async fn close(mut self, engine: &mut Engine, telling: &Telling, positions: &Positions) {
         if self.store.is_none() {
             return;
         }
@@ -250,7 +288,7 @@ impl Keeper {
             engine.jails().iter().map(|jail| jail.settings().name.clone()).collect();
         let end = clock::monotonic() + CLOSED;
         loop {
-            self.go_on(engine);
+            self.go_on(engine, telling);
             let done = matches!(self.anew, Anew::Not) && engine.changed(&jails) == 0;
             if done || self.store.as_ref().is_some_and(|store| !store.works()) {
                 break;

@@ -26,6 +26,7 @@ impl Daemon {
         }
         self.limits(&mut metrics, kernel.as_ref());
         self.queues(&mut metrics);
+        self.telling.measure(&mut metrics);
         metrics.text()
     }
 
@@ -53,7 +54,8 @@ impl Daemon {
         each("jail_observe", "1: its bans are counted and drop nothing.", &|jail| {
             f64::from(answers::observes(self, &jail.settings().name))
         });
-        // The ban itself is the only action that is run.
+        // The ban itself is one that nobody configures by name.
+        let actions = self.telling.actions();
         let mut results =
             metrics.counter("jail_action_results_total", "What became of a jail's actions.");
         for jail in jails {
@@ -61,6 +63,13 @@ impl Daemon {
             for (result, count) in [("done", totals.banned), ("failed", totals.refused)] {
                 let labels = [("jail", name), ("action", "ban"), ("result", result)];
                 results.add(&labels, count as f64);
+            }
+            for action in actions.iter().filter(|action| action.jail == name) {
+                let counts = [("done", action.done), ("failed", action.failed)];
+                for (result, count) in counts {
+                    let labels = [("jail", name), ("action", &action.action), ("result", result)];
+                    results.add(&labels, count as f64);
+                }
             }
         }
         let mut gave_up = metrics.counter(

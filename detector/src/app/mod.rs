@@ -21,9 +21,11 @@ mod restore;
 mod silence;
 mod skip;
 mod surroundings;
+mod telling;
 
 use std::{
     collections::VecDeque,
+    ffi::OsString,
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
     sync::Arc,
@@ -45,6 +47,7 @@ use self::{
     listing::Listing,
     requests::Next,
     silence::{News, Silence},
+    telling::{TaskPlace, Telling},
 };
 use crate::{
     clock::{self, Clock},
@@ -93,6 +96,8 @@ pub struct Options {
     pub confirm: Option<Duration>,
     /// The configuration, as read for this start.
     pub loaded: config::Loaded,
+    /// The words of a command line that name this configuration.
+    pub place: Vec<OsString>,
     /// Where log lines go.
     pub log: Box<dyn Logging>,
 }
@@ -139,6 +144,7 @@ pub(crate) struct Daemon {
     lists: mpsc::Receiver<guard::Found>,
     listed: Vec<(ipnet::IpNet, enforce::Why)>,
     keeper: Keeper,
+    telling: Telling,
     listings: VecDeque<Listing>,
     /// Those who listen to events.
     feed: Events,
@@ -212,6 +218,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     let mut engine = Engine::new(&settings.jails, Limits::from(&settings));
     // Of the system's own randomness: nobody outside shall know when a ban ends.
     engine.seed(RandomState::new().hash_one(clock::monotonic()));
+    let file = options.state.as_ref().map(|dir| dir.join(crate::store::FILE));
+    let (telling, mut told) = Telling::new(&settings, options.place, file, clock());
     let opening = Keeper::open(options.state, settings.store, clock);
     let (listed, lists) = surroundings::listed(&settings, clock);
     let kernel = (options.kernel)(&settings).map(|mut kernel| {
@@ -253,6 +261,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         lists,
         listed,
         keeper,
+        telling,
         listings: VecDeque::new(),
         feed: Events::default(),
         requests,
@@ -274,6 +283,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
     daemon.surroundings();
     daemon.resolve_ignored().await;
     daemon.lift_ignored();
+    daemon.announce_restored();
     daemon.remind(&last_bans);
     daemon.start_readers(positions);
     daemon.first_look().await;
@@ -298,6 +308,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             }
             Some(change) = links.recv() => daemon.link_changed(change),
             Some(news) = news.recv() => daemon.store_says(news),
+            Some(news) = told.recv() => daemon.runner_says(news),
             loaded = daemon.keeper.late() => daemon.take_up_late(loaded),
             Some(asked) = asked.recv() => match daemon.answer(asked).await {
                 Next::GoOn => {}
@@ -320,7 +331,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             () = sleep_until(due) => daemon.wake(),
         }
     };
-    let ended = daemon.finish(detach, &options.socket).await;
+    let ended = daemon.finish(detach, &options.socket, &mut told).await;
     let ended = ended.map(|ended| Ended { unconfirmed, ..ended });
     // Who asked for the end shall have the answer before the process is gone.
     drop(close);
@@ -464,7 +475,7 @@ impl Daemon {
             self.notices(notices);
         }
         if self.keeper.due().is_some_and(|due| due <= clock::monotonic()) {
-            self.keeper.go_on(&mut self.engine);
+            self.keeper.go_on(&mut self.engine, &self.telling);
         }
         if self.sources_due <= clock::monotonic() {
             self.look_at_sources();
@@ -500,9 +511,15 @@ impl Daemon {
         }
     }
 
-    async fn finish(mut self, detach: bool, socket: &Path) -> anyhow::Result<Ended> {
+    async fn finish(
+        mut self,
+        detach: bool,
+        socket: &Path,
+        told: &mut mpsc::Receiver<telling::News>,
+    ) -> anyhow::Result<Ended> {
         let positions = self.stop_readers().await;
-        self.keeper.close(&mut self.engine, &positions).await;
+        self.stop_actions(told).await;
+        self.keeper.close(&mut self.engine, &self.telling, &positions).await;
         let _ = std::fs::remove_file(socket);
         let enforced =
             if self.enforcer.is_some() && !detach { self.engine.bans().len() } else { 0 };

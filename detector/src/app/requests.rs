@@ -59,17 +59,22 @@ impl Daemon {
                 let lifted = prefixes.iter().map(|prefix| self.event(unban(prefix)).changed).sum();
                 wire::Reply::Lifted(wire::BansLifted { lifted })
             }),
-            Request::UnbanAll { jail } => self.known(jail).map(|jail| {
-                wire::Reply::Lifted(wire::BansLifted {
-                    lifted: self.event(Event::UnbanAll { jail }).changed,
-                })
-            }),
+            Request::UnbanAll { jail } => self
+                .known(jail)
+                .map(|jail| wire::Reply::Lifted(wire::BansLifted { lifted: self.unban_all(jail) })),
             Request::Reload => self.reload(&Reload::default()).await.map(wire::Reply::Reloaded),
             Request::Command(command) => match self.command(command).await {
                 Done::Answer(answer) => answer.map(wire::Reply::Value),
                 Done::Changed(answer) => {
                     changes = true;
                     answer.map(wire::Reply::Value)
+                }
+                Done::Later(answer) => {
+                    tokio::spawn(async move {
+                        // A client that did not wait for its answer has none.
+                        let _ = asked.answer.send(answer.await.map(wire::Reply::Value));
+                    });
+                    return Next::GoOn;
                 }
                 Done::List(question) => return self.list(List::Asked(question), asked.answer),
                 Done::Stop => {
@@ -250,21 +255,18 @@ impl Daemon {
         }
         let positions = self.stop_readers().await;
         let broken: Vec<JailName> = broken.into_iter().collect();
-        self.begin_reload(how);
-        for effect in self.engine.reconfigure(&settings.jails, &broken, (self.clock)()) {
-            // Lifting cannot be refused.
-            let _ = self.carry_out(effect);
-        }
+        let restarted = self.begin_reload(how);
+        self.jails_change(&settings.jails, &broken);
         let level = std::mem::replace(&mut self.settings, settings).log_level;
         if self.level_is_named {
             self.settings.log_level = level;
-        } else if let Err(error) = self.log.set_level(&self.settings.log_level)
-        {
+        } else if let Err(error) = self.log.set_level(&self.settings.log_level) {
             tracing::error!("the log goes on at the level it had: {error}");
         }
         if let Err(why) = self.log.configure(&self.settings.log) {
             tracing::error!("{why}");
         }
+        self.actions_change(true, &restarted);
         self.keeper.settings(self.settings.store);
         self.engine.set_limits(Limits::from(&self.settings));
         (self.listed, self.lists) = super::surroundings::listed(&self.settings, self.clock);
@@ -279,6 +281,20 @@ impl Daemon {
         self.start_readers(positions);
         let problems = self.problems.iter().map(Problem::to_string).collect();
         Ok(wire::Reloaded { jails: self.settings.jails.len(), changes, problems })
+    }
+
+    /// The engine goes on with these jails.
+    pub(super) fn jails_change(&mut self, jails: &[JailSettings], broken: &[JailName]) {
+        let stays = |name: &JailName| jails.iter().any(|jail| jail.name == *name);
+        let of_engine = self.engine.jails().iter().map(|jail| jail.settings().name.clone());
+        let gone: Vec<JailName> =
+            of_engine.filter(|name| !stays(name) && !broken.contains(name)).collect();
+        self.flushing(&gone, |daemon| {
+            for effect in daemon.engine.reconfigure(jails, broken, (daemon.clock)()) {
+                // Lifting cannot be refused.
+                let _ = daemon.carry_out(effect);
+            }
+        });
     }
 
     /// The jails as they are, but for the one that is read again.

@@ -56,6 +56,7 @@ impl Daemon {
         if loaded.unreadable > 0 {
             tracing::warn!("{} rows of the store cannot be understood", loaded.unreadable);
         }
+        self.actions_begin(loaded.standings, &loaded.tasks);
         self.recall(loaded.history, now);
         for (prefix, at) in loaded.logins {
             self.engine.recall_login(prefix, at, now);
@@ -83,14 +84,17 @@ impl Daemon {
     /// What is stored came only now: bans that nobody else knows are put back, the rest is younger here.
     pub(super) fn take_up_late(&mut self, loaded: Loaded) {
         let now = (self.clock)();
+        self.telling.recall(&loaded.tasks);
+        self.forget_dropped();
         self.recall(loaded.history, now);
         for (prefix, at) in loaded.logins {
             self.engine.recall_login(prefix, at, now);
         }
         let unknown = |ban: &Ban| self.engine.bans().of(ban.prefix, &ban.jail).is_none();
         let live = loaded.bans.into_iter().filter(|ban| unknown(ban) && !ban.is_over(now));
-        let live = live.collect();
+        let live: Vec<Ban> = live.collect();
         self.put_back(live);
+        self.announce_restored();
     }
 
     /// Lifts bans of an earlier daemon whom `ignoreip` spares by now.
@@ -143,7 +147,7 @@ impl Daemon {
                 }
             };
             if !is_stored && !ban.is_over(now) {
-                self.keeper.ban(&Arc::new(ban.clone()));
+                self.keeper.ban(&Arc::new(ban.clone()), Vec::new());
             }
             self.engine.adopt(ban, now);
         }

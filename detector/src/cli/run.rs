@@ -123,6 +123,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         detach_on_exit: args.detach_on_exit,
         confirm,
         loaded,
+        place: place.config.iter().flat_map(|dir| ["--config".into(), dir.into()]).collect(),
         log: Box::new(log),
     };
     let runtime =

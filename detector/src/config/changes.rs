@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf, time::Duration};
 use super::{
     ActionKind, ActionSettings, BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore,
     IgnoreCache, Increment, JailSettings, JournalSettings, Located, LogPath, LogSettings, Settings,
-    SourceSettings, StoreSettings,
+    SourceSettings, StoreSettings, TellingSettings,
 };
 
 /// An option: its name, and its values as shown.
@@ -14,7 +14,8 @@ type Shown = (&'static str, Vec<String>);
 const LONG: usize = 60;
 
 /// Options that a running daemon does not take over.
-const AT_START: [&str; 5] = ["mode", "allow_sessions", "initial_bans", "metrics", "compat-socket"];
+const AT_START: [&str; 6] =
+    ["mode", "allow_sessions", "initial_bans", "metrics", "compat-socket", "action_runner"];
 
 /// What a reload from `old` to `new` changes: one line a jail that comes or goes and one an option.
 pub fn changes(old: &Settings, new: &Settings) -> Vec<String> {
@@ -163,6 +164,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         metrics,
         store,
         counting,
+        telling,
         default_ban_time,
         log_level,
         compat_socket,
@@ -177,6 +179,7 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
     let socket = |socket: &Located<PathBuf>| socket.value.display().to_string();
     let CountingSettings { max_pending, max_evidence, max_history, ban_ceiling } = counting;
     let StoreSettings { purge_age, max_matches } = store;
+    let TellingSettings { runner, queue } = telling;
     let EnforceSettings {
         interfaces,
         mode,
@@ -215,6 +218,8 @@ fn of_server(settings: &Settings) -> Vec<Shown> {
         ("ban_ceiling", vec![ban_ceiling.to_string()]),
         ("dbpurgeage", vec![seconds(*purge_age)]),
         ("dbmaxmatches", vec![max_matches.to_string()]),
+        ("action_runner", runner.iter().map(|path| path.display().to_string()).collect()),
+        ("action_queue", vec![queue.to_string()]),
         ("action_user", action_user.iter().cloned().collect()),
         ("action_retry", vec![seconds(*action_retry)]),
         ("compat-socket", compat_socket.iter().map(|path| path.display().to_string()).collect()),

@@ -177,6 +177,7 @@ pub fn load(tree: &dyn Tree) -> Result<Loaded, Vec<Problem>> {
         store: server.store,
         compat_socket: server.compat_socket,
         counting: server.counting,
+        telling: server.telling,
         metrics: server.metrics,
         action_user: server.action_user,
         action_retry: server.action_retry,

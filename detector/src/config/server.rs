@@ -3,8 +3,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     AllowIpv6, AttachMode, CountingSettings, EnforceSettings, Located, LogFormat, LogSettings,
-    LogTarget, Problem, Severity, StoreSettings, WidestBan, expand::Context, ignore,
-    layers::Layers, log, options, ports, seconds, text::Text,
+    LogTarget, Problem, Severity, StoreSettings, TellingSettings, WidestBan, expand::Context,
+    ignore, layers::Layers, log, options, ports, seconds, text::Text,
 };
 
 const SECTION: &str = "Definition";
@@ -51,6 +51,8 @@ const OPTIONS: &[&str] = &[
     "max_history",
     "ban_ceiling",
     "metrics",
+    "action_runner",
+    "action_queue",
     "action_user",
     "action_retry",
 ];
@@ -82,6 +84,10 @@ const BAN_CEILING: u32 = 1000;
 const EVIDENCE: u32 = 24;
 const MOST_EVIDENCE: u32 = 1 << 16;
 
+/// `action_queue` and its bound.
+const ACTION_QUEUE: u32 = 10_000;
+const MOST_ACTION_QUEUE: u32 = 1_000_000;
+
 /// The server's share of the settings.
 pub(super) struct Server {
     pub(super) enforce: EnforceSettings,
@@ -90,6 +96,7 @@ pub(super) struct Server {
     pub(super) allow_ipv6: AllowIpv6,
     pub(super) store: StoreSettings,
     pub(super) counting: CountingSettings,
+    pub(super) telling: TellingSettings,
     pub(super) compat_socket: Option<PathBuf>,
     pub(super) metrics: Option<SocketAddr>,
     pub(super) action_user: Option<String>,
@@ -123,6 +130,10 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         max_evidence: reader.number("max_evidence", EVIDENCE, 0..=MOST_EVIDENCE),
         max_history: reader.number("max_history", HISTORY, FEWEST_PENDING..=MOST_PENDING),
         ban_ceiling: reader.number("ban_ceiling", BAN_CEILING, 0..=u32::MAX),
+    };
+    let telling = TellingSettings {
+        runner: reader.action_runner(),
+        queue: reader.number("action_queue", ACTION_QUEUE, 1..=MOST_ACTION_QUEUE),
     };
     let compat = reader.boolean("compat-socket", false);
     let (log_level, metrics) = (reader.log_level(), reader.metrics());
@@ -161,6 +172,7 @@ pub(super) fn read(own: &Layers, fail2ban: &Layers, problems: &mut Vec<Problem>)
         allow_ipv6,
         store,
         counting,
+        telling,
         compat_socket,
         metrics,
         action_user,
@@ -394,6 +406,20 @@ impl Reader<'_, '_> {
             self.problem(Severity::Warning, &text.located(), what, remedy);
         }
         Some(address)
+    }
+
+    /// `None`: the daemon starts its own.
+    fn action_runner(&mut self) -> Option<PathBuf> {
+        let text = self.text("action_runner")?;
+        let written = text.as_str().trim();
+        if written.starts_with('/') {
+            return Some(PathBuf::from(written));
+        }
+        let what = format!("`action_runner = {written}` is no path; the daemon starts its own");
+        let remedy =
+            "write the whole path of the socket that `fail2xdp action-runner --listen` made";
+        self.problem(Severity::Error, &text.located(), what, remedy);
+        None
     }
 
     fn log_target(&mut self) -> Option<Located<(LogTarget, LogFormat)>> {

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Formula, Native, Number, Scope};
+use super::{Formula, Native, Number, Occasion, Scope, jail::is_true};
 
 /// A jail's name: the section that defines it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -251,6 +251,78 @@ pub struct ActionSettings {
     pub kind: ActionKind,
 }
 
+/// What an action wants to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// All bans of a jail end at once: one word about it instead of one about each.
+    pub flush: bool,
+    /// Whether its environment is still there.
+    pub check: bool,
+    /// Ends that move.
+    pub prolong: bool,
+    /// Bans of an earlier run of the daemon.
+    pub restored: bool,
+    /// What is known of an address, over all jails.
+    pub of_address: bool,
+    /// The same within its own.
+    pub of_jail: bool,
+    /// Named groups of the failregex.
+    pub fields: bool,
+}
+
+impl ActionSettings {
+    /// What it wants to be told.
+    pub fn wants(&self) -> Wants {
+        let properties = match &self.kind {
+            ActionKind::Commands(properties) => properties,
+            ActionKind::Native(native) => {
+                return Wants {
+                    flush: false,
+                    check: false,
+                    prolong: native.on.contains(&Occasion::Prolong),
+                    restored: !native.norestored,
+                    of_address: native.asks_for_address(),
+                    of_jail: native.asks_for_jail(),
+                    fields: true,
+                };
+            }
+        };
+        let text = |name: &str| {
+            let found = properties.iter().find(|(known, _)| known == name);
+            found.map_or("", |(_, text)| text.trim())
+        };
+        let mentions = |parts: &[&str]| {
+            properties.iter().any(|(_, text)| parts.iter().any(|part| text.contains(part)))
+        };
+        Wants {
+            flush: !text("actionflush").is_empty(),
+            check: !text("actioncheck").is_empty(),
+            prolong: !text("actionprolong").is_empty(),
+            restored: !is_true(text("norestored")),
+            of_address: mentions(&["ipmatches", "ipfailures"]),
+            of_jail: mentions(&["ipjailmatches", "ipjailfailures"]),
+            fields: mentions(&["<F-"]),
+        }
+    }
+
+    /// Changes an option or parameter, or adds it; what the runner has taken can be no fault.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match &mut self.kind {
+            ActionKind::Commands(properties) => {
+                match properties.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, known)) => value.clone_into(known),
+                    None => properties.push((name.to_owned(), value.to_owned())),
+                }
+            }
+            ActionKind::Native(native) => {
+                if let Ok(changed) = native.with(name, value) {
+                    *native = changed;
+                }
+            }
+        }
+    }
+}
+
 /// What an action does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {
@@ -380,6 +452,15 @@ pub struct StoreSettings {
     pub max_matches: u32,
 }
 
+/// How actions are told of bans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TellingSettings {
+    /// `action_runner`: the socket that an action runner of its own unit listens on; `None`: the daemon starts one.
+    pub runner: Option<PathBuf>,
+    /// `action_queue`: what may wait for one action, at least 1; beyond it the oldest is dropped.
+    pub queue: u32,
+}
+
 /// Where log lines go (`logtarget`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
@@ -444,6 +525,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Bounds of counting.
     pub counting: CountingSettings,
+    /// Telling actions.
+    pub telling: TellingSettings,
     /// `bantime` of `[DEFAULT]`, for bans by hand without a jail.
     pub default_ban_time: BanTime,
     /// `loglevel` of `fail2xdp.conf` or `fail2ban.conf`: `INFO`, `DEBUG` …

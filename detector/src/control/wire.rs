@@ -61,6 +61,10 @@ pub struct Status {
     pub enforcement: Enforcement,
     /// What outlives the daemon; absent where nothing is stored.
     pub store: Option<Store>,
+    /// What runs actions; absent where there are none.
+    pub action_runner: Option<ActionRunner>,
+    /// Actions that tell of bans, by jail.
+    pub actions: Vec<ActionState>,
     /// Where the log goes.
     pub log: Log,
     /// What is kept of those below the threshold.
@@ -81,6 +85,38 @@ pub struct Status {
     pub unread: Unread,
     /// What is wrong in the configuration.
     pub problems: Vec<String>,
+}
+
+/// The process that runs actions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionRunner {
+    /// `works`, or `gone` while another one is begun.
+    pub state: String,
+    /// How many went away since the daemon started.
+    pub lost: u64,
+    /// Why it is gone, or what is wrong with actions.
+    pub fault: Option<String>,
+}
+
+/// An action of a jail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionState {
+    /// The jail.
+    pub jail: String,
+    /// Its name.
+    pub action: String,
+    /// What it is still to do.
+    pub waiting: usize,
+    /// Done since the daemon started.
+    pub done: u64,
+    /// Given up since then.
+    pub failed: u64,
+    /// Given up one after the other, up to now.
+    pub failed_in_a_row: u64,
+    /// Dropped since then, because too much waited.
+    pub dropped: u64,
+    /// Why the last one was given up, while no other is done.
+    pub fault: Option<String>,
 }
 
 /// The log that the daemon writes.

@@ -85,8 +85,22 @@ pub(super) struct Counter {
     /// How often those had been banned whose first failure counted for more: a past that is forgotten since still
     /// counts, as in fail2ban.
     bans: HashMap<Key, u32>,
+    /// Named groups of each first failure, where somebody asks for them, and their bytes.
+    fields: HashMap<Key, Fields>,
+    field_bytes: usize,
     /// What was counted since it was last asked for; `None` while nobody wants to know.
     changed: Option<HashSet<Key>>,
+}
+
+type Fields = Vec<(Box<str>, Box<str>)>;
+
+/// Bytes of named groups that a jail keeps, of one address and of all; what finds no room is not kept.
+const MOST_FIELDS: usize = 4 << 10;
+const ALL_FIELDS: usize = 4 << 20;
+
+/// What fields cost, beside the bytes the key.
+fn cost(fields: &Fields) -> usize {
+    96 + fields.iter().map(|(name, value)| 32 + name.len() + value.len()).sum::<usize>()
 }
 
 /// One failure as it is counted.
@@ -97,6 +111,8 @@ pub(super) struct Failure {
     pub rule: u32,
     /// Who failed, where a wider prefix is counted.
     pub address: Option<Ipv6Addr>,
+    /// Named groups, where they are wanted.
+    pub fields: Vec<(Box<str>, Box<str>)>,
 }
 
 /// The rules of one jail.
@@ -159,7 +175,7 @@ impl Record {
             attempts: self.attempts,
             failures: self.failures,
             lines: told.texts,
-            origin: Origin { rule, addresses: told.addresses },
+            origin: Origin { rule, addresses: told.addresses, fields: Vec::new() },
         }
     }
 }
@@ -173,7 +189,7 @@ impl Counter {
         rules: Rules,
         evidence: &mut Evidence,
     ) -> Counted {
-        let Failure { at, lines, rule, address } = failure;
+        let Failure { at, lines, rule, address, fields } = failure;
         if let Some(changed) = &mut self.changed {
             changed.insert(key.clone());
         }
@@ -183,11 +199,28 @@ impl Counter {
             Some(address) => self.v4.entry(address).or_insert_with(new),
             None => self.others.entry(key.clone()).or_insert_with(new),
         };
+        let is_first = record.attempts == 0;
         record.count(at, rules.find_time);
         for text in lines.into_iter().filter(|_| rules.max_matches > 0) {
             evidence.add(&mut record.lines, Matched { text, rule, address });
         }
+        let bytes = cost(&fields);
+        if is_first
+            && !fields.is_empty()
+            && bytes <= MOST_FIELDS
+            && self.field_bytes + bytes <= ALL_FIELDS
+        {
+            self.field_bytes += bytes;
+            self.fields.insert(key.clone(), fields);
+        }
         self.judge(&key, rules, evidence).unwrap_or_default()
+    }
+
+    fn take_fields(&mut self, key: &Key) -> Fields {
+        // Most jails keep none.
+        let fields = self.fields.remove(key);
+        self.field_bytes -= fields.as_ref().map_or(0, cost);
+        fields.unwrap_or_default()
     }
 
     /// Counts a failure of `key`, which was banned so often, for `more` than once; and, as fail2ban does, for one failure
@@ -226,8 +259,9 @@ impl Counter {
             }
             return Some(Counted { attempts, ..Counted::default() });
         }
-        let reached = record.pending(evidence, rules.max_matches);
+        let mut reached = record.pending(evidence, rules.max_matches);
         evidence.trim(&mut record.lines, 0);
+        reached.origin.fields = self.take_fields(key);
         match v4_of(key) {
             Some(address) => self.v4.remove(&address),
             None => self.others.remove(key),
@@ -275,6 +309,10 @@ impl Counter {
         let mut bans = std::mem::take(&mut self.bans);
         bans.retain(|key, _| self.knows(key));
         self.bans = bans;
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.retain(|key, _| self.knows(key));
+        self.field_bytes = fields.values().map(cost).sum();
+        self.fields = fields;
     }
 
     /// Drops what is too old to count.
@@ -389,7 +427,8 @@ mod tests {
     }
 
     fn failure(at: i64) -> Failure {
-        Failure { at: Timestamp::from_seconds(at), lines: vec![], rule: 0, address: None }
+        let (lines, fields) = (vec![], vec![]);
+        Failure { at: Timestamp::from_seconds(at), lines, rule: 0, address: None, fields }
     }
 
     /// Attempts after each failure; `!` where the threshold was reached.

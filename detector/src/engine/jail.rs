@@ -24,6 +24,8 @@ pub struct Jail {
     scope: Arc<Scope>,
     /// The numbers of its failregexes.
     rules: Box<[u32]>,
+    /// An action asks for `<F-…>`.
+    wants_fields: bool,
     counter: Counter,
     ear: Option<Ear>,
     pub(super) answers: Answers,
@@ -60,6 +62,7 @@ impl Jail {
         Jail {
             scope: Arc::new(settings.scope.clone()),
             ear: Ear::of(&settings),
+            wants_fields: wants_fields(&settings),
             settings,
             rules: Box::default(),
             counter: Counter::default(),
@@ -72,7 +75,8 @@ impl Jail {
     /// The same jail, counting on, under new settings.
     pub(super) fn with_settings(self, settings: JailSettings) -> Jail {
         let (scope, ear) = (Arc::new(settings.scope.clone()), Ear::of(&settings));
-        Jail { scope, ear, answers: Answers::default(), settings, ..self }
+        let wants_fields = wants_fields(&settings);
+        Jail { scope, ear, wants_fields, answers: Answers::default(), settings, ..self }
     }
 
     /// Its failregexes get their numbers.
@@ -179,7 +183,9 @@ impl Jail {
         let rule = self.rules.get(finding.rule).copied().unwrap_or(rules::NONE);
         let (key, rules) = (self.key_of(finding.who), self.rules());
         // A line from the future, written by a clock that runs ahead, counts as of now.
-        let failure = Failure { at: finding.at.min(now), lines: finding.lines, rule, address };
+        let fields = if self.wants_fields { finding.fields } else { Vec::new() };
+        let failure =
+            Failure { at: finding.at.min(now), lines: finding.lines, rule, address, fields };
         let counted = self.counter.count(key.clone(), failure, rules, evidence);
         self.decide(key, counted, evidence.rules.get(rule))
     }
@@ -333,6 +339,10 @@ impl Jail {
     pub(super) fn next_forget(&self) -> Option<Timestamp> {
         self.forget_at
     }
+}
+
+fn wants_fields(settings: &JailSettings) -> bool {
+    settings.actions.iter().any(|action| action.wants().fields)
 }
 
 /// The end of a ban: a whole second, as the kernel's maps hold it, never earlier than decided.

@@ -123,6 +123,8 @@ pub struct Origin {
     pub rule: Option<Arc<FailRegex>>,
     /// Where an IPv6 prefix is counted as one: the addresses of the matched lines, in the order in which they came.
     pub addresses: Vec<Ipv6Addr>,
+    /// Named groups of the first failure (`<F-USER>` is `user`), as far as an action of the jail asks for them.
+    pub fields: Vec<(Box<str>, Box<str>)>,
 }
 
 /// A ban: one jail's hold on one prefix.

@@ -21,7 +21,7 @@ const KEPT: usize = 16;
 const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Each brings the schema of the version before it to its own; never changed once released.
-const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
+const MIGRATIONS: [&str; 4] = [FIRST, SECOND, THIRD, FOURTH];
 
 const FIRST: &str = "
     -- Times are microseconds since the Unix epoch, ends too; an end that is NULL is never.
@@ -59,6 +59,21 @@ const SECOND: &str = "
 /// Who logged in, an IPv4 address or a /64 each, and when last.
 const THIRD: &str = "
     CREATE TABLE logins (prefix TEXT PRIMARY KEY NOT NULL, at INTEGER NOT NULL);
+";
+
+/// What actions have not been told yet, how they stand, and bans of the past for those that show them.
+const FOURTH: &str = "
+    CREATE TABLE action_queue (
+        seq INTEGER PRIMARY KEY NOT NULL, jail TEXT NOT NULL, action TEXT NOT NULL, task TEXT NOT NULL,
+        round INTEGER NOT NULL);
+    CREATE TABLE action_standing (
+        jail TEXT NOT NULL, action TEXT NOT NULL, standing TEXT NOT NULL, PRIMARY KEY (jail, action));
+    CREATE TABLE evidence (
+        jail TEXT NOT NULL, prefix TEXT NOT NULL, since INTEGER NOT NULL, failures INTEGER NOT NULL,
+        lines TEXT NOT NULL, PRIMARY KEY (jail, prefix, since));
+    CREATE INDEX evidence_prefix ON evidence (prefix);
+    CREATE INDEX evidence_since ON evidence (since);
+    ALTER TABLE bans ADD COLUMN fields TEXT NOT NULL DEFAULT '';
 ";
 
 /// Why there is no database.

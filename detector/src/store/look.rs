@@ -2,7 +2,7 @@
 use std::{path::Path, time::Duration};
 
 use ipnet::IpNet;
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, OpenFlags, params, params_from_iter};
 
 use crate::{
     config::JailName,
@@ -36,10 +36,67 @@ pub fn history(file: &Path, prefixes: &[IpNet]) -> Result<Vec<Earlier>, String> 
     read(file, prefixes).map_err(|error| error.to_string())
 }
 
-fn read(file: &Path, prefixes: &[IpNet]) -> rusqlite::Result<Vec<Earlier>> {
+/// A ban that may be over, with its evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierBan {
+    /// By whom.
+    pub jail: JailName,
+    /// Its last failure.
+    pub since: Timestamp,
+    /// Failures that led to it.
+    pub failures: u64,
+    /// The last matched lines.
+    pub lines: Vec<String>,
+}
+
+/// What is kept of bans, for who shows it with a later one.
+#[derive(Debug)]
+pub struct Evidence(Connection);
+
+impl Evidence {
+    /// Opens the file to read.
+    ///
+    /// # Errors
+    ///
+    /// In SQLite's words.
+    pub fn open(file: &Path) -> Result<Evidence, String> {
+        open(file).map(Evidence).map_err(|error| error.to_string())
+    }
+
+    /// Of the bans of this prefix, the newest first and at most `most`.
+    ///
+    /// # Errors
+    ///
+    /// In SQLite's words.
+    pub fn of(&self, prefix: IpNet, most: usize) -> Result<Vec<EarlierBan>, String> {
+        let read = || {
+            let mut statement = self.0.prepare_cached(
+                "SELECT jail, since, failures, lines FROM evidence WHERE prefix = ?1 ORDER BY since DESC, rowid LIMIT ?2",
+            )?;
+            let mut rows = statement.query(params![prefix.to_string(), most as i64])?;
+            let mut bans = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (jail, lines): (String, String) = (row.get(0)?, row.get(3)?);
+                let (since, failures): (i64, i64) = (row.get(1)?, row.get(2)?);
+                let lines = serde_json::from_str(&lines).unwrap_or_default();
+                let (jail, since) = (JailName::new(&jail), Timestamp::from_micros(since));
+                bans.push(EarlierBan { jail, since, failures: failures.unsigned_abs(), lines });
+            }
+            Ok(bans)
+        };
+        read().map_err(|error: rusqlite::Error| error.to_string())
+    }
+}
+
+fn open(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sql = Connection::open_with_flags(file, flags)?;
     sql.busy_timeout(LOCK)?;
+    Ok(sql)
+}
+
+fn read(file: &Path, prefixes: &[IpNet]) -> rusqlite::Result<Vec<Earlier>> {
+    let sql = open(file)?;
     let marks = vec!["?"; prefixes.len()].join(", ");
     let mut statement = sql.prepare(&format!(
         "SELECT jail, prefix, bans, last, until FROM history WHERE prefix IN ({marks}) ORDER BY last"

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    look::{Earlier, history},
+    look::{Earlier, EarlierBan, Evidence, history},
     status::{News, State, Status},
 };
 use self::{queue::Queue, status::Shared, writer::Writer};
@@ -50,6 +50,36 @@ pub struct Place {
     pub text: String,
 }
 
+/// Something for an action to do, as it stands in the file until it is done.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its number, unlike any other's.
+    pub seq: u64,
+    /// The jail.
+    pub jail: JailName,
+    /// Its action.
+    pub action: Arc<str>,
+    /// All of it.
+    pub text: Arc<dyn TaskText>,
+}
+
+/// Puts a task into a text, on the thread that writes it: who makes a task has no time for that.
+pub trait TaskText: std::fmt::Debug + Send + Sync {
+    /// The task, in the words of whoever reads it.
+    fn text(&self) -> String;
+}
+
+/// How an action stands, in the words of whoever reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionStanding {
+    /// The jail.
+    pub jail: String,
+    /// Its action.
+    pub action: String,
+    /// How it stands.
+    pub text: String,
+}
+
 /// What a start finds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
@@ -65,6 +95,10 @@ pub struct Loaded {
     pub places: Vec<Place>,
     /// What was counted by then.
     pub counts: Vec<Change>,
+    /// What actions were not told, in the order of its numbers.
+    pub tasks: Vec<String>,
+    /// How they stood.
+    pub standings: Vec<ActionStanding>,
     /// Rows that could not be read.
     pub unreadable: u64,
 }
@@ -96,12 +130,23 @@ pub enum Write {
         /// How far it has read.
         places: Vec<Place>,
     },
-    /// Everything follows anew: each ban as `Ban`, each past, then `Complete`; each count, and its jail's next `Cut`.
+    /// A write, and what actions are to do about it: in the file there are both or neither.
+    Told(Box<Write>, Vec<Task>),
+    /// Actions are to do this.
+    Tasks(Vec<Task>),
+    /// These tasks are over, done or given up.
+    Done(Vec<u64>),
+    /// How an action stands now.
+    Standing(ActionStanding),
+    /// Everything follows anew: each ban as `Ban`, each task, each past, then `Complete`; each count, and its jail's next
+    /// `Cut`.
     Anew,
-    /// Every ban was given since `Anew`: what is stored beyond these is over.
+    /// Every ban and task was given since `Anew`: what is stored beyond these is over.
     Complete,
     /// What to keep was changed.
     Settings(StoreSettings),
+    /// From now on the failures and lines of bans are kept for as long as their history, or not.
+    KeepEvidence(bool),
     /// Says when everything before it is in the file; dropped when that fails.
     Settled(oneshot::Sender<()>),
 }

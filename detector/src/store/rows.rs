@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, str::FromStr, sync::Arc};
 use ipnet::IpNet;
 use rusqlite::{Connection, Row, ToSql, params};
 
-use super::{Loaded, Place};
+use super::{ActionStanding, Loaded, Place, Task};
 use crate::{
     config::{JailName, Place as Written, Scope},
     engine::{Ban, Change, FailRegex, FailureId, Origin, Past, Pending, Timestamp, Until},
@@ -35,11 +35,11 @@ pub(super) fn ban(
     let (since, until) = (ban.since.micros(), end(ban.until));
     let rule = ban.origin.rule.as_ref().map(|rule| number_of(sql, rule, rules)).transpose()?;
     sql.prepare_cached(
-        "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round, rule, addresses)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        "INSERT INTO bans (jail, prefix, since, until, failures, scope, lines, round, rule, addresses, fields)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT DO UPDATE SET since = excluded.since, until = excluded.until, failures = excluded.failures,
          scope = excluded.scope, lines = excluded.lines, round = excluded.round, rule = excluded.rule,
-         addresses = excluded.addresses",
+         addresses = excluded.addresses, fields = excluded.fields",
     )?
     .execute(params![
         jail,
@@ -51,12 +51,59 @@ pub(super) fn ban(
         text_of(&ban.lines, matches),
         round,
         rule,
-        addresses_of(&ban.origin)
+        addresses_of(&ban.origin),
+        fields_of(&ban.origin)
     ])?;
     if ban.counted {
         let found = Past { bans: ban.count, last: ban.since, until: ban.until };
         past(sql, &ban.jail, ban.prefix, &found)?;
     }
+    Ok(())
+}
+
+/// Enters a ban's failures and lines, to be shown with later bans of its address.
+pub(super) fn evidence(sql: &Connection, ban: &Ban, matches: usize) -> rusqlite::Result<()> {
+    sql.prepare_cached(
+        "INSERT OR IGNORE INTO evidence (jail, prefix, since, failures, lines) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        ban.jail.as_str(),
+        ban.prefix.to_string(),
+        ban.since.micros(),
+        ban.failures,
+        text_of(&ban.lines, matches)
+    ])?;
+    Ok(())
+}
+
+/// Enters a task.
+pub(super) fn task(sql: &Connection, task: &Task, round: i64) -> rusqlite::Result<()> {
+    sql.prepare_cached(
+        "INSERT OR REPLACE INTO action_queue (seq, jail, action, task, round) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        task.seq.cast_signed(),
+        task.jail.as_str(),
+        &*task.action,
+        task.text.text(),
+        round
+    ])?;
+    Ok(())
+}
+
+/// Takes a task out.
+pub(super) fn done(sql: &Connection, seq: u64) -> rusqlite::Result<()> {
+    let mut delete = sql.prepare_cached("DELETE FROM action_queue WHERE seq = ?1")?;
+    delete.execute([seq.cast_signed()]).map(drop)
+}
+
+/// Enters how an action stands.
+pub(super) fn standing(sql: &Connection, standing: &ActionStanding) -> rusqlite::Result<()> {
+    let ActionStanding { jail, action, text } = standing;
+    sql.prepare_cached(
+        "INSERT OR REPLACE INTO action_standing (jail, action, standing) VALUES (?1, ?2, ?3)",
+    )?
+    .execute(params![jail, action, text])?;
     Ok(())
 }
 
@@ -98,14 +145,16 @@ pub(super) fn pardoned(
     jail: &JailName,
     prefix: Option<IpNet>,
 ) -> rusqlite::Result<()> {
-    match prefix {
-        Some(prefix) => sql
-            .prepare_cached("DELETE FROM history WHERE jail = ?1 AND prefix = ?2")?
-            .execute(params![jail.as_str(), prefix.to_string()])?,
-        None => {
-            sql.prepare_cached("DELETE FROM history WHERE jail = ?1")?.execute([jail.as_str()])?
-        }
-    };
+    for table in ["history", "evidence"] {
+        match prefix {
+            Some(prefix) => sql
+                .prepare_cached(&format!("DELETE FROM {table} WHERE jail = ?1 AND prefix = ?2"))?
+                .execute(params![jail.as_str(), prefix.to_string()])?,
+            None => sql
+                .prepare_cached(&format!("DELETE FROM {table} WHERE jail = ?1"))?
+                .execute([jail.as_str()])?,
+        };
+    }
     Ok(())
 }
 
@@ -224,7 +273,7 @@ pub(super) fn load(sql: &Connection) -> (Loaded, rusqlite::Result<()>) {
     let read = (|| {
         each(sql, "SELECT id, nth, text, file, line FROM rules", |row| texts.rule(row))?;
         // First what would be missed most.
-        const BANS: &str = "SELECT jail, prefix, since, bans.until, failures, scope, lines, rule, addresses, history.bans
+        const BANS: &str = "SELECT jail, prefix, since, bans.until, failures, scope, lines, rule, addresses, history.bans, fields
              FROM bans LEFT JOIN history USING (jail, prefix)";
         each(sql, BANS, |row| {
             let ban = texts.ban(row)?;
@@ -254,6 +303,15 @@ pub(super) fn load(sql: &Connection) -> (Loaded, rusqlite::Result<()>) {
             let found = prefix.parse().ok();
             loaded.unreadable += u64::from(found.is_none());
             loaded.logins.extend(found.map(|prefix| (prefix, Timestamp::from_micros(at))));
+            Ok(())
+        })?;
+        each(sql, "SELECT task FROM action_queue ORDER BY seq", |row| {
+            loaded.tasks.push(row.get(0)?);
+            Ok(())
+        })?;
+        each(sql, "SELECT jail, action, standing FROM action_standing", |row| {
+            let (jail, action, text) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            loaded.standings.push(ActionStanding { jail, action, text });
             Ok(())
         })?;
         let (mut places, mut counts) = (Vec::new(), Vec::new());
@@ -335,6 +393,7 @@ impl Texts {
             origin: Origin {
                 rule: rule.and_then(|rule| self.rules.get(&rule).cloned()),
                 addresses: addresses.split(' ').flat_map(str::parse).collect(),
+                fields: serde_json::from_str(&row.get::<_, String>(10)?).unwrap_or_default(),
             },
         }))
     }
@@ -407,6 +466,14 @@ fn text_of(lines: &[Box<str>], most: usize) -> String {
 fn addresses_of(origin: &Origin) -> String {
     let texts: Vec<String> = origin.addresses.iter().map(ToString::to_string).collect();
     texts.join(" ")
+}
+
+/// Most bans have none.
+fn fields_of(origin: &Origin) -> String {
+    if origin.fields.is_empty() {
+        return String::new();
+    }
+    serde_json::to_string(&origin.fields).expect("texts can be written as JSON")
 }
 
 /// Lines that cannot be read are none: a ban holds without its evidence.

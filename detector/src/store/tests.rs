@@ -99,6 +99,7 @@ fn ban(nth: u32, since: i64, until: Until) -> Arc<Ban> {
         origin: Origin {
             rule: Some(Arc::new(FailRegex { nth: 2, text: "^a <HOST>".into(), place: None })),
             addresses: vec!["2001:db8::1".parse().expect("an address")],
+            fields: vec![("user".into(), "ro'ot".into())],
         },
     })
 }
@@ -174,7 +175,7 @@ fn what_is_written_is_found_again() {
     bench.close();
     let mode = fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(number(&path, "PRAGMA user_version"), 3);
+    assert_eq!(number(&path, "PRAGMA user_version"), 4);
 }
 
 #[test]
@@ -530,4 +531,66 @@ fn evidence_is_bounded() {
     let lines: Vec<usize> = bench.loaded.bans[0].lines.iter().map(|line| line.len()).collect();
     assert_eq!(lines, [1024, 1024, 1024]);
     bench.close();
+}
+
+#[derive(Debug)]
+struct Text(u64);
+
+impl TaskText for Text {
+    fn text(&self) -> String {
+        format!("task {}", self.0)
+    }
+}
+
+fn task(seq: u64) -> Task {
+    Task { seq, jail: JailName::new("sshd"), action: "mail".into(), text: Arc::new(Text(seq)) }
+}
+
+#[test]
+fn tasks_are_kept_until_they_are_over() {
+    let (_dir, path) = place();
+    let bench = start(&path);
+    let banned = ban(1, 1_800_000_000, Until::Forever);
+    bench.write(Write::Told(Box::new(Write::Ban(banned)), vec![task(7), task(8)]));
+    bench.write(Write::Tasks(vec![task(9), task(10)]));
+    bench.write(Write::Done(vec![8, 9]));
+    let standing = ActionStanding { jail: "sshd".into(), action: "mail".into(), text: "s".into() };
+    bench.write(Write::Standing(standing.clone()));
+    bench.close();
+    let bench = start(&path);
+    assert_eq!(bench.loaded.bans.len(), 1);
+    assert_eq!(bench.loaded.tasks, ["task 7", "task 10"]);
+    assert_eq!(bench.loaded.standings, [standing]);
+    // What is not given anew is over.
+    bench.store.begin_anew();
+    bench.write(Write::Tasks(vec![task(10), task(11)]));
+    bench.write(Write::Complete);
+    bench.close();
+    assert_eq!(start(&path).loaded.tasks, ["task 10", "task 11"]);
+}
+
+#[test]
+fn evidence_is_kept_for_who_asks_and_until_somebody_is_pardoned() {
+    let (_dir, path) = place();
+    let bench = start(&path);
+    bench.write(Write::Ban(ban(1, 1_800_000_000, until(1_800_000_600))));
+    bench.write(Write::KeepEvidence(true));
+    for since in [1_800_000_700, 1_800_000_800] {
+        let ban = ban(1, since, until(since + 60));
+        bench.write(Write::Ban(ban.clone()));
+        bench.write(Write::Lifted { ban, by_hand: None });
+    }
+    assert!(bench.settled());
+    let evidence = Evidence::open(&path).expect("it opens");
+    let of = |most| {
+        let bans = evidence.of("0.0.0.1/32".parse().expect("a prefix"), most).expect("it is read");
+        bans.into_iter()
+            .map(|ban| (ban.since.seconds(), ban.failures, ban.lines.len()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(9), [(1_800_000_800, 5, 3), (1_800_000_700, 5, 3)]);
+    assert_eq!(of(1).len(), 1);
+    bench.write(Write::Pardoned(JailName::new("sshd"), None));
+    assert!(bench.settled());
+    assert!(of(9).is_empty());
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Loaded, News, Place, State, Write,
+    ActionStanding, Loaded, News, Place, State, Task, Write,
     file::{self, File, FileError},
     queue::{self, Queue},
     rows,
@@ -53,12 +53,17 @@ enum Step {
     Past(JailName, IpNet, Past),
     LoggedIn(IpNet, Timestamp),
     Cut { places: Vec<Place>, forget: Vec<JailName>, counts: Vec<Change> },
+    Task(Task, i64),
+    Done(Vec<u64>),
+    Standing(ActionStanding),
+    Evidence(Arc<Ban>),
     Complete(i64),
 }
 
 pub(super) struct Writer {
     path: PathBuf,
     settings: StoreSettings,
+    keeps_evidence: bool,
     clock: Clock,
     queue: Arc<Queue>,
     shared: Arc<Shared>,
@@ -92,6 +97,7 @@ impl Writer {
         Writer {
             path,
             settings,
+            keeps_evidence: false,
             clock,
             queue,
             shared,
@@ -201,24 +207,47 @@ impl Writer {
 
     fn stage(&mut self, writes: VecDeque<Write>) {
         for write in writes {
-            match write {
-                Write::Settings(settings) => self.settings = settings,
-                Write::Settled(tell) => self.settled.push(tell),
-                Write::Anew => self.begin_anew(),
-                _ if self.off => {}
-                _ if self.incomplete => self.shared.lost(1),
-                Write::Ban(ban) => self.push(Step::Ban(ban, self.round), 1),
-                Write::Lifted { ban, by_hand } => self.push(Step::Lifted(ban, by_hand), 1),
-                Write::Pardoned(jail, prefix) => self.push(Step::Pardoned(jail, prefix), 1),
-                Write::Past(jail, prefix, past) => self.push(Step::Past(jail, prefix, past), 1),
-                Write::LoggedIn(prefix, at) => self.push(Step::LoggedIn(prefix, at), 1),
-                Write::Complete => self.push(Step::Complete(self.round), 1),
-                Write::Counts(changes) => self.counted(changes),
-                Write::Cut { jails, places } => self.cut(&jails, places),
-            }
+            self.stage_one(write);
         }
         if self.file.is_none() && self.rows > KEPT || self.staged_rows > STAGED {
             self.lose();
+        }
+    }
+
+    fn stage_one(&mut self, write: Write) {
+        match write {
+            Write::Settings(settings) => self.settings = settings,
+            Write::KeepEvidence(keeps) => self.keeps_evidence = keeps,
+            Write::Settled(tell) => self.settled.push(tell),
+            Write::Anew => self.begin_anew(),
+            _ if self.off => {}
+            _ if self.incomplete => self.shared.lost(1),
+            Write::Ban(ban) => {
+                if self.keeps_evidence {
+                    self.push(Step::Evidence(ban.clone()), 1);
+                }
+                self.push(Step::Ban(ban, self.round), 1);
+            }
+            Write::Told(write, tasks) => {
+                self.stage_one(*write);
+                self.tasks(tasks);
+            }
+            Write::Tasks(tasks) => self.tasks(tasks),
+            Write::Done(tasks) => self.push(Step::Done(tasks), 1),
+            Write::Standing(standing) => self.push(Step::Standing(standing), 1),
+            Write::Lifted { ban, by_hand } => self.push(Step::Lifted(ban, by_hand), 1),
+            Write::Pardoned(jail, prefix) => self.push(Step::Pardoned(jail, prefix), 1),
+            Write::Past(jail, prefix, past) => self.push(Step::Past(jail, prefix, past), 1),
+            Write::LoggedIn(prefix, at) => self.push(Step::LoggedIn(prefix, at), 1),
+            Write::Complete => self.push(Step::Complete(self.round), 1),
+            Write::Counts(changes) => self.counted(changes),
+            Write::Cut { jails, places } => self.cut(&jails, places),
+        }
+    }
+
+    fn tasks(&mut self, tasks: Vec<Task>) {
+        for task in tasks {
+            self.push(Step::Task(task, self.round), 1);
         }
     }
 
@@ -317,6 +346,7 @@ impl Writer {
             ("lifted", "at < ?1", before(LIFTED_KEPT)),
             ("places", "at < ?1", before(PLACE_KEPT)),
             ("logins", "at < ?1", before(LOGIN_KEPT)),
+            ("evidence", "since < ?1", before(self.settings.purge_age)),
         ];
         let mut most = 0;
         let deleted = old.iter().try_for_each(|(table, condition, value)| {
@@ -432,8 +462,13 @@ fn transaction(
                 counts.iter().try_for_each(|change| rows::count(&all, change))?;
                 places.iter().try_for_each(|place| rows::place(&all, place, now))?;
             }
+            Step::Task(task, round) => rows::task(&all, task, *round)?,
+            Step::Done(tasks) => tasks.iter().try_for_each(|seq| rows::done(&all, *seq))?,
+            Step::Standing(standing) => rows::standing(&all, standing)?,
+            Step::Evidence(ban) => rows::evidence(&all, ban, matches)?,
             Step::Complete(round) => {
                 all.execute("DELETE FROM bans WHERE round < ?1", [round])?;
+                all.execute("DELETE FROM action_queue WHERE round < ?1", [round])?;
                 rows::note(&all, ROUND, *round)?;
             }
         }

@@ -1,12 +1,12 @@
 //! What a configuration says of actions, and options that only it has as they were written.
 //!
-//! The kernel bans; an action's commands are shown and not run.
-use std::{collections::HashMap, path::PathBuf};
+//! What enforces bans is the kernel's; the other actions are the runner's, which is told of changes.
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use super::{Daemon, Fault, get, set, texts};
+use super::{Daemon, Done, Fault, get, set, texts};
 use crate::{
     config::{self, JailName, Scope, Value},
-    control::command::Class,
+    control::{Refusal, command::Class},
 };
 
 /// The commands that fail2ban's client makes of the configuration, as far as settings do not hold them.
@@ -30,10 +30,11 @@ enum Kind {
 }
 
 /// Properties that every action of commands has, with their values.
-const OWN: [(&str, &str); 9] = [
+const OWN: [(&str, &str); 10] = [
     ("actionban", ""),
     ("actioncheck", ""),
     ("actionflush", ""),
+    ("actionreban", ""),
     ("actionreload", ""),
     ("actionrepair", ""),
     ("actionstart", ""),
@@ -41,6 +42,38 @@ const OWN: [(&str, &str); 9] = [
     ("actionunban", ""),
     ("timeout", "60"),
 ];
+
+/// What fail2ban's class for such actions can be called by.
+const METHODS: [&str; 15] = [
+    "ban",
+    "clearAllParams",
+    "consistencyCheck",
+    "escapeTag",
+    "executeCmd",
+    "flush",
+    "invalidateBanEpoch",
+    "prolong",
+    "reban",
+    "reload",
+    "replaceDynamicTags",
+    "replaceTag",
+    "start",
+    "stop",
+    "unban",
+];
+/// How long the runner's answer is waited for.
+const ANSWERED: Duration = Duration::from_secs(5);
+
+/// A property as it is shown once it is set: times are seconds.
+fn shown_as(property: &str, value: &str) -> Result<Value, Fault> {
+    match property {
+        "timeout" => match config::seconds(value) {
+            Ok(seconds) => Ok(get::seconds(seconds)),
+            Err(error) => Err(Fault::value(error.to_string())),
+        },
+        _ => Ok(value.into()),
+    }
+}
 
 impl Spoken {
     fn read(commands: Vec<config::Command>) -> Spoken {
@@ -220,24 +253,84 @@ impl Daemon {
         jail: &JailName,
         action: &str,
     ) -> Result<Value, Fault> {
-        self.spoken().await.action(jail, action)?;
-        Err(Fault::plain(format!("action '{action}' has no methods: fail2xdp runs no Python")))
+        let found = self.spoken().await.action(jail, action)?;
+        match found.kind {
+            Kind::Commands => Ok(texts(METHODS)),
+            Kind::Python => Err(Fault::plain(format!(
+                "action '{action}' has no methods: fail2xdp runs no Python"
+            ))),
+        }
     }
 
+    /// The runner changes it, and only for a daemon that may.
     pub(super) async fn set_action_property(
         &mut self,
         jail: &JailName,
         action: &str,
         property: &str,
-    ) -> Result<Value, Fault> {
-        self.spoken().await.action(jail, action)?;
-        Err(Fault::plain(format!(
-            "'{property}' of action '{action}' would change nothing: fail2xdp bans in the kernel and runs no commands of actions"
-        )))
+        value: Option<String>,
+    ) -> Done {
+        if let Err(fault) = self.spoken().await.action(jail, action) {
+            return Err(fault).into();
+        }
+        let refused = if METHODS.contains(&property) {
+            Some(format!(
+                "'{property}' of action '{action}' cannot be called: bans are told as they are made"
+            ))
+        } else if !self.telling.has(jail, action) {
+            Some(format!(
+                "'{property}' of action '{action}' would change nothing: the ban itself is made in the kernel"
+            ))
+        } else {
+            None
+        };
+        let (value, shown) = match (refused, value) {
+            (Some(why), _) => return Err(Fault::plain(why)).into(),
+            (None, None) => return Err(Fault::new(Class::Index, "list index out of range")).into(),
+            (None, Some(value)) => match shown_as(property, &value) {
+                Ok(shown) => (value, shown),
+                Err(fault) => return Err(fault).into(),
+            },
+        };
+        let answer = self.change_action(jail, action, property, &value);
+        Done::Later(Box::pin(async move {
+            let failed = |why: &str| Refusal::Failed(why.to_owned());
+            match tokio::time::timeout(ANSWERED, answer).await {
+                Ok(Ok(Ok(()))) => Ok(shown),
+                Ok(Ok(Err(why))) => Err(Fault::plain(why).into()),
+                Ok(Err(_)) => Err(failed("the daemon ends")),
+                Err(_) => {
+                    Err(failed("the action runner does not answer; `fail2xdp doctor` may say why"))
+                }
+            }
+        }))
+    }
+
+    /// The runner has changed an option or parameter.
+    pub(in crate::app) fn action_was_set(
+        &mut self,
+        jail: &JailName,
+        action: &str,
+        property: &str,
+        value: &str,
+    ) {
+        let Some(spoken) = &mut self.told.spoken else { return };
+        let Ok(shown) = shown_as(property, value) else { return };
+        let actions = spoken.actions.get_mut(jail).into_iter().flatten();
+        for action in actions.filter(|known| known.name == action) {
+            match action.properties.iter_mut().find(|(name, _)| name == property) {
+                Some((_, known)) => *known = shown.clone(),
+                None => action.properties.push((property.to_owned(), shown.clone())),
+            }
+        }
     }
 
     /// `xdp` bans every packet; nothing else is run.
-    pub(super) fn add_action(&mut self, jail: &JailName, action: &str) -> Result<Value, Fault> {
+    pub(super) async fn add_action(
+        &mut self,
+        jail: &JailName,
+        action: &str,
+    ) -> Result<Value, Fault> {
         if action != "xdp" {
             return Err(Fault::plain(format!(
                 "fail2xdp does not run action '{action}'; `addaction xdp` bans in the kernel"
@@ -253,15 +346,26 @@ impl Daemon {
         Ok(action.into())
     }
 
-    /// What bans in the kernel is taken away by stopping the jail, or in the configuration.
+    /// An action is told that no ban holds any more, and stops. What bans in the kernel is taken away by stopping the jail,
+    /// or in the configuration.
     pub(super) async fn delete_action(
         &mut self,
         jail: &JailName,
         action: &str,
     ) -> Result<Value, Fault> {
         self.spoken().await.action(jail, action)?;
-        Err(Fault::plain(format!(
-            "action '{action}' stays: change `action` of the jail in the configuration, and reload"
-        )))
+        if !self.telling.has(jail, action) {
+            return Err(Fault::plain(format!(
+                "action '{action}' stays: change `action` of the jail in the configuration, and reload"
+            )));
+        }
+        if let Some(settings) = self.settings.jails.iter_mut().find(|known| known.name == *jail) {
+            settings.actions.retain(|known| known.name != action);
+        }
+        if let Some(actions) = self.spoken().await.actions.get_mut(jail) {
+            actions.retain(|known| known.name != action);
+        }
+        self.actions_change(false, &[]);
+        Ok(Value::Nothing)
     }
 }

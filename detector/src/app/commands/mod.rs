@@ -6,7 +6,7 @@ mod server;
 mod set;
 mod sources;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, pin::Pin};
 
 pub(super) use question::Question;
 
@@ -18,7 +18,6 @@ use crate::{
         Refusal,
         command::{Command, Fault, Flavor, Get, Reload, Set},
     },
-    engine::Event,
 };
 
 /// What commands have changed beside the settings.
@@ -44,12 +43,17 @@ impl ByHand {
     }
 }
 
+/// An answer to come.
+pub(super) type Later = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send>>;
+
 /// What came of a command.
 pub(super) enum Done {
     /// This.
     Answer(Result<Value, Refusal>),
     /// This, and bans were made or lifted.
     Changed(Result<Value, Refusal>),
+    /// Another process is asked.
+    Later(Later),
     /// It takes a walk through all bans.
     List(Question),
     /// The daemon ends.
@@ -91,7 +95,7 @@ impl Daemon {
             Command::Banned(ids) => return Done::List(Question::Banned(question::ids(&ids))),
             Command::Unban(ids) => return Done::Changed(Ok(self.unban(&ids, None).0)),
             Command::UnbanAll => {
-                let lifted = self.event(Event::UnbanAll { jail: None }).changed;
+                let lifted = self.unban_all(None);
                 return Done::Changed(Ok((lifted as i64).into()));
             }
             Command::FlushLogs => {
@@ -207,17 +211,18 @@ impl Daemon {
             Set::Remove(option, values) => self.remove_from(&jail, option, &values).await,
             Set::RemoveNth(option, nth) => self.remove_nth(&jail, option, nth).await,
             Set::AddLogPath { path, tail } => self.add_log_path(&jail, &path, tail).await,
-            Set::AddAction(action) => self.add_action(&jail, &action),
+            Set::AddAction(action) => self.add_action(&jail, &action).await,
             Set::DeleteAction(action) => self.delete_action(&jail, &action).await,
-            Set::Action { action, property } => {
-                self.set_action_property(&jail, &action, &property).await
+            Set::Action { action, property, value } => {
+                return self.set_action_property(&jail, &action, &property, value).await;
             }
         }
         .into()
     }
 
     /// What a reload forgets before the jails have their new settings.
-    pub(super) fn begin_reload(&mut self, how: &Reload) {
+    /// Answers the jails that begin anew.
+    pub(super) fn begin_reload(&mut self, how: &Reload) -> Vec<JailName> {
         let meant: Vec<JailName> = self
             .settings
             .jails
@@ -229,7 +234,7 @@ impl Daemon {
         for jail in &meant {
             self.told.idle.remove(jail);
             if how.unban {
-                self.event(Event::UnbanAll { jail: Some(jail.clone()) });
+                self.unban_all(Some(jail.clone()));
             }
         }
         if how.restart {
@@ -242,6 +247,8 @@ impl Daemon {
                 .cloned()
                 .collect();
             self.engine.reconfigure(&others, &meant, (self.clock)());
+            return meant;
         }
+        Vec::new()
     }
 }

@@ -16,10 +16,9 @@ impl Daemon {
 
     /// The engine goes on under the settings as they are now.
     pub(super) fn count_anew(&mut self) {
-        for effect in self.engine.reconfigure(&self.settings.jails, &[], (self.clock)()) {
-            // Lifting cannot be refused.
-            let _ = self.carry_out(effect);
-        }
+        let jails = self.settings.jails.clone();
+        self.jails_change(&jails, &[]);
+        self.actions_change(false, &[]);
         self.look_up_ignored();
     }
 

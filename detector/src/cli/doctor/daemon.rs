@@ -6,6 +6,8 @@ use crate::{clock, control::wire};
 const QUIET: i64 = 86_400;
 /// Failures after a ban that are no coincidence: open connections may time out two minutes later.
 const LINGERING: u64 = 3;
+/// Failures of an action, one after the other, that are more than a bad moment.
+const FAILING: u64 = 3;
 
 pub(super) fn look(status: &wire::Status, findings: &mut Findings) {
     let wire::Status { version, bans, jails, .. } = status;
@@ -36,6 +38,7 @@ pub(super) fn look(status: &wire::Status, findings: &mut Findings) {
         let what = format!("nothing is stored in `{}`: {}", store.path, store.state);
         findings.doubt("store", what, "bans hold all the same; after a reboot they would be gone");
     }
+    actions(status, findings);
     if let Some(why) = &status.log.fault {
         let what = format!("the log cannot be written to {}: {why}", status.log.target);
         findings.doubt("log", what, "make room, or `fail2xdp set logtarget` elsewhere");
@@ -47,6 +50,42 @@ pub(super) fn look(status: &wire::Status, findings: &mut Findings) {
             format!("{bans} new bans within a minute, more than `ban_ceiling` ({most})"),
             "see with `fail2xdp top` or `bans` whether these are attackers; `unban --all JAIL` lifts a jail's mistake",
         );
+    }
+}
+
+/// Who is told of bans, or should be.
+fn actions(status: &wire::Status, findings: &mut Findings) {
+    if let Some(runner) = &status.action_runner
+        && let Some(why) = &runner.fault
+    {
+        let what = match runner.state.as_str() {
+            "works" => format!("the action runner has to say: {why}"),
+            _ => format!("no action runs, the action runner is gone: {why}"),
+        };
+        findings.doubt(
+            "actions",
+            what,
+            "bans hold all the same, and are told when it is well again",
+        );
+    }
+    for action in &status.actions {
+        let wire::ActionState { jail, action: name, failed_in_a_row, dropped, waiting, .. } =
+            action;
+        if let Some(why) = action.fault.as_ref().filter(|_| *failed_in_a_row >= FAILING) {
+            let what = format!(
+                "[{jail}] action '{name}' has failed {failed_in_a_row} times, one after the other: {why}"
+            );
+            let remedy = format!(
+                "`fail2xdp action test {name} --jail {jail} --ip 192.0.2.1` shows what happens"
+            );
+            findings.doubt("actions", what, &remedy);
+        }
+        if *dropped > 0 {
+            let what = format!(
+                "[{jail}] action '{name}' is too slow: {dropped} of what it was to do were dropped, {waiting} wait"
+            );
+            findings.doubt("actions", what, "make its commands quicker, or raise `action_queue`");
+        }
     }
 }
 

@@ -62,7 +62,7 @@ fn the_defaults_it_documents_are_those_in_use() {
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
     };
     let options = text.lines().filter(|line| is_option(line)).count();
-    assert_eq!(options, 24, "options in fail2xdp.conf");
+    assert_eq!(options, 26, "options in fail2xdp.conf");
     let uncommented: Vec<&str> = text
         .lines()
         .map(|line| if is_option(line) { line.trim_start_matches('#') } else { line })

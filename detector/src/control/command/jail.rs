@@ -193,6 +193,8 @@ pub enum Set {
         action: String,
         /// What is set or called.
         property: String,
+        /// What it becomes, or the arguments; `None` where nothing follows.
+        value: Option<String>,
     },
 }
 
@@ -233,7 +235,11 @@ impl Set {
             }
             "addaction" => Set::AddAction(words.text(1)?),
             "delaction" => Set::DeleteAction(words.text(1)?),
-            "action" => Set::Action { action: words.text(1)?, property: words.text(2)? },
+            "action" => Set::Action {
+                action: words.text(1)?,
+                property: words.text(2)?,
+                value: words.text(3).ok(),
+            },
             _ => {
                 let name = Value::from(name.as_str());
                 return Err(Fault::plain(format!(
