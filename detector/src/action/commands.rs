@@ -1,5 +1,5 @@
 //! One action of commands: what is run for what happens, and how the action stands, as in fail2ban.
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use super::{
     hosts::OwnNames,
@@ -104,7 +104,7 @@ impl<'a> Commands<'a> {
             Kind::Flush => self.flush().await.map(|()| true),
             Kind::Reload => {
                 let families = self.standing.started.clone();
-                self.operate("actionreload", "reloading", &families).await.map(|_| true)
+                self.operate("actionreload", "reloading", &families).await.1.map(|()| true)
             }
             Kind::Check => self.check_all(true).await.map(|()| true),
         };
@@ -161,30 +161,31 @@ impl<'a> Commands<'a> {
     }
 
     async fn start_families(&mut self, families: &[String]) -> Result<(), String> {
-        for family in self.operate("actionstart", "starting", families).await? {
-            add(&mut self.standing.started, &family);
-        }
-        Ok(())
+        let (done, result) = self.operate("actionstart", "starting", families).await;
+        done.iter().for_each(|family| add(&mut self.standing.started, family));
+        result
     }
 
     async fn stop(&mut self) -> Result<(), String> {
-        let families = std::mem::take(&mut self.standing.started);
-        self.operate("actionstop", "stopping", &families).await.map(|_| ())
+        let families = self.standing.started.clone();
+        let (done, result) = self.operate("actionstop", "stopping", &families).await;
+        self.standing.started.retain(|family| !done.contains(family));
+        result
     }
 
     async fn flush(&mut self) -> Result<(), String> {
-        let families = self.standing.banned.clone();
-        match self.operate("actionflush", "flushing", &families).await {
-            Ok(families) => {
-                self.standing.banned.retain(|family| !families.contains(family));
-                Ok(())
-            }
-            Err(why) => {
-                let may_repair = self.properties().is_set("actionrepair_on_unban");
-                self.check_all(may_repair).await?;
-                Err(why)
-            }
+        let is_there = |family: &&String| {
+            !self.properties().starts_on_demand() || has(&self.standing.started, family)
+        };
+        let families: Vec<String> = self.standing.banned.iter().filter(is_there).cloned().collect();
+        let (done, result) = self.operate("actionflush", "flushing", &families).await;
+        // What starts on demand and has not begun holds nothing.
+        self.standing.banned.retain(|it| families.contains(it) && !done.contains(it));
+        if result.is_err() {
+            let may_repair = self.properties().is_set("actionrepair_on_unban");
+            self.check_all(may_repair).await?;
         }
+        result
     }
 
     /// The families that are started for themselves.
@@ -198,13 +199,13 @@ impl<'a> Commands<'a> {
     }
 
     /// Runs a command that is about nobody, for each family; what is the same for two of them once. Answers with the
-    /// families for which it is done.
+    /// families for which it is done, and why it failed for others.
     async fn operate(
         &mut self,
         option: &str,
         what: &str,
         families: &[String],
-    ) -> Result<Vec<String>, String> {
+    ) -> (Vec<String>, Result<(), String>) {
         let mut run: Vec<String> = Vec::new();
         if option == "actionstart" {
             // What has started one family has started all of which the same is said.
@@ -236,17 +237,12 @@ impl<'a> Commands<'a> {
                 failed.get_or_insert_with(|| "'Script error'".to_owned());
             }
         }
-        match failed {
-            None => Ok(done),
-            Some(why) => {
-                // What has worked, has.
-                if option == "actionstart" {
-                    done.iter().for_each(|family| add(&mut self.standing.started, family));
-                }
-                let Task { jail, action, .. } = self.task;
-                Err(format!("Error {what} action {jail}/{action}: {why}"))
-            }
-        }
+        let Task { jail, action, .. } = self.task;
+        let result = match failed {
+            None => Ok(()),
+            Some(why) => Err(format!("Error {what} action {jail}/{action}: {why}")),
+        };
+        (done, result)
     }
 
     /// The command of an option for a family; `None` where there is none.
@@ -384,8 +380,7 @@ impl<'a> Commands<'a> {
             host: None,
         };
         tags.look_up(&self.shell.hosts, command).await;
-        let script =
-            Script::new(command, |tag| tags.tag(tag), |name| tags.field(name).map(Cow::from));
+        let script = Script::new(command, |tag| tags.tag(tag), |name| tags.field(name));
         for tag in &script.cut {
             let text =
                 format!("<{tag}> is longer than a command takes: its oldest lines are left out");
@@ -434,7 +429,7 @@ fn in_full(task: &Task, ticket: &Ticket, why: &str) -> String {
 
 /// What fail2ban says of a command that failed, line by line.
 pub(super) fn said(seq: u64, script: &Script, ran: &Ran, mask: &Mask<'_>) -> Vec<(Level, String)> {
-    let command = mask.hide(&shown(script));
+    let command = shown(script, mask);
     let is_fine = matches!(ran.ended, Ended::Status(0));
     let level = if is_fine { Level::Debug } else { Level::Error };
     let mut said = Vec::new();
@@ -443,8 +438,8 @@ pub(super) fn said(seq: u64, script: &Script, ran: &Ran, mask: &Mask<'_>) -> Vec
         said.push((level, format!("{seq:x} -- timed out after {} seconds.", after.as_secs_f64())));
     }
     for (stream, bytes) in [("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
-        for line in lines(bytes) {
-            said.push((level, format!("{seq:x} -- {stream}: {}", mask.hide(&line))));
+        for line in lines(bytes, mask) {
+            said.push((level, format!("{seq:x} -- {stream}: {}", line)));
         }
     }
     match &ran.ended {

@@ -4,7 +4,10 @@ use std::{
     fs, io,
     os::{
         fd::OwnedFd,
-        unix::{fs::PermissionsExt, net::UnixListener as StdListener},
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::UnixListener as StdListener,
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -149,6 +152,9 @@ async fn serve(runner: &mut Runner, door: Door) -> Result<(), RunnerError> {
 /// A socket that nobody else may open, not even for a moment.
 fn listen(path: &Path, user: Option<Uid>) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::other("there is a file that is no socket"));
+        }
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
             return Err(io::Error::other("another action runner listens there"));
         }
@@ -182,8 +188,11 @@ struct Runner {
     tree: Arc<dyn Tree + Send + Sync>,
     wants_ipv6: fn(AllowIpv6) -> bool,
     stopping: watch::Receiver<bool>,
-    shell: Arc<Shell>,
+    /// `None` until a configuration was read.
+    shell: Option<Arc<Shell>>,
     actions: HashMap<Key, Entry>,
+    /// Tasks that wait for a configuration that can be read: a fault in it is no reason to lose them.
+    waiting: Vec<(Task, Outbox)>,
     /// What the runner before this one knew of actions that have done nothing yet.
     standings: HashMap<Key, Standing>,
     workers: JoinSet<()>,
@@ -201,8 +210,9 @@ impl Runner {
             tree,
             wants_ipv6,
             stopping,
-            shell: Arc::new(Shell::new(RunAs::Ourselves, false)),
+            shell: None,
             actions: HashMap::new(),
+            waiting: Vec::new(),
             standings: HashMap::new(),
             workers: JoinSet::new(),
             writing: None,
@@ -254,9 +264,10 @@ impl Runner {
                 }
                 let key = |it: &Standing| (it.jail.clone(), it.action.clone());
                 self.standings = standings.into_iter().map(|it| (key(&it), it)).collect();
-                self.read(outbox).await;
+                self.waiting.clear();
+                self.read(outbox).await?;
             }
-            ToRunner::Reload => self.read(outbox).await,
+            ToRunner::Reload => self.read(outbox).await?,
             ToRunner::Do(task) => self.queue(task, outbox).await?,
             ToRunner::Set { id, jail, action, property, value } => {
                 let refused = match may_set {
@@ -274,7 +285,7 @@ impl Runner {
     }
 
     /// Reads the configuration.
-    async fn read(&mut self, outbox: &Outbox) {
+    async fn read(&mut self, outbox: &Outbox) -> Result<(), String> {
         let tree = Arc::clone(&self.tree);
         let read = tokio::task::spawn_blocking(move || config::load(tree.as_ref())).await;
         let problems = match read {
@@ -283,6 +294,10 @@ impl Runner {
             Err(error) => vec![error.to_string()],
         };
         outbox.say(FromRunner::Read { problems }).await;
+        for (task, outbox) in std::mem::take(&mut self.waiting) {
+            self.queue(task, &outbox).await?;
+        }
+        Ok(())
     }
 
     /// Takes over what the configuration says of actions, and tells what is wrong.
@@ -292,8 +307,8 @@ impl Runner {
         if let RunAs::Nobody(why) = &user {
             problems.push(format!("{why}; until then no command is run"));
         }
-        if self.shell.user != user {
-            self.shell = Arc::new(Shell::new(user, false));
+        if self.shell.as_ref().is_none_or(|shell| shell.user != user) {
+            self.shell = Some(Arc::new(Shell::new(user, false)));
         }
         let ipv6 = (self.wants_ipv6)(settings.allow_ipv6);
         self.actions.values_mut().for_each(|entry| entry.is_removed = true);
@@ -325,6 +340,11 @@ impl Runner {
 
     async fn queue(&mut self, task: Task, outbox: &Outbox) -> Result<(), String> {
         let key = (task.jail.clone(), task.action.clone());
+        let too_many = format!("it hands over more than {QUEUE} tasks of one action");
+        let Some(shell) = &self.shell else {
+            self.waiting.push((task, outbox.clone()));
+            return if self.waiting.len() > QUEUE { Err(too_many) } else { Ok(()) };
+        };
         let Some(entry) = self.actions.get(&key) else {
             let failed = Some(format!(
                 "jail '{}' has no action '{}' in the configuration",
@@ -335,12 +355,12 @@ impl Runner {
         };
         let is_last = entry.is_removed && task.kind == wire::Kind::Stop;
         let definition = Arc::clone(&entry.definition);
-        let (shell, outbox) = (Arc::clone(&self.shell), outbox.clone());
+        let (shell, outbox) = (Arc::clone(shell), outbox.clone());
         let sent = entry.jobs.try_send(Job { task, definition, shell, outbox });
         if is_last {
             self.actions.remove(&key);
         }
-        sent.map_err(|_| format!("it hands over more than {QUEUE} tasks of one action"))
+        sent.map_err(|_| too_many)
     }
 
     fn set(&mut self, key: Key, property: &str, value: &str) -> Result<(), String> {

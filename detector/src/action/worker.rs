@@ -224,6 +224,10 @@ impl Worker {
             };
             if hopeless || self.is_given_up || begun.elapsed() + pause > job.definition.retry {
                 self.is_given_up = true;
+                if task.kind == Kind::Stop {
+                    // It was to end, and what it began is not counted on.
+                    self.standing.started.clear();
+                }
                 return Ok(Some(why));
             }
             let text = format!("{why}; it is tried again in {} s", pause.as_secs());

@@ -2,7 +2,7 @@
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use super::{
-    ActionSettings, BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore,
+    ActionKind, ActionSettings, BanTime, CountingSettings, EnforceSettings, FilterSettings, Ignore,
     IgnoreCache, Increment, JailSettings, JournalSettings, Located, LogPath, LogSettings, Settings,
     SourceSettings, StoreSettings, TellingSettings,
 };
@@ -97,10 +97,13 @@ fn of_jail(jail: &JailSettings) -> Vec<Shown> {
     shown
 }
 
-/// Its name alone: what it runs may hold a password.
+/// Of commands the name alone: they may hold a password.
 fn acting(action: &ActionSettings) -> String {
-    let ActionSettings { name, place: _, kind: _ } = action;
-    name.clone()
+    let ActionSettings { name, place: _, kind } = action;
+    match kind {
+        ActionKind::Commands(_) => name.clone(),
+        ActionKind::Native(native) => native.in_words(),
+    }
 }
 
 fn of_filter(filter: &FilterSettings) -> Vec<Shown> {

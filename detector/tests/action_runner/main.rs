@@ -371,6 +371,36 @@ fn a_new_runner_goes_on_where_the_one_before_it_stood() {
 }
 
 #[test]
+fn a_runner_that_is_killed_leaves_no_command_behind() {
+    let hangs = "[Definition]\nactionban = echo $$ > <out>/pid; while :; do sleep 0.1; done\n";
+    let site = Site::new(&[("j", "hangs")], &[("hangs", hangs)], "");
+    let mut runner = Runner::start(&site);
+    runner.task("j", "hangs", Kind::Ban, Some(ticket("192.0.2.1")));
+    until("it runs", || !site.read("pid").is_empty());
+    runner.signal(Signal::KILL);
+    runner.ends();
+    until("it is ended", || is_gone(site.read("pid").trim()));
+}
+
+/// A reading that fails costs no event: what is to be told waits for one that succeeds.
+#[test]
+fn tasks_wait_for_a_configuration_that_can_be_read() {
+    let tells = "[Definition]\nactionban = echo <ip> >> <out>/log\n";
+    let site = Site::new(&[("j", "tells")], &[("tells", tells)], "");
+    let jails = fs::read(site.config().join("jail.conf")).expect("jail.conf");
+    fs::remove_file(site.config().join("jail.conf")).expect("jail.conf");
+    let mut runner = Runner::start(&site);
+    let tasks =
+        ["192.0.2.1", "192.0.2.2"].map(|ip| runner.task("j", "tells", Kind::Ban, Some(ticket(ip))));
+    fs::write(site.config().join("jail.conf"), jails).expect("jail.conf");
+    runner.say(&ToRunner::Reload);
+    for task in tasks {
+        runner.succeeds(task);
+    }
+    assert_eq!(site.read("log"), "192.0.2.1\n192.0.2.2\n");
+}
+
+#[test]
 fn told_to_end_it_ends_what_runs_and_begins_nothing() {
     let waits = "[Definition]\nactionban = echo begin <ip> >> <out>/log; while test ! -e <out>/go; do sleep 0.02; done; echo end <ip> >> <out>/log\n";
     let site = Site::new(&[("j", "waits")], &[("waits", waits)], "");

@@ -1,5 +1,5 @@
 //! `file[…]`: one line of JSON an event.
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command, slice};
 
 use fail2xdp::action::wire::Kind;
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ fn a_full_disk_leaves_no_half_line_and_is_tried_again() {
     fs::write(&ballast, vec![0; 52 << 10]).expect("room");
     let long = with(ban(2, "192.0.2.2"), |ticket| ticket.matches = vec!["x".repeat(4000); 4]);
     for _ in 0..2 {
-        let fault = undelivered(&action, &[long.clone()]);
+        let fault = undelivered(&action, slice::from_ref(&long));
         assert!(!fault.hopeless && fault.why.contains("bans.json"), "{fault:?}");
         assert_eq!(lines(&file).len(), 1, "no half line");
     }

@@ -2,7 +2,10 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
 };
 
 use fail2xdp::{
@@ -17,7 +20,7 @@ use serde_json::{Value, json};
 /// A server of ours, ended with the test.
 pub struct Server {
     child: Child,
-    said: BufReader<ChildStdout>,
+    said: Receiver<String>,
     pub port: u16,
 }
 
@@ -41,7 +44,10 @@ impl Server {
             let _ = child.stderr.take().expect("a pipe").read_to_string(&mut error);
             panic!("this test needs the package `python3-aiosmtpd` for mail: install it: {error}");
         };
-        Server { child, said, port }
+        let (tell, told) = channel();
+        // Always read: a server that waits for us answers nobody.
+        thread::spawn(move || said.lines().map_while(Result::ok).try_for_each(|it| tell.send(it)));
+        Server { child, said: told, port }
     }
 
     /// A web server that answers these, the last one for ever.
@@ -67,9 +73,8 @@ impl Server {
     }
 
     /// The next thing that it was told: it has been, so nobody waits.
-    pub fn told(&mut self) -> Value {
-        let mut line = String::new();
-        self.said.read_line(&mut line).expect("text");
+    pub fn told(&self) -> Value {
+        let line = self.said.recv_timeout(Duration::from_secs(30)).expect("it was told something");
         serde_json::from_str(&line).expect("JSON")
     }
 

@@ -27,7 +27,7 @@ class Handler:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "headers": [[name, str(value)] for name, value in mail.items()],
-            "body": mail.get_content(),
+            "body": mail.get_content().replace("\r\n", "\n"),
             "encrypted": session.ssl is not None or mode == "tls",
             "user": session.auth_data.login.decode() if session.auth_data else None,
             "hello": session.host_name,
@@ -37,7 +37,7 @@ class Handler:
 
 def check(server, session, envelope, mechanism, data):
     right = isinstance(data, LoginPassword) and data.login == user.encode() and data.password == password.encode()
-    return AuthResult(success=right, auth_data=data)
+    return AuthResult(success=right, handled=False, auth_data=data)
 
 
 def session():

@@ -1,5 +1,5 @@
 //! `webhook[…]` that the operator composed.
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, net::TcpListener, slice, time::Duration};
 
 use fail2xdp::{
     action::wire::Kind,
@@ -15,7 +15,7 @@ fn body(told: &Value) -> Value {
 
 #[test]
 fn an_event_is_an_object_and_several_are_a_list() {
-    let mut server = Server::http(&fine());
+    let server = Server::http(&fine());
     let action = native("webhook", &[("url", &format!("{}/hook?a=b", server.url()))]);
     delivered(&action, &[task(1, Kind::Start), ban(2, "192.0.2.1"), task(3, Kind::Unban)]);
     let told = server.told();
@@ -37,7 +37,7 @@ fn an_event_is_an_object_and_several_are_a_list() {
 
 #[test]
 fn headers_token_method_and_template_are_the_operators() {
-    let mut server = Server::http(&fine());
+    let server = Server::http(&fine());
     let folder = tempfile::tempdir().expect("a directory");
     let (token, template) = (folder.path().join("token"), folder.path().join("body"));
     fs::write(&token, "first\n").expect("a file");
@@ -59,7 +59,7 @@ fn headers_token_method_and_template_are_the_operators() {
         ticket.matches = vec![hostile.into()];
         ticket.fields = [("user".into(), hostile.into())].into();
     });
-    delivered(&action, &[event.clone()]);
+    delivered(&action, slice::from_ref(&event));
     let told = server.told();
     assert_eq!(told["method"], json!("PUT"));
     assert_eq!(told["headers"]["authorization"], json!("Bearer first"));
@@ -73,7 +73,7 @@ fn headers_token_method_and_template_are_the_operators() {
     );
     // A new token counts at once.
     fs::write(&token, "second").expect("a file");
-    delivered(&action, &[event.clone()]);
+    delivered(&action, slice::from_ref(&event));
     assert_eq!(server.told()["headers"]["authorization"], json!("Bearer second"));
 
     fs::write(&template, "who={{ ip }}&line={{ matches[0] }}").expect("a file");
@@ -178,7 +178,7 @@ fn faults_of_a_server_are_passing() {
 #[test]
 fn certificates_are_checked() {
     let (ours, others) = (Certificate::make(), Certificate::make());
-    let mut server = Server::https(&fine(), &ours);
+    let server = Server::https(&fine(), &ours);
     let url = format!("https://localhost:{}/hook", server.port);
     let of = |url: &str, file: &str| native("webhook", &[("url", url), ("ca_file", file)]);
     delivered(&of(&url, ours.pem()), &[ban(1, "192.0.2.1")]);

@@ -1,7 +1,7 @@
 //! A mail: to an SMTP server, or to the `sendmail` of this machine.
 use std::{
     fmt::Write as _,
-    fs,
+    fs, io,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -106,12 +106,19 @@ impl Session<'_> {
 
     fn failed(&self, error: &Error) -> Undelivered {
         let (server, port) = (self.server, self.port);
-        let why = match error.is_timeout() {
+        let why = match is_timeout(error) {
             true => format!("mail server {server}:{port} was too slow"),
             false => format!("mail server {server}:{port}: {}", in_words(error)),
         };
         Undelivered { why, retry_after: None, hopeless: error.is_permanent() }
     }
+}
+
+/// A socket's timeout, which it calls by two names.
+fn is_timeout(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
+    let kind = cause.map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
 }
 
 /// An error with its causes, in one bounded line.

@@ -85,7 +85,7 @@ pub struct Login {
 
 /// Reads one; `is_python`: with the defaults of fail2ban's `smtp.py`.
 pub(super) fn read(params: &mut Params, is_python: bool) -> Mail {
-    let sender = params.text("sender").unwrap_or("fail2ban");
+    let sender = own(params.text("sender").unwrap_or("fail2ban"));
     if !is_address(sender) {
         params.fault("sender", &format!("`{sender}` is no mail address"), ADDRESS);
     }
@@ -94,6 +94,7 @@ pub(super) fn read(params: &mut Params, is_python: bool) -> Mail {
         params.fault("sendername", "it is no name", "write one line of at most 200 bytes");
     }
     let mut dest = params.words("dest");
+    dest.iter_mut().for_each(|dest| *dest = own(dest).to_owned());
     if dest.is_empty() {
         dest.push("root".to_owned());
     }
@@ -221,6 +222,12 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
         Some((host, port)) if !port.contains(':') => (host, Some(port)),
         _ => (host, None),
     }
+}
+
+/// `root@<fq-hostname>`, as fail2ban's `jail.conf` has it, is an address of this machine.
+fn own(address: &str) -> &str {
+    let local = ["@<fq-hostname>", "@<sh-hostname>"].iter().find_map(|it| address.strip_suffix(it));
+    local.unwrap_or(address)
 }
 
 /// Whether it is a mail address; one without a domain is one of this machine.

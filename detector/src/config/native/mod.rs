@@ -6,8 +6,6 @@ mod mail;
 mod params;
 mod secret;
 mod template;
-#[cfg(test)]
-mod tests;
 mod webhook;
 use std::{path::PathBuf, time::Duration};
 
@@ -37,9 +35,9 @@ pub struct Native {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// A mail.
-    Mail(Mail),
+    Mail(Box<Mail>),
     /// A request to a web service.
-    Webhook(Webhook),
+    Webhook(Box<Webhook>),
     /// A line of JSON at the end of this file.
     File(PathBuf),
 }
@@ -60,13 +58,19 @@ pub enum Occasion {
 }
 
 impl Occasion {
-    const ALL: [(&str, Occasion); 5] = [
-        ("start", Occasion::Start),
-        ("stop", Occasion::Stop),
-        ("ban", Occasion::Ban),
-        ("prolong", Occasion::Prolong),
-        ("unban", Occasion::Unban),
-    ];
+    const ALL: [Occasion; 5] =
+        [Occasion::Start, Occasion::Stop, Occasion::Ban, Occasion::Prolong, Occasion::Unban];
+
+    fn named(word: &str) -> Option<Occasion> {
+        Some(match word {
+            "start" => Occasion::Start,
+            "stop" => Occasion::Stop,
+            "ban" => Occasion::Ban,
+            "prolong" => Occasion::Prolong,
+            "unban" => Occasion::Unban,
+            _ => return None,
+        })
+    }
 }
 
 /// How tasks of one action are gathered for one delivery.
@@ -106,34 +110,26 @@ pub fn is_native(name: &str) -> bool {
 }
 
 impl Native {
-    /// Reads the parameters of the action called `name`, one that [`is_native`] knows.
-    ///
-    /// # Errors
-    /// All that is wrong, where something keeps it from being used.
+    /// Reads the parameters of the action called `name`, one that [`is_native`] knows. With all that is wrong with them:
+    /// there is no action where one fault is fatal.
     pub fn read(name: &str, written: Vec<(String, Secret)>) -> (Option<Native>, Vec<NativeFault>) {
         let mut params = Params::new(&written);
-        let (channel, default) = match name {
+        let (channel, default): (Channel, &[Occasion]) = match name {
             "webhook" => {
                 let (webhook, default) = webhook::read(&mut params);
-                (Channel::Webhook(webhook), default)
+                (Channel::Webhook(Box::new(webhook)), default)
             }
             "file" => {
                 let path = params.path("path");
                 if path.is_none() {
                     params.needed("path", "write `path = /var/log/bans.json`, or another file");
                 }
-                let all = &[
-                    Occasion::Start,
-                    Occasion::Stop,
-                    Occasion::Ban,
-                    Occasion::Prolong,
-                    Occasion::Unban,
-                ][..];
-                (Channel::File(path.unwrap_or_default()), all)
+                (Channel::File(path.unwrap_or_default()), &Occasion::ALL)
             }
             _ => {
                 let mail = mail::read(&mut params, name == "smtp.py");
-                (Channel::Mail(mail), &[Occasion::Start, Occasion::Stop, Occasion::Ban][..])
+                let default = &[Occasion::Start, Occasion::Stop, Occasion::Ban];
+                (Channel::Mail(Box::new(mail)), default)
             }
         };
         let on = occasions(&mut params).unwrap_or_else(|| default.to_vec());
@@ -152,10 +148,10 @@ impl Native {
         let mut written = self.written.clone();
         written.retain(|(name, _)| name != parameter);
         written.push((parameter.to_owned(), Secret::new(value)));
-        match Native::read(&self.name, written) {
-            (Some(native), faults) if faults.is_empty() => Ok(native),
-            (_, faults) => Err(faults),
-        }
+        let (native, mut faults) = Native::read(&self.name, written);
+        // What was left out before is left out still.
+        faults.retain(|fault| fault.is_fatal || fault.parameter.as_deref() == Some(parameter));
+        native.filter(|_| faults.is_empty()).ok_or(faults)
     }
 
     /// What was written, secrets as [`HIDDEN`].
@@ -165,17 +161,24 @@ impl Native {
         shown.collect()
     }
 
+    /// Its name and [`Native::properties`], as they would be written.
+    pub(super) fn in_words(&self) -> String {
+        let properties =
+            self.properties().into_iter().map(|(name, value)| format!("{name}={value}"));
+        format!("{}[{}]", self.name, properties.collect::<Vec<_>>().join(", "))
+    }
+
     /// How its tasks are gathered.
     pub fn batch(&self) -> Batch {
-        const AT_ONCE: Duration = Duration::ZERO;
-        match &self.channel {
-            Channel::Mail(Mail { digest: Some(interval), .. }) => {
-                Batch { most: mail::MOST_IN_DIGEST, gather: *interval }
-            }
-            Channel::Mail(_) => Batch { most: 1, gather: AT_ONCE },
-            Channel::Webhook(webhook) => Batch { most: webhook.batch, gather: webhook.gather },
-            Channel::File(_) => Batch { most: 64, gather: AT_ONCE },
-        }
+        let (most, gather) = match &self.channel {
+            Channel::Mail(mail) => match mail.digest {
+                Some(interval) => (mail::MOST_IN_DIGEST, interval),
+                None => (1, Duration::ZERO),
+            },
+            Channel::Webhook(webhook) => (webhook.batch, webhook.gather),
+            Channel::File(_) => (64, Duration::ZERO),
+        };
+        Batch { most, gather }
     }
 
     /// Whether it wants what the store has of the address over all jails.
@@ -200,7 +203,8 @@ impl Native {
 /// A parameter's value for whoever asks.
 pub(super) fn shown(parameter: &str, value: &str) -> String {
     match parameter {
-        "password" | "token" | "headers" => HIDDEN.to_owned(),
+        // Who knows a topic of ntfy reads it.
+        "password" | "token" | "headers" | "topic" => HIDDEN.to_owned(),
         // Its path is what makes a webhook secret.
         "url" => {
             webhook::origin(value).map_or_else(|| HIDDEN.to_owned(), |it| format!("{it}/{HIDDEN}"))
@@ -212,8 +216,8 @@ pub(super) fn shown(parameter: &str, value: &str) -> String {
 fn occasions(params: &mut Params) -> Option<Vec<Occasion>> {
     let mut on = Vec::new();
     for word in params.words("on") {
-        match Occasion::ALL.iter().find(|(name, _)| *name == word) {
-            Some((_, occasion)) => on.push(*occasion),
+        match Occasion::named(&word) {
+            Some(occasion) => on.push(occasion),
             None => params.fault(
                 "on",
                 &format!("`{word}` is nothing that happens"),

@@ -3,6 +3,7 @@ mod actions;
 mod expansion;
 mod files;
 mod jails;
+mod native;
 mod reload;
 mod server;
 mod shipped;

@@ -146,6 +146,24 @@ fn every_jail_can_be_enabled_and_closes_its_own_ports() {
     }
 }
 
+#[test]
+fn mails_are_sent_as_fail2ban_users_ask_for_them() {
+    for (action, matches) in [("action_mw", None), ("action_mwl", Some(MatchesOf::Ban))] {
+        // As fail2ban's own file names the sender.
+        let local = format!("[DEFAULT]\naction = %({action})s\nsender = root@<fq-hostname>\n");
+        let loaded = load(&WithLocal(&local)).expect("the shipped tree");
+        assert_eq!(loaded.problems, [], "{action}");
+        let jail = &loaded.settings.jails[0];
+        assert_eq!(jail.scope.to_string(), "tcp:22");
+        let [ActionSettings { kind: ActionKind::Native(native), .. }] = &jail.actions[..] else {
+            panic!("{:?}", jail.actions)
+        };
+        let Channel::Mail(mail) = &native.channel else { panic!("{native:?}") };
+        assert_eq!((mail.sender.as_str(), mail.matches), ("root", matches));
+        assert_eq!((&mail.dest[..], mail.whois.is_some()), (&["root".to_owned()][..], true));
+    }
+}
+
 /// What in angle brackets the engine knows, and nothing that needs more than a linear-time engine.
 #[test]
 fn its_regexes_use_documented_features_only() {
@@ -287,6 +305,17 @@ const WORDS: &[&str] = &[
     "f[",
     "action = ",
     "iptables[",
+    "webhook[",
+    "smtp.py[",
+    "file[",
+    "url = ",
+    "url=http://x",
+    "preset=slack",
+    "body={{ ip }}",
+    "{%% for",
+    "digest=",
+    "host=[::1]:",
+    "path=/",
     "port=",
     "xdp",
     "[a]",

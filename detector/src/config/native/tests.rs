@@ -1,1 +1,0 @@
-//! Native actions as they are written.
