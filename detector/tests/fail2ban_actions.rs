@@ -396,7 +396,7 @@ fn what_follows_a_failure_is_what_follows_in_fail2ban() {
     fs::set_permissions(&step, fs::Permissions::from_mode(0o755)).expect("a mode");
     let mut random = StdRng::seed_from_u64(8);
     let (mut asked, mut ours) = (Vec::new(), Vec::new());
-    for nth in 0..60 {
+    for nth in 0..30 {
         let [our, their] = ["ours", "theirs"].map(|who| folder.path().join(format!("{nth}-{who}")));
         let is_conditional = random.random_bool(0.5);
         let mut options: Vec<&str> = STEPS

@@ -429,7 +429,7 @@ fn in_full(task: &Task, ticket: &Ticket, why: &str) -> String {
 
 /// What fail2ban says of a command that failed, line by line.
 pub(super) fn said(seq: u64, script: &Script, ran: &Ran, mask: &Mask<'_>) -> Vec<(Level, String)> {
-    let command = mask.hide(&shown(script));
+    let command = shown(script, mask);
     let is_fine = matches!(ran.ended, Ended::Status(0));
     let level = if is_fine { Level::Debug } else { Level::Error };
     let mut said = Vec::new();
@@ -438,8 +438,8 @@ pub(super) fn said(seq: u64, script: &Script, ran: &Ran, mask: &Mask<'_>) -> Vec
         said.push((level, format!("{seq:x} -- timed out after {} seconds.", after.as_secs_f64())));
     }
     for (stream, bytes) in [("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
-        for line in lines(bytes) {
-            said.push((level, format!("{seq:x} -- {stream}: {}", mask.hide(&line))));
+        for line in lines(bytes, mask) {
+            said.push((level, format!("{seq:x} -- {stream}: {}", line)));
         }
     }
     match &ran.ended {

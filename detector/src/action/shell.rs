@@ -105,12 +105,12 @@ impl Mask<'_> {
 }
 
 /// A command as fail2ban shows it: its text, or a list where values stand beside it.
-pub(super) fn shown(script: &Script) -> String {
+pub(super) fn shown(script: &Script, mask: &Mask<'_>) -> String {
     let text = match script.arguments.is_empty() {
-        true => script.text.clone(),
+        true => mask.hide(&script.text),
         false => {
             let words = std::iter::once(&script.text).chain(&script.arguments);
-            Value::List(words.map(|word| word.as_str().into()).collect()).to_string()
+            Value::List(words.map(|word| mask.hide(word).into()).collect()).to_string()
         }
     };
     shortened(&text)
@@ -124,16 +124,37 @@ fn shortened(text: &str) -> String {
 }
 
 /// The lines of what a command said, each as fail2ban shows it.
-pub(super) fn lines(said: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(said);
-    let mut lines: Vec<String> = text
-        .lines()
-        .take(TOLD_LINES)
-        .map(|line| shortened(&Value::from(line).to_string()))
-        .collect();
+pub(super) fn lines(said: &[u8], mask: &Mask<'_>) -> Vec<String> {
+    let text = mask.hide(&String::from_utf8_lossy(said));
+    let shown = |line: &str| shortened(&Value::from(line).to_string());
+    let mut lines: Vec<String> = text.lines().take(TOLD_LINES).map(shown).collect();
     let more = text.lines().count().saturating_sub(TOLD_LINES);
     if more > 0 {
         lines.push(format!("… ({more} lines more)"));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_however_they_are_shown() {
+        let secret = "it's \\ secret";
+        let mask = Mask(vec![secret]);
+        let long = "x".repeat(TOLD - 5);
+        let plain = Script { text: format!("{long}{secret}"), ..Script::default() };
+        let listed = Script {
+            text: format!("tell {secret}"),
+            arguments: vec![secret.to_owned()],
+            ..Script::default()
+        };
+        let said = format!("{secret}\n{long}{secret}\n");
+        let told =
+            [shown(&plain, &mask), shown(&listed, &mask), lines(said.as_bytes(), &mask).concat()];
+        for text in told {
+            assert!(text.contains("*") && !text.contains("it"), "{text}");
+        }
+    }
 }

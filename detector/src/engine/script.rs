@@ -8,6 +8,8 @@ use crate::config::replace_tags;
 pub const LONGEST_VALUE: usize = 120 << 10;
 /// Bytes of all values of a command: the kernel takes 2 MiB of arguments and environment together.
 pub const LONGEST_VALUES: usize = 1 << 20;
+/// Bytes of a value that may stand in the command's text, which is an argument, too.
+const LONGEST_WORD: usize = 4 << 10;
 /// What makes a value more than a word, as fail2ban has it.
 const SPECIAL: &str = "\\#&;`|*?~<>^()[]{}$'\"\n\r";
 
@@ -35,8 +37,8 @@ impl Script {
     /// The command with its tags replaced: by what `tag` knows, then those of the form `<F-USER>` by what `field` has under
     /// `USER`, or nothing. Values are never looked through for tags.
     ///
-    /// A value with a sign that means something to the shell becomes the variable `$f2bV_TAG`; others stand in the text.
-    /// NUL, which no argument can hold, is left out.
+    /// A value with a sign that means something to the shell, or a long one, becomes the variable `$f2bV_TAG`; others stand in
+    /// the text. NUL, which no argument can hold, is left out.
     pub fn new<'a>(
         command: &str,
         mut tag: impl FnMut(&str) -> Option<Meaning<'a>>,
@@ -84,7 +86,7 @@ impl Values {
     /// What stands in the command for a value.
     fn put(&mut self, tag: &str, value: Cow<'_, str>) -> String {
         let value = if value.contains('\0') { value.replace('\0', "").into() } else { value };
-        let is_word = value.len() <= LONGEST_VALUE && !value.contains(|c| SPECIAL.contains(c));
+        let is_word = value.len() <= LONGEST_WORD && !value.contains(|c| SPECIAL.contains(c));
         if is_word {
             return value.into_owned();
         }
@@ -207,6 +209,13 @@ mod tests {
         assert_eq!(newest("first\nsecond", 4), "seco");
         assert_eq!(newest("first\nsecond", 6), "second");
         assert_eq!(newest("first\nsecond\n", 5), "secon");
+    }
+
+    #[test]
+    fn long_values_do_not_make_the_text_too_long() {
+        let long = "x".repeat(LONGEST_WORD + 1);
+        check("<x> <x>", &long, "f2bV_x=$0 \n$f2bV_x $f2bV_x", &[&long]);
+        check("<x>", &long[1..], &long[1..], &[]);
     }
 
     #[test]
