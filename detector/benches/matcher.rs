@@ -5,50 +5,17 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fail2xdp::engine::{Matcher, Timestamp};
+use fail2xdp::engine::Matcher;
 use jiff::tz::TimeZone;
 use rustix::time::{ClockId, clock_gettime};
 
+mod lines;
 #[path = "../tests/peer/mod.rs"]
 mod peer;
 
-/// 21 November 2026, 14:00 UTC; the logs end here.
-const NOW: Timestamp = Timestamp::from_seconds(1_795_269_600);
+use lines::{ATTACK, LOGINS, NOISE, NOW, log};
+
 const LINES: usize = 10_000;
-
-/// Other services of the same host.
-const NOISE: [&str; 4] = [
-    "web systemd[1]: Started Session 4711 of User deploy.",
-    "web CRON[{p}]: pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)",
-    "web kernel: [12345.678901] TCP: request_sock_TCP: Possible SYN flooding on port 443. Sending cookies.",
-    "web dhclient[812]: DHCPREQUEST for 192.0.2.77 on eth0 to 192.0.2.1 port 67",
-];
-/// sshd when nobody attacks.
-const LOGINS: [&str; 4] = [
-    "web sshd[{p}]: Accepted publickey for deploy from 198.51.100.{a} port 40022 ssh2: ED25519 SHA256:abcdefgh",
-    "web sshd[{p}]: pam_unix(sshd:session): session opened for user deploy(uid=1000) by (uid=0)",
-    "web sshd[{p}]: Received disconnect from 198.51.100.{a} port 40022:11: disconnected by user",
-    "web sshd[{p}]: Disconnected from user deploy 198.51.100.{a} port 40022",
-];
-/// sshd under attack.
-const ATTACK: [&str; 3] = [
-    "web sshd[{p}]: Failed password for root from 203.0.113.{a} port 50022 ssh2",
-    "web sshd[{p}]: Invalid user admin from 203.0.113.{a} port 50022",
-    "web sshd[{p}]: Failed password for invalid user admin from 203.0.113.{a} port 50022 ssh2",
-];
-
-/// Lines of the last ten minutes, so many in a hundred of them of the second kind.
-fn log(often: &[&str], rare: &[&str], percent: usize) -> Vec<String> {
-    let lines = (0..LINES).map(|nth| {
-        let of = if nth * 61 % 100 < percent { rare } else { often };
-        let second = 600 * nth / LINES;
-        let text = of[nth % of.len()]
-            .replace("{p}", &(1_000 + nth % 9_000).to_string())
-            .replace("{a}", &(nth % 250).to_string());
-        format!("Nov 21 13:{:02}:{:02} {text}", 50 + second / 60, second % 60)
-    });
-    lines.collect()
-}
 
 /// What this thread has spent.
 fn spent() -> Duration {
@@ -62,10 +29,10 @@ fn measure(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(LINES as u64));
     group.sample_size(20).measurement_time(Duration::from_secs(3));
     let logs = [
-        ("noise", log(&NOISE, &[], 0)),
-        ("0 %", log(&LOGINS, &[], 0)),
-        ("1 %", log(&LOGINS, &ATTACK, 1)),
-        ("50 %", log(&LOGINS, &ATTACK, 50)),
+        ("noise", log(&NOISE, &[], 0, LINES)),
+        ("0 %", log(&LOGINS, &[], 0, LINES)),
+        ("1 %", log(&LOGINS, &ATTACK, 1, LINES)),
+        ("50 %", log(&LOGINS, &ATTACK, 50, LINES)),
     ];
     for (name, lines) in &logs {
         let mut jail = peer::jail("sshd", &[]);

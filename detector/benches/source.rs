@@ -1,6 +1,8 @@
-//! How fast lines come from a file: CPU time for each line of a big log, and the time from an append to its report.
+//! How fast lines come from a file: CPU time for each line of a big log, alone and with Debian's sshd filter, and the time
+//! from an append to its report.
 //!
-//! `cargo bench -p fail2xdp --bench source`; every number is printed with its unit.
+//! `cargo bench -p fail2xdp --bench source`; every number is printed with its unit. The filter is looked for as by the
+//! tests (`FAIL2XDP_FAIL2BAN_TREE`).
 use std::{
     fs::{self, File, OpenOptions},
     hint::black_box,
@@ -14,10 +16,20 @@ use fail2xdp::{
     config::{
         BanTime, FilterSettings, JailName, JailSettings, LogPath, Scope, SourceSettings, UseDns,
     },
-    engine::{FailureId, Finding, Timestamp},
+    engine::{FailureId, Finding, Matcher, Timestamp},
     source::{LineMatcher, Positions, Readers, Report},
 };
+use jiff::tz::TimeZone;
 use tokio::sync::mpsc::{Receiver, channel};
+
+mod lines;
+#[path = "../tests/peer/mod.rs"]
+mod peer;
+
+use lines::{ATTACK, LOGINS, NOISE, NOW, log};
+
+/// Lines of the logs that are read with a filter.
+const FILTERED: usize = 400_000;
 
 /// Finds a failure in lines that end in `!`, so that it costs next to nothing itself.
 struct LastByte;
@@ -128,6 +140,28 @@ fn read_big_log(dir: &Path) {
     );
 }
 
+fn read_with_filter(dir: &Path, name: &str, lines: &[String]) {
+    let path = dir.join("sshd");
+    fs::write(&path, lines.join("\n") + "\n").expect("written");
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let mut jail = peer::jail("sshd", &[]);
+        jail.find_time = Duration::from_secs(3_600);
+        let pattern = path.to_string_lossy().into_owned();
+        let paths = vec![LogPath { pattern, tail: false, place: None }];
+        jail.source = SourceSettings::Files { paths, encoding: "auto".into() };
+        let (matcher, errors) = Matcher::new(&jail, TimeZone::UTC);
+        assert!(errors.is_empty(), "{errors:?}");
+        let (to, mut reports) = channel(4096);
+        let before = cpu();
+        let readers = Readers::start(vec![(jail, matcher)], Positions::default(), to, || NOW);
+        wait(&mut reports, |report| matches!(report, Report::CaughtUp { .. }));
+        best = best.min(cpu() - before);
+        readers.stop();
+    }
+    println!("sshd, {name}: {:?} of CPU a line", best / u32::try_from(lines.len()).expect("few"));
+}
+
 fn append_to_report(dir: &Path, pause: Duration, what: &str) {
     const ROUNDS: usize = 2000;
     let log = dir.join("small");
@@ -181,6 +215,14 @@ fn idle(dir: &Path) {
 fn main() {
     let dir = tempfile::tempdir().expect("a directory for the benchmark");
     read_big_log(dir.path());
+    for (name, lines) in [
+        ("noise", log(&NOISE, &[], 0, FILTERED)),
+        ("0 %", log(&LOGINS, &[], 0, FILTERED)),
+        ("1 %", log(&LOGINS, &ATTACK, 1, FILTERED)),
+        ("50 %", log(&LOGINS, &ATTACK, 50, FILTERED)),
+    ] {
+        read_with_filter(dir.path(), name, &lines);
+    }
     append_to_report(dir.path(), Duration::from_micros(1), "one after another");
     append_to_report(dir.path(), Duration::from_millis(2), "after 2 ms of quiet");
     idle(dir.path());

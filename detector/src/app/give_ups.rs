@@ -23,6 +23,8 @@ struct Watched {
     pattern: PatternState,
     /// How often it had been stopped when that was said last, and when that was.
     told: (u64, Option<Timestamp>),
+    /// It was said that two engines differ.
+    difference: bool,
 }
 
 impl GiveUps {
@@ -34,6 +36,7 @@ impl GiveUps {
             jail: jail.clone(),
             pattern,
             told: (0, None),
+            difference: false,
         }));
     }
 
@@ -49,10 +52,20 @@ impl GiveUps {
         counts.map(|(jail, of)| (jail, of.held.load(Relaxed), of.lost.load(Relaxed)))
     }
 
+    /// Texts that two engines searched, and those of which they said different things.
+    pub fn verified(&self) -> (u64, u64) {
+        let counts = self.0.iter().map(|watched| watched.pattern.verified());
+        counts.fold((0, 0), |(all, other), (texts, differing)| (all + texts, other + differing))
+    }
+
     /// What is new, each pattern once a minute at the most.
     pub fn news(&mut self, now: Timestamp) -> Vec<String> {
         let mut news = Vec::new();
-        for Watched { jail, pattern, told } in &mut self.0 {
+        for Watched { jail, pattern, told, difference } in &mut self.0 {
+            if !*difference && let Some(what) = pattern.difference() {
+                *difference = true;
+                news.push(format!("[{jail}] {what}"));
+            }
             let waits = told.1.is_some_and(|at| at <= now && at.plus(EVERY) > now);
             if pattern.gave_up() > told.0
                 && !waits

@@ -98,6 +98,8 @@ pub struct Options {
     pub loaded: config::Loaded,
     /// The words of a command line that name this configuration.
     pub place: Vec<OsString>,
+    /// Every text is searched by two engines, and a difference is told.
+    pub verify_matching: bool,
     /// Where log lines go.
     pub log: Box<dyn Logging>,
 }
@@ -133,6 +135,7 @@ pub(crate) struct Daemon {
     /// Times that the maps differed from the table of bans, and were mended.
     pub(crate) repairs: u64,
     silence: Silence,
+    verify_matching: bool,
     give_ups: GiveUps,
     /// Failures that were lost for want of room while names were looked up, as said last.
     names_lost: u64,
@@ -254,6 +257,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
         alarms: Vec::new(),
         repairs: 0,
         silence: Silence::new(clock()),
+        verify_matching: options.verify_matching,
         give_ups: GiveUps::default(),
         names_lost: 0,
         sources_due: clock::monotonic() + SOURCES_EVERY,
@@ -331,6 +335,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&wire::Status)) -> anyhow:
             () = sleep_until(due) => daemon.wake(),
         }
     };
+    if daemon.verify_matching {
+        let (texts, differing) = daemon.give_ups.verified();
+        tracing::info!(
+            "two engines searched {texts} texts and said the same of all but {differing}"
+        );
+    }
     let ended = daemon.finish(detach, &options.socket, &mut told).await;
     let ended = ended.map(|ended| Ended { unconfirmed, ..ended });
     // Who asked for the end shall have the answer before the process is gone.
@@ -412,6 +422,9 @@ impl Daemon {
                     "[{}] the jail finds nothing: it has no usable failregex",
                     jail.name
                 );
+            }
+            if self.verify_matching {
+                matcher.verify();
             }
             self.give_ups.watch(&jail.name, &matcher);
             jails.push((jail.clone(), matcher));

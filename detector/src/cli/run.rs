@@ -39,6 +39,9 @@ pub(super) struct RunArgs {
     /// Load the program that also logs rare events of the kernel side (through aya-log)
     #[arg(long)]
     kernel_log: bool,
+    /// Search every text twice, by our own matcher and by the engines behind it, and log where they differ; costs CPU time
+    #[arg(long)]
+    verify_matching: bool,
     /// Say more in the log: `debug`, `trace`, or a filter such as `fail2xdp::source=debug`
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
@@ -121,6 +124,7 @@ pub(super) fn run(place: &Place, args: &RunArgs) -> anyhow::Result<ExitCode> {
         kernel: kernel_options(place, args),
         level_is_named: args.log.is_some(),
         detach_on_exit: args.detach_on_exit,
+        verify_matching: args.verify_matching,
         confirm,
         loaded,
         place: place.config.iter().flat_map(|dir| ["--config".into(), dir.into()]).collect(),

@@ -23,6 +23,30 @@ pub trait LineMatcher: Send {
         out: &mut Vec<Finding>,
     );
 
+    /// Words of which one stands in every line that may change anything. All others may be left to
+    /// [`line_after`](LineMatcher::line_after) and [`passed`](LineMatcher::passed). `None`: every line is wanted.
+    fn words(&self) -> Option<&[String]> {
+        None
+    }
+
+    /// The same as [`line`](LineMatcher::line), with the lines before it since the last that hold none of the words.
+    fn line_after(
+        &mut self,
+        passed: &str,
+        line: &str,
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    ) {
+        self.passed(passed, now, caught_up);
+        self.line(line, None, now, caught_up, out);
+    }
+
+    /// Takes in lines that hold none of the words, each with its newline.
+    fn passed(&mut self, lines: &str, now: Timestamp, caught_up: bool) {
+        let _ = (lines, now, caught_up);
+    }
+
     /// Who logged in and when, if the last line told of that.
     fn login(&mut self) -> Option<(IpAddr, Timestamp)> {
         None
@@ -42,6 +66,25 @@ impl LineMatcher for Matcher {
         out: &mut Vec<Finding>,
     ) {
         Matcher::line(self, line, given, now, caught_up, out);
+    }
+
+    fn words(&self) -> Option<&[String]> {
+        Matcher::words(self)
+    }
+
+    fn line_after(
+        &mut self,
+        passed: &str,
+        line: &str,
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    ) {
+        Matcher::line_after(self, passed, line, now, caught_up, out);
+    }
+
+    fn passed(&mut self, lines: &str, now: Timestamp, caught_up: bool) {
+        Matcher::passed(self, lines, now, caught_up);
     }
 
     fn login(&mut self) -> Option<(IpAddr, Timestamp)> {
@@ -83,6 +126,33 @@ impl Jail {
         outbox: &Outbox,
     ) -> Result<(), Stopped> {
         self.matcher.line(line, given, now, caught_up, &mut self.findings);
+        self.hand_over(outbox)
+    }
+
+    /// The same for a line of a log behind others that hold none of [`words`](Jail::words).
+    pub(crate) fn line_after(
+        &mut self,
+        passed: &str,
+        line: &str,
+        now: Timestamp,
+        caught_up: bool,
+        outbox: &Outbox,
+    ) -> Result<(), Stopped> {
+        self.matcher.line_after(passed, line, now, caught_up, &mut self.findings);
+        self.hand_over(outbox)
+    }
+
+    /// Takes in lines that hold none of [`words`](Jail::words).
+    pub(crate) fn passed(&mut self, lines: &str, now: Timestamp, caught_up: bool) {
+        self.matcher.passed(lines, now, caught_up);
+    }
+
+    /// What a line needs to be of interest; `None`: every one is.
+    pub(crate) fn words(&self) -> Option<&[String]> {
+        self.matcher.words()
+    }
+
+    fn hand_over(&mut self, outbox: &Outbox) -> Result<(), Stopped> {
         for finding in self.findings.drain(..) {
             outbox.send(Report::Finding(finding))?;
         }

@@ -55,7 +55,8 @@ fn start_stop_and_ban_are_told_as_fail2ban_tells_them() {
         assert_eq!(header(&mail, "To"), "a@example.com, b@example.com");
         assert!(header(&mail, "From").starts_with("Fail2Ban <fail2ban@"), "{mail}");
         assert_eq!(header(&mail, "Auto-Submitted"), "auto-generated");
-        assert!(header(&mail, "Message-ID").starts_with("<fail2xdp."), "{mail}");
+        let id = format!("<fail2xdp.{}.1790000001500@", task.seq);
+        assert!(header(&mail, "Message-ID").starts_with(&id), "{mail}");
         let _ = header(&mail, "Date");
         assert_eq!((&mail["hello"], &mail["encrypted"]), (&json!(name), &json!(false)));
         let said = body(&mail);

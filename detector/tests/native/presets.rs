@@ -23,7 +23,7 @@ fn threat_jammer_gets_addresses_ttl_type_and_tags() {
         "webhook",
         &[
             ("preset", "threatjammer"),
-            ("url", &server.url()),
+            ("url", &format!("{}/", server.url())),
             ("token", "t0ken"),
             ("ttl", "2h"),
             ("type", "ABUSE"),

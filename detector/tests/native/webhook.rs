@@ -2,7 +2,7 @@
 use std::{fs, net::TcpListener, slice, time::Duration};
 
 use fail2xdp::{
-    action::wire::Kind,
+    action::wire::{Kind, Past},
     config::{Batch, Native},
 };
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn headers_token_method_and_template_are_the_operators() {
             ("token_file", token.to_str().expect("text")),
             (
                 "body",
-                r#"{"who": "{{ ip }}", "n": {{ failures }}, "lines": {{ matches }}, "user": "{{ fields.user }}"}"#,
+                r#"{"who": "{{ ip }}", "often": {{ of_address.failures }}, "n": {{ failures }}, "lines": {{ matches }}, "user": "{{ fields.user }}"}"#,
             ),
         ],
     );
@@ -58,7 +58,9 @@ fn headers_token_method_and_template_are_the_operators() {
     let event = with(ban(1, "192.0.2.1"), |ticket| {
         ticket.matches = vec![hostile.into()];
         ticket.fields = [("user".into(), hostile.into())].into();
+        ticket.of_address = Some(Past { failures: 7, matches: Vec::new() });
     });
+    assert!(action.asks_for_address() && !action.asks_for_jail());
     delivered(&action, slice::from_ref(&event));
     let told = server.told();
     assert_eq!(told["method"], json!("PUT"));
@@ -69,7 +71,7 @@ fn headers_token_method_and_template_are_the_operators() {
     );
     assert_eq!(
         body(&told),
-        json!({ "who": "192.0.2.1", "n": 5, "lines": [hostile], "user": hostile })
+        json!({ "who": "192.0.2.1", "often": 7, "n": 5, "lines": [hostile], "user": hostile })
     );
     // A new token counts at once.
     fs::write(&token, "second").expect("a file");

@@ -45,9 +45,21 @@ struct About<'a> {
     matches_left_out: usize,
     fields: BTreeMap<&'a str, Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    of_address: Option<&'a Past>,
+    of_address: Option<Bounded<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    of_jail: Option<&'a Past>,
+    of_jail: Option<Bounded<'a>>,
+}
+
+/// What the store has of an address.
+#[derive(Serialize)]
+struct Bounded<'a> {
+    failures: u64,
+    matches: Vec<Cow<'a, str>>,
+}
+
+fn bounded(past: &Past) -> Bounded<'_> {
+    let Past { failures, matches } = past;
+    Bounded { failures: *failures, matches: newest(matches).0 }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -122,8 +134,8 @@ fn about(ticket: &Ticket) -> About<'_> {
         matches,
         matches_left_out,
         fields: fields.map(|(name, value)| (name.as_str(), shortened(value))).collect(),
-        of_address: of_address.as_ref(),
-        of_jail: of_jail.as_ref(),
+        of_address: of_address.as_ref().map(bounded),
+        of_jail: of_jail.as_ref().map(bounded),
     }
 }
 

@@ -185,12 +185,14 @@ fn message(mail: &Mail, tasks: &[&Task], host: &str) -> Result<Message, Undelive
     let wrong = |error: &dyn std::error::Error| Undelivered::hopeless(error.to_string());
     let address = |text: &str| address(text, host).map_err(|error| wrong(&error));
     let name = Some(mail.sender_name.clone()).filter(|name| !name.is_empty());
-    let first = tasks.first().map_or(0, |task| task.seq);
+    // The same however often it is delivered, so that it can be shown once.
+    let first =
+        tasks.first().map_or_else(String::new, |it| format!("{}.{:.0}", it.seq, it.at * 1e3));
     let now = clock::now().micros();
     let mut builder = Message::builder()
         .from(Mailbox::new(name, address(&mail.sender)?))
         .date(std::time::UNIX_EPOCH + Duration::from_micros(u64::try_from(now).unwrap_or(0)))
-        .message_id(Some(format!("<fail2xdp.{first}.{now}@{}>", domain(host))))
+        .message_id(Some(format!("<fail2xdp.{first}@{}>", domain(host))))
         .subject(subject(tasks, host))
         .header(ContentType::TEXT_PLAIN)
         .raw_header(automatic());

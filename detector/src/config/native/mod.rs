@@ -15,6 +15,8 @@ pub use secret::{HIDDEN, Secret};
 pub use template::{Escape, Template};
 pub use webhook::{Body, Preset, Webhook};
 
+use super::options;
+
 /// Longest list of recipients, headers, tags and the like.
 pub(super) const MOST_WORDS: usize = 100;
 
@@ -200,11 +202,23 @@ impl Native {
     }
 }
 
+/// Parameters that nobody is shown. Who knows a topic of ntfy reads it.
+const SECRETS: [&str; 4] = ["password", "token", "headers", "topic"];
+
+/// Whether a parameter holds a secret, or was to hold one: a slip in its name must not show it.
+fn is_secret(parameter: &str) -> bool {
+    let name = parameter.to_lowercase();
+    let sounds_so = ["pass", "pwd", "token", "secret", "key", "auth"];
+    !name.ends_with("_file")
+        && (SECRETS.contains(&name.as_str())
+            || options::meant(&name, &SECRETS).is_some()
+            || sounds_so.iter().any(|word| name.contains(word)))
+}
+
 /// A parameter's value for whoever asks.
 pub(super) fn shown(parameter: &str, value: &str) -> String {
     match parameter {
-        // Who knows a topic of ntfy reads it.
-        "password" | "token" | "headers" | "topic" => HIDDEN.to_owned(),
+        parameter if is_secret(parameter) => HIDDEN.to_owned(),
         // Its path is what makes a webhook secret.
         "url" => {
             webhook::origin(value).map_or_else(|| HIDDEN.to_owned(), |it| format!("{it}/{HIDDEN}"))

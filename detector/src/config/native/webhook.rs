@@ -146,7 +146,7 @@ pub(super) fn read(params: &mut Params) -> (Webhook, &'static [Occasion]) {
     }
     let url = match service.url {
         "" => params.needed("url", "write the address that the service gave you, in quotes"),
-        usual => params.text("url").unwrap_or(usual),
+        usual => params.text("url").unwrap_or(usual).trim_end_matches('/'),
     };
     if !url.is_empty() && !is_url(url) {
         params.fault("url", "it is no address", "write `https://…` or `http://…`, in quotes");

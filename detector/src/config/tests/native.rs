@@ -181,7 +181,10 @@ fn a_reload_tells_that_parameters_have_changed() {
 
 #[test]
 fn nothing_shows_a_secret() {
-    let jails = "[j]\nenabled = 1\naction = xdp\n webhook[url=\"https://u:s3cr3t@hooks.example.com/s3cr3t\", token=s3cr3t, headers=\"X: s3cr3t\"]\n smtp.py[user=me, password=s3cr3t]\n";
+    let slips = "pasword=s3cr3t, tokn=s3cr3t, api_key=s3cr3t, topik=s3cr3t";
+    let jails = &*format!(
+        "[j]\nenabled = 1\naction = xdp\n file[path=/x, {slips}]\n webhook[url=\"https://u:s3cr3t@hooks.example.com/s3cr3t\", token=s3cr3t, headers=\"X: s3cr3t\"]\n smtp.py[user=me, password=s3cr3t]\n"
+    );
     let tree = TextTree::new(PLAIN.into_iter().chain([("jail.conf", jails)]));
     let loaded = load(&tree).expect("settings");
     let shown = format!("{loaded:?}");

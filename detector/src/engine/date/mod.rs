@@ -19,6 +19,7 @@ pub use codes::UnknownCode;
 use jiff::tz::TimeZone;
 use resolve::Home;
 pub use shown::in_words as date_in_words;
+pub(crate) use template::Seam;
 use template::{Found, Template};
 
 use super::pattern::Engine;
@@ -26,6 +27,9 @@ use crate::engine::{PatternError, Timestamp};
 
 /// A template used this long ago may lose its place to any other: seconds.
 const UNUSED: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// So many dates in a row by the same template, and lines in which nothing else is of interest need not be dated.
+const SETTLED: u32 = 50;
 
 /// Why an entry of `datepattern` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,10 +62,18 @@ pub(crate) struct Dated {
     pub(crate) is_empty: bool,
 }
 
+impl Dated {
+    /// It says when, or need not.
+    fn is_good(&self) -> bool {
+        self.at.is_some() || self.is_empty
+    }
+}
+
 /// A jail's date templates and what it has learned about them.
 #[derive(Debug)]
 pub(crate) struct Detector {
     entries: Vec<String>,
+    seam: Seam,
     home: Home,
     /// Made anew when `%ExY` takes another decade; before the first line there are none.
     templates: Vec<Template>,
@@ -69,6 +81,8 @@ pub(crate) struct Detector {
     /// The template used last, and where.
     last: Option<usize>,
     last_match: LastMatch,
+    /// How many dates in a row the template used last has found.
+    in_a_row: u32,
     /// Templates at this place and behind it were never used, as far as is known.
     first_unused: usize,
 }
@@ -135,17 +149,23 @@ impl Detector {
     pub(crate) fn new(entries: &[&str], home: TimeZone) -> (Detector, Vec<(usize, DateFault)>) {
         let mut good: Vec<String> = Vec::new();
         let mut faults = Vec::new();
+        let mut seam = Seam::BeforeMark;
         for (nth, text) in entries.iter().enumerate() {
             if good.iter().any(|known| known == text) {
                 faults.push((nth, DateFault::Twice));
-            } else if let Err(fault) = list::entry(text, 2000) {
-                faults.push((nth, fault));
-            } else {
-                good.push((*text).to_owned());
+                continue;
+            }
+            match list::entry(text, 2000) {
+                Err(fault) => faults.push((nth, fault)),
+                Ok(templates) => {
+                    seam = templates.iter().fold(seam, |seam, template| seam.max(template.seam));
+                    good.push((*text).to_owned());
+                }
             }
         }
         let detector = Detector {
             entries: good,
+            seam,
             home: Home::new(home),
             templates: Vec::new(),
             last_year: i16::MIN,
@@ -156,6 +176,7 @@ impl Detector {
                 before: Border { outside: None, inside: None },
                 behind: Border { outside: None, inside: None },
             },
+            in_a_row: 0,
             first_unused: 0,
         };
         (detector, faults)
@@ -169,8 +190,41 @@ impl Detector {
     /// The date in `line`, from which the next line's is learned.
     pub(crate) fn find(&mut self, line: &str, now: Timestamp) -> Option<Dated> {
         self.prepare(now);
+        let Some((nth, found)) = self.choose(line) else {
+            self.in_a_row = 0;
+            return None;
+        };
+        let dated = self.dated(&found, now);
+        let again = self.last == Some(nth) && dated.is_good();
+        self.in_a_row = if again { self.in_a_row.saturating_add(1) } else { 0 };
+        self.learn(nth, &found, line, now);
+        Some(dated)
+    }
+
+    /// Where dates may be cut out of lines.
+    pub(crate) fn seam(&self) -> Seam {
+        self.seam
+    }
+
+    /// The same as [`find`](Detector::find), `skipped` lines after the one before it, if the lines of this log have been
+    /// dated by the same template for long and this one is, too: what was skipped then taught nothing new. Else `None`, and
+    /// nothing is learned.
+    pub(crate) fn find_as_ever(
+        &mut self,
+        line: &str,
+        skipped: u64,
+        now: Timestamp,
+    ) -> Option<Dated> {
+        if self.in_a_row < SETTLED {
+            return None;
+        }
+        self.prepare(now);
         let (nth, found) = self.choose(line)?;
         let dated = self.dated(&found, now);
+        if self.last != Some(nth) || !dated.is_good() {
+            return None;
+        }
+        self.templates[nth].hits += skipped;
         self.learn(nth, &found, line, now);
         Some(dated)
     }
@@ -206,6 +260,7 @@ impl Detector {
             self.templates = list::defaults(year);
         }
         self.last = None;
+        self.in_a_row = 0;
         self.first_unused = 0;
     }
 

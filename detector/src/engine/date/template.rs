@@ -41,6 +41,18 @@ pub(super) struct Edges {
     pub(super) end: bool,
 }
 
+/// Where the text that is left of a line can come together behind and before a date that was cut out of it: between which
+/// characters. What is neither a letter nor a digit nor `_` is a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Seam {
+    /// Before a mark, or first in the line.
+    BeforeMark,
+    /// Before a mark or behind one, or first in the line.
+    AtMark,
+    /// Anywhere.
+    Anywhere,
+}
+
 /// A form of dates with what experience says about it.
 #[derive(Debug)]
 pub(super) struct Template {
@@ -50,6 +62,7 @@ pub(super) struct Template {
     hot: Option<Hot>,
     /// Bound to the start or end of the line: found nowhere else, so found right.
     pub(super) anchored: bool,
+    pub(super) seam: Seam,
     /// How much a hit counts when templates change places.
     pub(super) weight: u64,
     pub(super) hits: u64,
@@ -71,6 +84,9 @@ impl Template {
             finder,
             hot: None,
             anchored,
+            // Our own begin and end with a letter or digit, which no other may follow; but those that stand first in the
+            // line, but for brackets.
+            seam: Seam::BeforeMark,
             weight: WEIGHT,
             hits: 0,
             last_used: None,
@@ -105,6 +121,12 @@ impl Template {
             edges.end = false;
         }
         let anchored = body.starts_with('^') || before_end(body).is_some();
+        // All of a pattern is cut, or its first group. What stands before one that stands first are brackets.
+        let seam = match has_plain_group(body) {
+            _ if body == "^()" => Seam::BeforeMark,
+            false if body.starts_with('^') => Seam::AtMark,
+            _ => Seam::Anywhere,
+        };
         let mut body = if has_plain_group(body) { body.to_owned() } else { whole_as_group(body) };
         body.insert_str(0, flags);
         if named {
@@ -112,7 +134,7 @@ impl Template {
         }
         compile(&body, edges).map_err(DateFault::Pattern)?;
         let finder = Finder::Pattern { text: body, edges, compiled: OnceCell::new() };
-        Ok(Template::with(name, finder, anchored))
+        Ok(Template { seam, ..Template::with(name, finder, anchored) })
     }
 
     /// One of our own patterns, known to compile; compiled when first used.

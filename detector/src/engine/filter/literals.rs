@@ -5,7 +5,10 @@
 //! tree, so that nothing is lost: a pattern of which nothing is known is always tried.
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
-use crate::engine::pattern::{Class, Item, Node, Pattern};
+use crate::engine::{
+    date::Seam,
+    pattern::{Class, Item, Node, Pattern},
+};
 
 /// Texts that a part of a pattern may be at the most; beyond it nothing is known of the part.
 const MOST_TEXTS: usize = 16;
@@ -70,11 +73,67 @@ impl Literals {
     }
 }
 
+/// Words of which one stands, however its date is cut out of it, in every line as it was read that one of `patterns` may
+/// match. `None` if there are none: any line may.
+pub(super) fn in_lines_as_read<'p>(
+    patterns: impl Iterator<Item = &'p Pattern>,
+    seam: Seam,
+) -> Option<Vec<String>> {
+    let mut words: Vec<String> = Vec::new();
+    for pattern in patterns {
+        let pieces = |words: Vec<String>| -> Vec<String> {
+            words.iter().flat_map(|word| pieces(word, seam)).map(str::to_owned).collect()
+        };
+        let pieces = sets(pattern.root()).map(pieces).filter(|words| is_useful(words));
+        words.extend(pieces.max_by_key(|words| rarity(words))?);
+    }
+    // Of two of which one holds the other, the shorter is enough.
+    words.sort_by_key(String::len);
+    let mut least: Vec<String> = Vec::new();
+    for word in words {
+        if !least.iter().any(|known| word.contains(known)) {
+            least.push(word);
+        }
+    }
+    Some(least)
+}
+
+/// Parts of a word of which one stands wherever the word does after a date was cut out; empty ones where nothing is known.
+fn pieces(word: &str, seam: Seam) -> Vec<&str> {
+    let behind_mark = match seam {
+        Seam::BeforeMark => false,
+        Seam::AtMark => true,
+        // Wherever a date tears it apart, one half is whole.
+        Seam::Anywhere if word.is_ascii() => {
+            let (first, second) = word.split_at(word.len() / 2);
+            return vec![first, second];
+        }
+        Seam::Anywhere => return vec![""],
+    };
+    let is_mark = |char: char| !char.is_alphanumeric() && char != '_';
+    let (mut best, mut from, mut before) = ("", 0, 'x');
+    for (at, char) in word.char_indices().chain([(word.len(), ' ')]) {
+        if is_mark(char) || (behind_mark && is_mark(before)) {
+            let piece = &word[from..at];
+            if piece.is_ascii() && weight(piece) > weight(best) {
+                best = piece;
+            }
+            from = at;
+        }
+        before = char;
+    }
+    vec![best]
+}
+
 /// Words of which one stands in every text that the pattern matches.
 fn required(root: &Node) -> Option<Vec<String>> {
+    sets(root).filter(|words| is_useful(words)).max_by_key(|words| rarity(words))
+}
+
+/// Sets of words; one word of each stands in every text that the pattern matches.
+fn sets(root: &Node) -> impl Iterator<Item = Vec<String>> {
     let part = Part::of(root);
-    let sets = part.required.into_iter().chain(part.texts);
-    sets.filter(|words| is_useful(words)).max_by_key(|words| rarity(words))
+    part.required.into_iter().chain(part.texts)
 }
 
 fn is_useful(words: &[String]) -> bool {
@@ -86,14 +145,18 @@ fn is_useful(words: &[String]) -> bool {
 /// How seldom such words are, roughly: by the commonest of them; capitals and marks are rarer than small
 /// letters, blanks are everywhere.
 fn rarity(words: &[String]) -> usize {
-    let weight = |byte: u8| match byte {
+    let least = words.iter().map(|word| weight(word)).min();
+    // Each doubling of the alternatives takes away about half a letter.
+    (least.unwrap_or(0) * 2).saturating_sub(words.len().ilog2() as usize)
+}
+
+fn weight(word: &str) -> usize {
+    let weights = word.bytes().take(16).map(|byte| match byte {
         b' ' | b'\t' => 1,
         b'0'..=b'9' | b'a'..=b'z' => 2,
         _ => 3,
-    };
-    let least = words.iter().map(|word| word.bytes().take(16).map(weight).sum::<usize>()).min();
-    // Each doubling of the alternatives takes away about half a letter.
-    (least.unwrap_or(0) * 2).saturating_sub(words.len().ilog2() as usize)
+    });
+    weights.sum()
 }
 
 /// What is known of the texts that a part of a pattern matches.
@@ -269,6 +332,19 @@ mod tests {
         check(r"(?P<q>.)text(?P=q)", &["text"]);
     }
 
+    #[test]
+    fn words_are_parted_where_a_date_may_have_stood() {
+        let check = |word: &str, seam: Seam, expect: &[&str]| {
+            assert_eq!(pieces(word, seam), expect, "{word} {seam:?}");
+        };
+        check("Failed password", Seam::BeforeMark, &[" password"]);
+        check("] [client ", Seam::BeforeMark, &["[client"]);
+        check("] [client ", Seam::AtMark, &["client"]);
+        check("[] \"GET", Seam::BeforeMark, &["\"GET"]);
+        check("[] \"GET", Seam::Anywhere, &["[] ", "\"GET"]);
+        check("für", Seam::BeforeMark, &[""]);
+    }
+
     proptest! {
         #[test]
         fn no_match_is_lost(
@@ -280,6 +356,32 @@ mod tests {
             let outcome = pattern.search(&Subject::new(&text), &mut Groups::default());
             if outcome == Outcome::Matched {
                 prop_assert!(words.iter().any(|word| text.contains(word)), "{:?}", words);
+            }
+        }
+
+        #[test]
+        fn no_match_is_lost_where_a_date_was_cut_out(
+            pattern in "([a-c]{3,5}[ :.]{0,2}|[a-c .:]{1,3}|[a-c.|]|\\(|\\)|[*+?]){1,8}",
+            text in "[a-c .:]{0,24}",
+            at in 0..24_usize,
+            seam in prop_oneof![Just(Seam::BeforeMark), Just(Seam::AtMark), Just(Seam::Anywhere)],
+        ) {
+            let Ok(pattern) = Pattern::new(&pattern, false) else { return Ok(()) };
+            let Some(words) = in_lines_as_read([&pattern].into_iter(), seam) else { return Ok(()) };
+            let (before, behind) = text.split_at(at.min(text.len()));
+            let is_mark = |char: char| !char.is_ascii_alphanumeric();
+            let may_stand = match seam {
+                Seam::BeforeMark => behind.chars().next().is_none_or(is_mark),
+                Seam::AtMark => {
+                    behind.chars().next().is_none_or(is_mark)
+                        || before.chars().next_back().is_none_or(is_mark)
+                }
+                Seam::Anywhere => true,
+            };
+            let outcome = pattern.search(&Subject::new(&text), &mut Groups::default());
+            if may_stand && outcome == Outcome::Matched {
+                let line = format!("{before}2026-11-22{behind}");
+                prop_assert!(words.iter().any(|word| line.contains(word)), "{:?} {:?}", words, line);
             }
         }
     }

@@ -84,6 +84,8 @@ pub struct Matcher {
     rules: Vec<Rule>,
     /// What a text needs for one of `rules` to match.
     literals: Option<Literals>,
+    /// What a line as read needs for that; `None`: nothing.
+    words: Option<Vec<String>>,
     ignore: Vec<Rule>,
     /// Patterns of each kind as configured, good or bad: it decides when `ignoreregex` is asked.
     ignore_first: bool,
@@ -201,13 +203,22 @@ impl Matcher {
             errors.push(FilterError::Zone { zone: zone.value.clone(), place: zone.place.clone() });
         }
 
+        let armed = !rules.is_empty() && !prefix_fails;
+        let patterns = || rules.iter().map(|rule| &rule.pattern);
+        let words = match (armed, joined) {
+            (false, _) => Some(Vec::new()),
+            (true, 1) => literals::in_lines_as_read(patterns(), dates.seam()),
+            // Each line may be part of what is joined.
+            (true, _) => None,
+        };
         let matcher = Matcher {
             jail: jail.name.clone(),
             use_dns: filter.use_dns,
             find_time: jail.find_time,
             max_matches: jail.max_matches.min(MAX_LINES) as usize,
-            armed: !rules.is_empty() && !prefix_fails,
-            literals: Literals::new(rules.iter().map(|rule| &rule.pattern)),
+            armed,
+            literals: Literals::new(patterns()),
+            words,
             prefix,
             rules,
             ignore,
@@ -260,16 +271,91 @@ impl Matcher {
         if !self.armed {
             return;
         }
-        let (said, cut) = self.dated(line, given, now);
-        match self.times.time(said, self.find_time, now, caught_up) {
-            When::TooOld => self.counts.too_old += 1,
-            when => {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                self.prepare(line, cut, &mut scratch.text);
-                self.search(line, &mut scratch, &mut AtWork { when, now, out });
-                self.scratch = scratch;
+        let dated = self.dated(line, given, now);
+        self.line_of(line, dated, now, caught_up, out);
+    }
+
+    /// Words of which one stands in every line that may change anything; all others may go to
+    /// [`passed`](Matcher::passed) and [`line_after`](Matcher::line_after) unseen. `None`: any line may.
+    pub fn words(&self) -> Option<&[String]> {
+        self.words.as_deref()
+    }
+
+    /// The same as [`line`](Matcher::line) for each of `passed` and for the line after them, which alone may match
+    /// anything.
+    pub fn line_after(
+        &mut self,
+        passed: &str,
+        line: &str,
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    ) {
+        let lines = count_of(passed);
+        match self.dates.find_as_ever(line, lines, now) {
+            Some(dated) if self.armed => {
+                self.counts.lines += lines + 1;
+                let dated = self.said(Some(dated), now);
+                self.line_of(line, dated, now, caught_up, out);
+            }
+            _ => {
+                self.look_at(passed, now, caught_up);
+                self.line(line, None, now, caught_up, out);
             }
         }
+    }
+
+    /// The same as [`line`](Matcher::line) for each of these lines, none of which can match.
+    pub fn passed(&mut self, lines: &str, now: Timestamp, caught_up: bool) {
+        let Some(last) = lines_of(lines).next_back() else { return };
+        let count = count_of(lines);
+        match self.dates.find_as_ever(last, count - 1, now) {
+            Some(dated) if self.armed => {
+                self.counts.lines += count;
+                let (said, _) = self.said(Some(dated), now);
+                self.times.time(said, self.find_time, now, caught_up);
+            }
+            _ => self.look_at(lines, now, caught_up),
+        }
+    }
+
+    /// Dates each of these lines, none of which can match.
+    fn look_at(&mut self, lines: &str, now: Timestamp, caught_up: bool) {
+        for line in lines_of(lines) {
+            self.counts.lines += 1;
+            if self.armed {
+                let (said, _) = self.dated(line, None, now);
+                let when = self.times.time(said, self.find_time, now, caught_up);
+                self.counts.too_old += u64::from(when == When::TooOld);
+            }
+        }
+    }
+
+    /// Searches a line of which this is known.
+    fn line_of(
+        &mut self,
+        line: &str,
+        (said, cut): (Said, Range<usize>),
+        now: Timestamp,
+        caught_up: bool,
+        out: &mut Vec<Finding>,
+    ) {
+        let when = self.times.time(said, self.find_time, now, caught_up);
+        if when == When::TooOld {
+            self.counts.too_old += 1;
+            return;
+        }
+        // As read it is what patterns see, but for its newline: most lines need no copy.
+        if cut.is_empty()
+            && self.buffer.is_none()
+            && self.literals.as_ref().is_some_and(|words| words.candidates(line) == 0)
+        {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.prepare(line, cut, &mut scratch.text);
+        self.search(line, &mut scratch, &mut AtWork { when, now, out });
+        self.scratch = scratch;
     }
 
     /// What a line says about its time, and the bytes of it that are a date.
@@ -282,7 +368,13 @@ impl Matcher {
         if let Some(at) = given {
             return (Said::At(at), 0..0);
         }
-        match self.dates.find(line, now) {
+        let dated = self.dates.find(line, now);
+        self.said(dated, now)
+    }
+
+    /// What this date says, and what of it is cut out of the line.
+    fn said(&self, dated: Option<Dated>, now: Timestamp) -> (Said, Range<usize>) {
+        match dated {
             Some(Dated { at: Some(at), cut, .. }) => (Said::At(at), cut),
             Some(Dated { cut, is_empty: true, .. }) => (Said::Never, cut),
             Some(_) if self.times.last_serves(now) => (Said::Nothing, 0..0),
@@ -305,6 +397,16 @@ impl Matcher {
             None => text.push('\n'),
         }
     }
+}
+
+/// Lines that end with a newline each, as readers hand them on: without `\r` at their ends and NULs at their starts.
+fn lines_of(text: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let lines = text.split_terminator('\n');
+    lines.map(|line| line.trim_end_matches('\r').trim_start_matches('\0'))
+}
+
+fn count_of(lines: &str) -> u64 {
+    memchr::memchr_iter(b'\n', lines.as_bytes()).count() as u64
 }
 
 /// A line that is read to find who fails.

@@ -2,13 +2,16 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use super::{Matcher, Rule, SessionCounts};
-use crate::config::Place;
+use crate::{config::Place, engine::pattern::Shadow};
+
+/// Characters of a text that are told.
+const SHOWN: usize = 300;
 
 /// Which pattern of a filter, as messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,9 +44,35 @@ pub struct PatternState {
     /// Its time is linear in the line, whatever the line says; else it is stopped after a number of tries.
     pub linear: bool,
     gave_up: Arc<AtomicU64>,
+    shadow: Option<Arc<Shadow>>,
 }
 
 impl PatternState {
+    /// Texts that two engines searched, and those of which they said different things; see [`Matcher::verify`].
+    pub fn verified(&self) -> (u64, u64) {
+        let counts =
+            |shadow: &Arc<Shadow>| (shadow.compared.load(Relaxed), shadow.differing.load(Relaxed));
+        self.shadow.as_ref().map_or((0, 0), counts)
+    }
+
+    /// What there is to say where they did; `None` where they never did.
+    pub fn difference(&self) -> Option<String> {
+        let shadow = self.shadow.as_ref()?;
+        let (compared, differing) = self.verified();
+        let first = shadow.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let text: String = first.as_ref()?.chars().take(SHOWN).collect();
+        Some(format!(
+            "{}: two engines differ on {differing} of {compared} texts, first on `{}`",
+            self.shown(),
+            text.escape_debug()
+        ))
+    }
+
+    fn shown(&self) -> String {
+        let place = self.place.as_ref().map_or(String::new(), |place| format!(" ({place})"));
+        format!("{}{place}", self.name)
+    }
+
     /// Lines that it was stopped on: they count as not matched.
     pub fn gave_up(&self) -> u64 {
         self.gave_up.load(Relaxed)
@@ -52,10 +81,9 @@ impl PatternState {
     /// What there is to say of a pattern that was stopped; `None` of one that was not.
     pub fn fault(&self) -> Option<String> {
         let lines = self.gave_up();
-        let place = self.place.as_ref().map_or(String::new(), |place| format!(" ({place})"));
-        (lines > 0).then(|| {
-            format!("{}{place} gave up on {lines} lines, which count as not matched", self.name)
-        })
+        let what =
+            || format!("{} gave up on {lines} lines, which count as not matched", self.shown());
+        (lines > 0).then(what)
     }
 }
 
@@ -65,6 +93,14 @@ impl Matcher {
         Arc::clone(&self.sessions.counts)
     }
 
+    /// From now on searches every text twice, by our own matcher and by the engines behind it, and compares: for whoever
+    /// does not trust the former. [`PatternState::verified`] tells what came of it; what the latter say counts.
+    pub fn verify(&self) {
+        for rule in self.prefix.iter().chain(&self.rules).chain(&self.ignore) {
+            rule.pattern.verify();
+        }
+    }
+
     /// All patterns that compiled: `prefregex`, failregexes, ignoreregexes.
     pub fn patterns(&self) -> impl Iterator<Item = PatternState> {
         let state = |rule: &Rule, name| PatternState {
@@ -72,6 +108,7 @@ impl Matcher {
             place: rule.place.clone(),
             linear: rule.pattern.is_regular(),
             gave_up: rule.pattern.gave_up(),
+            shadow: rule.pattern.shadow(),
         };
         let prefix = self.prefix.iter().map(move |rule| state(rule, PatternName::Prefix));
         let rules = self.rules.iter().map(move |rule| state(rule, PatternName::Fail(rule.nth)));

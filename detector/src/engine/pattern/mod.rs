@@ -1,7 +1,8 @@
 //! Python's regular expressions on engines that an attacker cannot stall.
 //!
-//! A pattern is read into a tree ([`parse`]) and written again ([`print`]) for the engine that can run
-//! it: `regex` (time linear in the text) wherever the pattern is regular, else `fancy-regex`, which
+//! A pattern is read into a tree ([`parse`]). Texts of ASCII are searched by a small matcher of our own ([`quick`]), which
+//! decides nearly all of them; what it gives up, and all other texts, by the engine that can run the pattern, which is
+//! written again for it ([`print`]): `regex` (time linear in the text) wherever the pattern is regular, else `fancy-regex`, which
 //! tries again and again and is stopped after a number of tries; before it, a regular pattern that
 //! matches wherever the real one does says which texts need no try. Texts of ASCII alone take a smaller
 //! and faster twin; the others are compiled when the first text asks for them.
@@ -10,14 +11,15 @@
 //! the rest match wins, a group remembers its last turn, one that took no part is `None`.
 mod parse;
 mod print;
+mod quick;
 mod review;
 mod syntax;
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     ops::Range,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -33,7 +35,7 @@ const SIZE_LIMIT: usize = 4 << 20;
 /// The same for the twin that knows all of Unicode.
 const UNICODE_SIZE_LIMIT: usize = 32 << 20;
 /// Tries of an engine that backtracks: under a millisecond's worth, with room for a slower machine.
-const BACKTRACK_LIMIT: usize = 7_000;
+const BACKTRACK_LIMIT: usize = 5_000;
 /// Texts longer than this are not given to an engine that backtracks: each of its tries may look at
 /// the whole of it. Syslog daemons and web servers cut lines at this length or below.
 const BACKTRACK_TEXT: usize = 8 << 10;
@@ -195,7 +197,7 @@ pub(crate) enum Outcome {
 }
 
 /// Where the groups of the last match lie; group 0 is the whole match.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Groups(Vec<Option<Range<usize>>>);
 
 impl Groups {
@@ -210,16 +212,41 @@ impl Groups {
     }
 }
 
+/// What two engines said of the same texts.
+#[derive(Debug, Default)]
+pub(crate) struct Shadow {
+    /// Texts that both decided.
+    pub(crate) compared: AtomicU64,
+    /// Those of which they said different things.
+    pub(crate) differing: AtomicU64,
+    /// The first of these.
+    pub(crate) first: Mutex<Option<Box<str>>>,
+}
+
+/// Where an engine writes down where groups lie.
+#[derive(Debug, Default)]
+struct Spots {
+    ascii: RefCell<Option<regex::bytes::CaptureLocations>>,
+    unicode: RefCell<Option<regex::CaptureLocations>>,
+}
+
 /// A pattern ready to search with.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     syntax: Syntax,
     regular: bool,
+    /// Tried first, for texts of ASCII alone.
+    quick: Option<quick::Program>,
     /// For texts of ASCII alone; `None` where the pattern itself goes beyond it. Where the pattern is
     /// not regular this one matches more than it.
     ascii: Option<regex::bytes::Regex>,
     unicode: OnceCell<Option<regex::Regex>>,
     fancy: OnceCell<Option<fancy_regex::Regex>>,
+    /// Memory for where groups lie, made by the first match.
+    spots: Spots,
+    memory: RefCell<quick::Memory>,
+    /// There where every text is searched twice.
+    shadow: OnceCell<Arc<Shadow>>,
     gave_up: Arc<AtomicU64>,
 }
 
@@ -239,9 +266,13 @@ impl Pattern {
         let ascii = if beyond_ascii { None } else { Some(compile_ascii(&syntax.root, regular)?) };
         let pattern = Pattern {
             regular,
+            quick: quick::Program::new(&syntax),
+            memory: RefCell::default(),
+            shadow: OnceCell::new(),
             ascii,
             unicode: OnceCell::new(),
             fancy: OnceCell::new(),
+            spots: Spots::default(),
             gave_up: Arc::default(),
             syntax,
         };
@@ -278,7 +309,10 @@ impl Pattern {
 
     /// Looks for the leftmost match.
     pub(crate) fn search(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
-        let outcome = self.run(subject, groups);
+        let outcome = match self.shadow.get() {
+            None => self.run(subject, groups),
+            Some(shadow) => self.run_twice(subject, groups, shadow),
+        };
         if outcome == Outcome::GaveUp {
             self.gave_up.fetch_add(1, Relaxed);
         }
@@ -286,6 +320,61 @@ impl Pattern {
     }
 
     fn run(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
+        match self.run_quickly(subject, groups) {
+            Outcome::GaveUp => self.run_surely(subject, groups),
+            outcome => outcome,
+        }
+    }
+
+    /// By the matcher of our own alone.
+    fn run_quickly(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
+        let Some(quick) = self.quick.as_ref().filter(|_| subject.ascii) else {
+            return Outcome::GaveUp;
+        };
+        let mut memory = self.memory.borrow_mut();
+        match quick.search(subject.text.as_bytes(), subject.from, &mut memory) {
+            quick::Ended::Matched => {
+                groups.fill(self.syntax.groups, |number| memory.group(number));
+                Outcome::Matched
+            }
+            quick::Ended::Absent => Outcome::Absent,
+            quick::Ended::OverBudget => Outcome::GaveUp,
+        }
+    }
+
+    /// By both, compared; what the other engines say counts.
+    fn run_twice(&self, subject: &Subject<'_>, groups: &mut Groups, shadow: &Shadow) -> Outcome {
+        let mut quick_groups = Groups::default();
+        let quick = self.run_quickly(subject, &mut quick_groups);
+        let sure = self.run_surely(subject, groups);
+        if quick == Outcome::GaveUp || sure == Outcome::GaveUp {
+            if quick != Outcome::GaveUp {
+                *groups = quick_groups;
+                return quick;
+            }
+            return sure;
+        }
+        shadow.compared.fetch_add(1, Relaxed);
+        if quick != sure || (sure == Outcome::Matched && quick_groups != *groups) {
+            shadow.differing.fetch_add(1, Relaxed);
+            let mut first = shadow.first.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| subject.text.into());
+        }
+        sure
+    }
+
+    /// From now on searches every text by both engines, and compares.
+    pub(crate) fn verify(&self) {
+        self.shadow.get_or_init(Arc::default);
+    }
+
+    /// What came of that; `None` where every text is searched once.
+    pub(crate) fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.shadow.get().cloned()
+    }
+
+    /// The same without the matcher of our own.
+    fn run_surely(&self, subject: &Subject<'_>, groups: &mut Groups) -> Outcome {
         let Subject { text, from, .. } = *subject;
         let count = self.syntax.groups;
         // Only an engine that looks ahead can tell the last newline from an earlier one.
@@ -299,8 +388,9 @@ impl Pattern {
                 return Outcome::Absent;
             }
             if exact {
-                let mut spots = ascii.capture_locations();
-                if ascii.captures_read_at(&mut spots, text.as_bytes(), from).is_none() {
+                let mut spots = self.spots.ascii.borrow_mut();
+                let spots = spots.get_or_insert_with(|| ascii.capture_locations());
+                if ascii.captures_read_at(spots, text.as_bytes(), from).is_none() {
                     return Outcome::Absent;
                 }
                 groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));
@@ -316,8 +406,9 @@ impl Pattern {
         if !unicode.is_match_at(text, from) {
             return Outcome::Absent;
         }
-        let mut spots = unicode.capture_locations();
-        if unicode.captures_read_at(&mut spots, text, from).is_none() {
+        let mut spots = self.spots.unicode.borrow_mut();
+        let spots = spots.get_or_insert_with(|| unicode.capture_locations());
+        if unicode.captures_read_at(spots, text, from).is_none() {
             return Outcome::Absent;
         }
         groups.fill(count, |number| spots.get(number).map(|(from, to)| from..to));

@@ -164,7 +164,8 @@ impl Node {
         })
     }
 
-    fn can_be_empty(&self) -> bool {
+    /// Matches the empty text somewhere.
+    pub(super) fn can_be_empty(&self) -> bool {
         match self {
             Node::Literal { .. } | Node::Any { .. } | Node::Class(_) => false,
             Node::Again { .. } => true,

@@ -47,6 +47,14 @@ pub(crate) struct Reader {
     pub(crate) from: u64,
     /// What it gets was written just now.
     pub(crate) caught_up: bool,
+    /// Bytes of the block being read that it has taken in.
+    pub(crate) passed: usize,
+}
+
+impl Reader {
+    pub(crate) fn new(jail: usize, from: u64, caught_up: bool) -> Reader {
+        Reader { jail, from, caught_up, passed: 0 }
+    }
 }
 
 /// An open file with those who read it.

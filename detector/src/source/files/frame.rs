@@ -3,7 +3,7 @@ use std::ops::ControlFlow;
 
 use memchr::{memchr, memchr_iter};
 
-use super::decode::LineEnd;
+use super::{decode::LineEnd, scan::Scan};
 
 /// Bytes of a line that are looked at; the rest of it is cut off and counted.
 pub(crate) const MAX_LINE: usize = 1 << 20;
@@ -17,6 +17,25 @@ pub(crate) struct Line<'a> {
     pub(crate) text: Option<&'a str>,
     /// Where in the file it begins.
     pub(crate) start: u64,
+}
+
+/// What a block that was searched for words is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Piece<'a> {
+    /// A line that everybody may want: it was not searched.
+    Line(Line<'a>),
+    /// A line with words.
+    Hit {
+        line: Line<'a>,
+        /// All complete lines of the block, and where in it this line begins and the next.
+        block: &'a str,
+        start: usize,
+        next: usize,
+        /// For each jail of the thread, whether one of its words stands in the line.
+        wanted: &'a [bool],
+    },
+    /// Its end.
+    End(&'a str),
 }
 
 /// Cuts a stream of blocks into lines. Holds no more than the one line that is not complete yet.
@@ -33,11 +52,14 @@ pub(crate) struct Framer {
     dropped: u64,
     /// Lines that were longer than [`MAX_LINE`].
     cut: u64,
+    /// Memory for [`Piece::Hit`].
+    wanted: Vec<bool>,
 }
 
 impl Framer {
     pub(crate) fn new(end: LineEnd, start: u64) -> Framer {
-        Framer { end, line_start: start, pending: 0, rest: Vec::new(), dropped: 0, cut: 0 }
+        let (rest, wanted) = (Vec::new(), Vec::new());
+        Framer { end, line_start: start, pending: 0, rest, dropped: 0, cut: 0, wanted }
     }
 
     /// Begins again at `start`, forgetting an incomplete line.
@@ -71,25 +93,7 @@ impl Framer {
         text: bool,
         each: &mut impl FnMut(Line<'_>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut from = 0;
-        if self.pending > 0 {
-            let Some(end) = self.first_end(block) else {
-                self.hold(block);
-                return ControlFlow::Continue(());
-            };
-            self.hold(&block[..end - self.end.width()]);
-            let next = self.line_start + self.pending + self.end.width() as u64;
-            each(Line { bytes: trim(&self.rest, self.end), text: None, start: self.line_start })?;
-            self.cut += u64::from(std::mem::take(&mut self.dropped) > 0);
-            // A long line's memory is given back; a short one's serves the next.
-            if self.rest.capacity() > 1 << 16 {
-                self.rest = Vec::new();
-            }
-            self.rest.clear();
-            self.pending = 0;
-            self.line_start = next;
-            from = end;
-        }
+        let Some(from) = self.finish_line(block, each)? else { return ControlFlow::Continue(()) };
         let block = &block[from..];
         let done = match self.end {
             LineEnd::Byte => self.feed_bytes(block, text, each)?,
@@ -97,6 +101,85 @@ impl Framer {
         };
         self.hold(&block[done..]);
         ControlFlow::Continue(())
+    }
+
+    /// Searches the lines that `block` completes for words; hands out those that hold some, and what was not searched.
+    /// For lines that end with the byte 0x0A; a `Break` means the same.
+    pub(crate) fn feed_searched<B>(
+        &mut self,
+        block: &[u8],
+        scan: &Scan,
+        each: &mut impl FnMut(Piece<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mut line = |line: Line<'_>| each(Piece::Line(line));
+        let Some(from) = self.finish_line(block, &mut line)? else {
+            return ControlFlow::Continue(());
+        };
+        let block = &block[from..];
+        let complete = memchr::memrchr(b'\n', block).map_or(0, |last| last + 1);
+        match std::str::from_utf8(&block[..complete]) {
+            Ok(text) => self.feed_text(text, scan, each)?,
+            // Of bytes that mean nothing each line makes a text of its own.
+            Err(_) => self.feed_bytes(block, false, &mut line).map_continue(|_| ())?,
+        }
+        self.hold(&block[complete..]);
+        ControlFlow::Continue(())
+    }
+
+    fn feed_text<B>(
+        &mut self,
+        text: &str,
+        scan: &Scan,
+        each: &mut impl FnMut(Piece<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let bytes = text.as_bytes();
+        let base = self.line_start;
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.resize(scan.count(), false);
+        let mut from = 0;
+        while let Some(hit) = scan.find(bytes, from, bytes.len()) {
+            let start = memchr::memrchr(b'\n', &bytes[from..hit.start]);
+            let start = start.map_or(from, |before| from + before + 1);
+            let end = memchr(b'\n', &bytes[hit.start..]).map_or(bytes.len(), |at| hit.start + at);
+            scan.mark(bytes, hit, end, &mut wanted);
+            self.line_start = base + start as u64;
+            let line = text[start..end].trim_end_matches('\r').trim_start_matches('\0');
+            let (bytes, next) = (line.as_bytes(), end + 1);
+            let line = Line { bytes, text: Some(line), start: self.line_start };
+            each(Piece::Hit { line, block: text, start, next, wanted: &wanted })?;
+            self.line_start = base + next as u64;
+            from = next;
+        }
+        self.wanted = wanted;
+        self.line_start = base + bytes.len() as u64;
+        each(Piece::End(text))
+    }
+
+    /// Hands out the line that is not complete yet, if `block` completes it; answers where the next one begins in there.
+    fn finish_line<B>(
+        &mut self,
+        block: &[u8],
+        each: &mut impl FnMut(Line<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B, Option<usize>> {
+        if self.pending == 0 {
+            return ControlFlow::Continue(Some(0));
+        }
+        let Some(end) = self.first_end(block) else {
+            self.hold(block);
+            return ControlFlow::Continue(None);
+        };
+        self.hold(&block[..end - self.end.width()]);
+        let next = self.line_start + self.pending + self.end.width() as u64;
+        each(Line { bytes: trim(&self.rest, self.end), text: None, start: self.line_start })?;
+        self.cut += u64::from(std::mem::take(&mut self.dropped) > 0);
+        // A long line's memory is given back; a short one's serves the next.
+        if self.rest.capacity() > 1 << 16 {
+            self.rest = Vec::new();
+        }
+        self.rest.clear();
+        self.pending = 0;
+        self.line_start = next;
+        ControlFlow::Continue(Some(end))
     }
 
     fn feed_bytes<B>(

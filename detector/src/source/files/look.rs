@@ -229,7 +229,7 @@ impl Files {
                 let file = followed.tail.file.try_clone()?;
                 self.first_reader(jail, tail, &file, 0)?
             } else {
-                Reader { jail, from: here, caught_up: true }
+                Reader::new(jail, here, true)
             };
             let Some(followed) = self.follow.files.get_mut(&id) else { return Ok(()) };
             if reader.from < here {
@@ -279,7 +279,7 @@ impl Files {
             let from = known.map_or(0, |(from, _)| *from);
             readers.push(match found && copy_of.is_none() {
                 true => self.first_reader(jail, tail, &file, from)?,
-                false => Reader { jail, from: 0, caught_up: true },
+                false => Reader::new(jail, 0, true),
             });
         }
         let last_line = old.and_then(|old| self.follow.files.get(&old));
@@ -334,13 +334,13 @@ impl Files {
         let size = file.metadata()?.len();
         if tail {
             let from = last_line_start(file, size, self.codecs[jail])?;
-            return Ok(Reader { jail, from, caught_up: true });
+            return Ok(Reader::new(jail, from, true));
         }
         let now = (self.clock)();
         let (since, codec) = (self.jails[jail].since(now), self.codecs[jail]);
         let mut time_of = |line: &str| self.jails[jail].time_of(line, now);
         let from = first_since(file, from, size.max(from), since, codec, &mut time_of)?;
-        Ok(Reader { jail, from, caught_up: false })
+        Ok(Reader::new(jail, from, false))
     }
 
     /// A log that begins anew is taken to hold what was written just now, whatever its lines say of the time: the

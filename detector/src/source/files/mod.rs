@@ -11,6 +11,7 @@ mod pattern;
 mod position;
 mod restore;
 mod rotated;
+mod scan;
 mod standing;
 mod start;
 mod tail;
@@ -35,8 +36,10 @@ pub(crate) use watch::Watch;
 
 use self::{
     follow::{Follow, Followed, Reader, begins_like},
+    frame::Piece,
     position::ANCHOR,
     restore::{Seen, There},
+    scan::Scan,
     standing::Standing,
     tail::{BLOCK, Read},
 };
@@ -102,6 +105,8 @@ pub(crate) type Midway = Box<dyn FnMut(&PathBuf) + Send>;
 pub(crate) struct Files {
     jails: Vec<Jail>,
     codecs: Vec<Codec>,
+    /// The words that the jails wait for.
+    scan: Option<Scan>,
     wanted: Vec<Wanted>,
     follow: Follow,
     watch: Watch,
@@ -141,6 +146,7 @@ impl Files {
     ) -> Files {
         let Kit { outbox, board, clock, watch } = kit;
         Files {
+            scan: Scan::new(&jails),
             jails,
             codecs,
             wanted,
@@ -312,24 +318,48 @@ impl Files {
 
     /// Reads one block; answers whether there may be more.
     fn read(&mut self, id: FileId) -> Result<bool, Stopped> {
-        let Files { follow, jails, codecs, outbox, block, clock, .. } = self;
+        let Files { follow, jails, codecs, scan, outbox, block, clock, .. } = self;
         let Some(followed) = follow.files.get_mut(&id) else { return Ok(false) };
         let Followed { tail, readers, .. } = followed;
         let now = clock();
         let before = tail.line_start();
         let utf8 = readers.iter().any(|reader| codecs[reader.jail].is_utf8());
-        let flow = tail.read(block, utf8, &mut |line| {
+        let scan = scan.as_ref().filter(|scan| {
+            let mut readers = readers.iter();
+            readers.all(|it| it.from <= before && codecs[it.jail].is_utf8() && scan.serves(it.jail))
+        });
+        let flow = tail.read(block, utf8, scan, &mut |piece| {
+            let line = match piece {
+                Piece::Line(line) => line,
+                Piece::Hit { line, block, start, next, wanted } => {
+                    for reader in readers.iter_mut().filter(|reader| wanted[reader.jail]) {
+                        let passed = &block[std::mem::replace(&mut reader.passed, next)..start];
+                        let (text, jail) = (line.text.unwrap_or_default(), &mut jails[reader.jail]);
+                        let text = without_mark(text, line.start);
+                        let told = jail.line_after(passed, text, now, reader.caught_up, outbox);
+                        if let Err(stopped) = told {
+                            return ControlFlow::Break(stopped);
+                        }
+                    }
+                    return ControlFlow::Continue(());
+                }
+                Piece::End(block) => {
+                    for reader in readers.iter_mut() {
+                        let passed = &block[std::mem::take(&mut reader.passed)..];
+                        jails[reader.jail].passed(passed, now, reader.caught_up);
+                    }
+                    return ControlFlow::Continue(());
+                }
+            };
             let mut decoded: Option<(Codec, Cow<'_, str>)> = None;
             for reader in readers.iter().filter(|reader| line.start >= reader.from) {
                 let codec = codecs[reader.jail];
-                let mut text = match (line.text, &decoded) {
+                let text = match (line.text, &decoded) {
                     (Some(text), _) if codec.is_utf8() => text,
                     (_, Some((known, text))) if *known == codec => text,
                     _ => &decoded.insert((codec, codec.text(line.bytes))).1,
                 };
-                if line.start == 0 {
-                    text = text.strip_prefix('\u{feff}').unwrap_or(text);
-                }
+                let text = without_mark(text, line.start);
                 let jail = &mut jails[reader.jail];
                 if let Err(stopped) = jail.line(text, None, now, reader.caught_up, outbox) {
                     return ControlFlow::Break(stopped);
@@ -463,6 +493,11 @@ impl Files {
         }
         self.outbox.send(Report::File { path, state })
     }
+}
+
+/// A log's first line without the mark that says that it is UTF-8.
+fn without_mark(text: &str, start: u64) -> &str {
+    if start > 0 { text } else { text.strip_prefix('\u{feff}').unwrap_or(text) }
 }
 
 fn outbox_rotated(outbox: &Outbox, path: PathBuf, how: Rotation) -> Result<(), Stopped> {

@@ -337,7 +337,7 @@ impl Files {
         if let Some(known) = others.find(same).filter(|_| sibling.packed.is_some()) {
             id = known.tail.id;
         }
-        let new = |jail: &usize| Reader { jail: *jail, from: 0, caught_up: !rest.old };
+        let new = |jail: &usize| Reader::new(*jail, 0, !rest.old);
         if let Some(known) = self.follow.files.get_mut(&id) {
             if known.copy_of.take().is_some() || known.fresh {
                 known.readers = rest.jails.iter().map(new).collect();

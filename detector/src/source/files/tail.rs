@@ -8,10 +8,11 @@ use std::{
 
 use super::{
     decode::LineEnd,
-    frame::{Framer, Line, MAX_LINE},
+    frame::{Framer, MAX_LINE, Piece},
     packed::Unpack,
     position::{ANCHOR, HEAD, Head, Mark, Spot, head_of, micros},
     rotated::{Identity, Sibling},
+    scan::Scan,
 };
 
 /// Bytes read at once.
@@ -221,7 +222,8 @@ impl Tail {
         self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
     }
 
-    /// Reads one block into `block`, which holds [`BLOCK`] and [`ANCHOR`] bytes, and hands out the lines it completes.
+    /// Reads one block into `block`, which holds [`BLOCK`] and [`ANCHOR`] bytes, and hands out the lines it completes; with
+    /// `scan` those that hold words of it.
     ///
     /// The bytes just before it are read again with it, and the head after it: if either has changed, so has the file,
     /// and nothing is handed out. The former is one system call, so a truncation before the read cannot slip in.
@@ -229,7 +231,8 @@ impl Tail {
         &mut self,
         block: &mut [u8],
         text: bool,
-        each: &mut impl FnMut(Line<'_>) -> ControlFlow<B>,
+        scan: Option<&Scan>,
+        each: &mut impl FnMut(Piece<'_>) -> ControlFlow<B>,
     ) -> io::Result<ControlFlow<B, Read>> {
         if let Some(unpack) = &mut self.unpack {
             // A line that does not end would keep everything.
@@ -275,7 +278,10 @@ impl Tail {
             self.head.extend_from_slice(&new[..new.len().min(HEAD - self.head.len())]);
         }
         let before = self.offset;
-        let flow = self.framer.feed(new, text, each);
+        let flow = match scan {
+            Some(scan) => self.framer.feed_searched(new, scan, each),
+            None => self.framer.feed(new, text, &mut |line| each(Piece::Line(line))),
+        };
         self.offset += new.len() as u64;
         let keep = |anchor: &mut Vec<u8>, end: usize| {
             anchor.clear();
