@@ -1,9 +1,9 @@
 //! Promise: the action runner does each action's tasks in order and different actions' side by side, hands texts that an
 //! attacker wrote to commands as fail2ban does, and can neither be held up by a command nor change a ban.
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -12,131 +12,12 @@ use fail2xdp::action::wire::{FromRunner, Kind, Level, Standing, Ticket, ToRunner
 use rustix::process::Signal;
 use serde_json::json;
 
+mod hostile;
 #[path = "../peer/mod.rs"]
 mod peer;
 mod runner;
 
 use runner::{Runner, SOON, Site, binary, ticket, until};
-
-/// Writes its arguments, each ended by a NUL.
-const WRITES: &str = "[Definition]\nactionban = printf '%%s\\0' \"<ip>\" \"<matches>\" \"<F-USER>\" <F-HOST> '<matches>' x<F-USER>x >> \"<file>\"\n";
-
-/// Texts that a shell could take for orders, were it given them. `CANARY` is a file that must not come to be.
-fn hostile() -> Vec<String> {
-    let texts = [
-        "plain",
-        "$(touch CANARY)",
-        "`touch CANARY`",
-        "\"; touch CANARY; \"",
-        "'; touch CANARY; '",
-        "' $(touch CANARY) '",
-        "\\\"; touch CANARY #",
-        "a\n touch CANARY\n",
-        "a\r\ntouch CANARY\r",
-        "&& touch CANARY || touch CANARY & touch CANARY",
-        "> CANARY < CANARY >> CANARY",
-        "${f2bV_matches} $0 $1 ${IFS}touch${IFS}CANARY",
-        "-e -n -- \\c %s %n",
-        "<ip> <F-USER> <matches> %(x)s",
-        "\u{1}\u{7f}\u{1b}[31m \u{202e}\u{feff} äöü 日本",
-        "*",
-        "~root",
-        "",
-    ];
-    texts.iter().map(|text| (*text).to_owned()).collect()
-}
-
-/// fail2ban itself runs the same command with the same values.
-const JUDGE: &str = r#"
-from fail2ban.server.action import CommandAction, CallingMap
-for line in sys.stdin:
-    request = json.loads(line)
-    os.chdir(request["cwd"])
-    action = CommandAction(None, "writes")
-    for name, value in request["properties"].items():
-        setattr(action, name, value)
-    fields = request["fields"]
-    about = CallingMap({"ip": request["ip"], "family": "inet4", "matches": request["matches"],
-        "F-*": lambda: fields})
-    try:
-        action.ban(about)
-        print(json.dumps("done"))
-    except Exception as e:
-        print(json.dumps(str(e)))
-"#;
-
-#[test]
-fn hostile_texts_arrive_as_fail2ban_passes_them_and_nothing_is_executed() {
-    let site =
-        Site::new(&[("j", "writes")], &[("writes", &WRITES.replace("<file>", "<out>/ours"))], "");
-    let canary = site.path("CANARY");
-    let mut runner = Runner::start(&site);
-    let mut asked = Vec::new();
-    for text in hostile() {
-        let text = text.replace("CANARY", &canary.display().to_string());
-        let fields = [("user", text.clone()), ("host", format!("a{text}b"))];
-        let fields: BTreeMap<String, String> =
-            fields.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
-        let matches = vec![format!("line {text}"), text.clone()];
-        asked.push(json!({
-            "cwd": std::env::current_dir().expect("a directory"),
-            "properties": {
-                "actionban": WRITES.split_once("actionban = ").expect("it").1.trim().replace("%%", "%"),
-                "file": site.path("theirs"),
-            },
-            "ip": "192.0.2.1", "matches": matches.join("\n"), "fields": fields,
-        }));
-        let about = Ticket { matches, fields, ..ticket("192.0.2.1") };
-        let task = runner.task("j", "writes", Kind::Ban, Some(about));
-        runner.succeeds(task);
-    }
-    let theirs = peer::judge(JUDGE, &asked);
-    assert!(theirs.iter().all(|answer| answer == "done"), "{theirs:?}");
-    let read = |name: &str| fs::read(site.path(name)).expect("what was written");
-    assert_eq!(String::from_utf8_lossy(&read("ours")), String::from_utf8_lossy(&read("theirs")));
-    assert_eq!(read("ours"), read("theirs"));
-    assert!(!canary.exists(), "something was executed");
-}
-
-/// No argument holds a NUL. fail2ban's command dies of it, so that who writes one is not told of; ours has the rest.
-#[test]
-fn a_nul_silences_nobody() {
-    let site =
-        Site::new(&[("j", "writes")], &[("writes", &WRITES.replace("<file>", "<out>/ours"))], "");
-    let matches = vec!["a\0b;$(touch CANARY)".to_owned()];
-    let fields: BTreeMap<String, String> =
-        [("user".to_owned(), "c\0d".to_owned()), ("host".to_owned(), "\0".to_owned())].into();
-    let asked = json!({
-        "cwd": site.folder.path(),
-        "properties": { "actionban": "echo \"<matches>\" > theirs" },
-        "ip": "192.0.2.1", "matches": matches.join("\n"), "fields": fields,
-    });
-    let theirs = peer::judge(JUDGE, &[asked]);
-    assert!(theirs[0].as_str().is_some_and(|why| why.contains("null byte")), "{theirs:?}");
-    assert!(!site.path("theirs").exists());
-    let mut runner = Runner::start(&site);
-    let about = Ticket { matches, fields, ..ticket("192.0.2.1") };
-    let task = runner.task("j", "writes", Kind::Ban, Some(about));
-    runner.succeeds(task);
-    let ours = site.read("ours");
-    assert_eq!(ours, "192.0.2.1\0ab;$(touch CANARY)\0cd\0$f2bV_matches\0xcdx\0");
-}
-
-#[test]
-fn values_that_the_kernel_does_not_take_lose_their_oldest_lines() {
-    let tells = "[Definition]\nactionban = printf %%s \"<matches>\" > <out>/ours\n";
-    let site = Site::new(&[("j", "tells")], &[("tells", tells)], "");
-    let mut runner = Runner::start(&site);
-    let matches: Vec<String> = (0..30_000).map(|nth| format!("line {nth};")).collect();
-    let task =
-        runner.task("j", "tells", Kind::Ban, Some(Ticket { matches, ..ticket("192.0.2.1") }));
-    runner.succeeds(task);
-    let ours = site.read("ours");
-    assert!(ours.len() > 100_000 && ours.starts_with("line ") && ours.ends_with("line 29999;"));
-    assert!(runner.log.iter().any(|(level, text)| {
-        *level == Level::Warning && text.contains("<matches>") && text.contains("oldest")
-    }));
-}
 
 #[test]
 fn one_actions_tasks_are_in_order_and_a_hanging_one_holds_no_other() {
@@ -404,17 +285,53 @@ fn tasks_wait_for_a_configuration_that_can_be_read() {
 fn told_to_end_it_ends_what_runs_and_begins_nothing() {
     let waits = "[Definition]\nactionban = echo begin <ip> >> <out>/log; while test ! -e <out>/go; do sleep 0.02; done; echo end <ip> >> <out>/log\n";
     let site = Site::new(&[("j", "waits")], &[("waits", waits)], "");
-    let mut runner = Runner::start(&site);
+    let (mut runner, socket) = listening(&site, &[]);
+    runner.hello(Vec::new());
     let first = runner.task("j", "waits", Kind::Ban, Some(ticket("192.0.2.1")));
-    let second = runner.task("j", "waits", Kind::Ban, Some(ticket("192.0.2.2")));
+    runner.task("j", "waits", Kind::Ban, Some(ticket("192.0.2.2")));
     until("it runs", || site.read("log").contains("begin"));
     runner.signal(Signal::TERM);
-    // It has heard when it hears nothing any more.
+    until("it has heard", || UnixStream::connect(&socket).is_err());
     fs::write(site.path("go"), "").expect("a file");
     runner.succeeds(first);
     assert!(runner.ends().success());
-    assert!(site.read("log").starts_with("begin 192.0.2.1\nend 192.0.2.1\n"));
-    assert!(runner.done.iter().all(|(seq, failed, _)| *seq != second || failed.is_none()));
+    assert_eq!(site.read("log"), "begin 192.0.2.1\nend 192.0.2.1\n");
+}
+
+/// A runner that listens, with these words besides; and where.
+fn listening(site: &Site, words: &[&str]) -> (Runner, PathBuf) {
+    let socket = site.path("runner.sock");
+    let mut command = Command::new(binary());
+    command.args(["action-runner", "--config"]).arg(site.config()).args(words);
+    let child = command.arg("--listen").arg(&socket).spawn().expect("the runner");
+    until("it listens", || UnixStream::connect(&socket).is_ok());
+    let stream = UnixStream::connect(&socket).expect("it listens");
+    (Runner::over(stream, Some(child)), socket)
+}
+
+#[test]
+fn an_environment_that_is_gone_is_made_anew_and_bans_before_it_are_told_again() {
+    let tells = "[Definition]\nactionstart = touch <out>/env\nactioncheck = test -e <out>/env\n\
+        actionrepair = touch <out>/env; echo repair >> <out>/log\n\
+        actionban = test -e <out>/env && echo ban <ip> >> <out>/log\nactionreban = echo again <ip> >> <out>/log\n";
+    let site = Site::new(&[("j", "tells")], &[("tells", tells)], "action_retry = 0");
+    let mut runner = Runner::start(&site);
+    let start = runner.task("j", "tells", Kind::Start, None);
+    assert_eq!(runner.succeeds(start).started, [""]);
+    let ban = runner.task("j", "tells", Kind::Ban, Some(ticket("192.0.2.1")));
+    assert_eq!(runner.succeeds(ban).epoch, 0);
+    fs::remove_file(site.path("env")).expect("it was made");
+    let ban = runner.task("j", "tells", Kind::Ban, Some(ticket("192.0.2.2")));
+    assert_eq!(runner.succeeds(ban).epoch, 1);
+    let said = |level, what: &str| runner.log.iter().any(|it| it.0 == level && it.1 == what);
+    assert!(said(Level::Error, "Invariant check failed. Trying to restore a sane environment"));
+    let again = runner.task("j", "tells", Kind::Reban, Some(ticket("192.0.2.1")));
+    runner.succeeds(again);
+    fs::remove_file(site.path("env")).expect("it was made");
+    let check = runner.task("j", "tells", Kind::Check, None);
+    assert_eq!(runner.succeeds(check).epoch, 2);
+    let log = "ban 192.0.2.1\nrepair\nban 192.0.2.2\nagain 192.0.2.1\nrepair\n";
+    assert_eq!(site.read("log"), log);
 }
 
 #[test]
@@ -422,13 +339,8 @@ fn one_that_listens_serves_one_daemon_after_the_other_and_strangers_never() {
     let tells = "[Definition]\nactionban = echo <ip> >> <out>/log\n";
     let site = Site::new(&[("j", "tells")], &[("tells", tells)], "");
     fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
-    let socket = site.path("runner.sock");
-    let mut command = Command::new(binary());
-    command.args(["action-runner", "--daemon-user", "nobody", "--config"]).arg(site.config());
-    let child = command.arg("--listen").arg(&socket).spawn().expect("the runner");
-    until("it listens", || UnixStream::connect(&socket).is_ok());
+    let (mut first, socket) = listening(&site, &["--daemon-user", "nobody"]);
     assert_eq!(fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o600);
-    let mut first = Runner::over(UnixStream::connect(&socket).expect("it listens"), Some(child));
     first.hello(Vec::new());
     let task = first.task("j", "tells", Kind::Ban, Some(ticket("192.0.2.1")));
     first.succeeds(task);
