@@ -146,34 +146,26 @@ impl Daemon {
         let counts = self.counts_of(jail);
         let telling = &mut self.telling;
         let mut rows = Vec::new();
-        let mut push = |action: &mut Action, entry: Entry, bytes: &mut usize| {
-            let entry = Arc::new(entry);
-            if entry.is_kept() {
-                rows.push(row(&entry));
-            }
-            *bytes += action.queue.push(entry);
-        };
         let bans = self.engine.bans();
         if flush && bans.count_of(jail) > 0 {
-            if action.wants.flush {
-                let seq = telling.seq(1);
-                let entry = tasks::plain(Kind::Flush, seq, jail, &action.name, counts, now);
-                push(&mut action, entry, &mut telling.bytes);
-            } else {
-                let asks = action.asks();
-                for ban in bans.of_jail(jail) {
-                    let seq = telling.seq(1);
-                    let restored =
-                        telling.restored.get(jail).is_some_and(|it| it.contains(&ban.prefix));
-                    let ticket = Some(Arc::new(tasks::ticket(ban, restored)));
-                    let plain = tasks::plain(Kind::Unban, seq, jail, &action.name, counts, now);
-                    push(&mut action, Entry { ticket, asks, ..plain }, &mut telling.bytes);
-                }
+            let asks = action.asks();
+            let flushes = action.wants.flush;
+            let one_by_one = bans.of_jail(jail).filter(|_| !flushes).map(Some);
+            for ban in one_by_one.chain(flushes.then_some(None)) {
+                let kind = if flushes { Kind::Flush } else { Kind::Unban };
+                let plain = tasks::plain(kind, telling.seq(1), jail, &action.name, counts, now);
+                let of_jail = telling.restored.get(jail);
+                let ticket = ban.map(|ban| {
+                    let restored = of_jail.is_some_and(|known| known.contains(&ban.prefix));
+                    Arc::new(tasks::ticket(ban, restored))
+                });
+                let entry = Arc::new(Entry { ticket, asks, ..plain });
+                rows.push(row(&entry));
+                telling.add(&mut action, entry);
             }
         }
-        let seq = telling.seq(1);
-        let entry = tasks::plain(Kind::Stop, seq, jail, &action.name, counts, now);
-        push(&mut action, entry, &mut telling.bytes);
+        let stop = tasks::plain(Kind::Stop, telling.seq(1), jail, &action.name, counts, now);
+        telling.add(&mut action, Arc::new(stop));
         telling.leaving.push((jail.clone(), action));
         rows
     }

@@ -130,7 +130,7 @@ impl Telling {
         rows
     }
 
-    fn add(&mut self, action: &mut Action, entry: Arc<Entry>) {
+    pub(super) fn add(&mut self, action: &mut Action, entry: Arc<Entry>) {
         let jail = entry.jail.clone();
         self.bytes += action.queue.push(entry);
         while action.queue.len() > self.limit
