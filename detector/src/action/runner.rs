@@ -385,6 +385,7 @@ impl Runner {
     /// Waits for what runs; then ends it.
     async fn finish(&mut self, grace: Duration) {
         self.actions.clear();
+        self.waiting.clear();
         let all = async { while self.workers.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, all).await.is_err() {
             self.workers.shutdown().await;
