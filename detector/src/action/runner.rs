@@ -1,6 +1,6 @@
 //! The process: hears a daemon, sorts its tasks into the actions' queues, and tells what became of them.
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs, io,
     os::{
         fd::OwnedFd,
@@ -30,7 +30,7 @@ use super::{
     wire::{self, FromRunner, LONGEST_LINE, Standing, Task, ToRunner, VERSION},
     worker::{Definition, Doing, Job, Outbox, Worker},
 };
-use crate::config::{self, AllowIpv6, Settings, Tree};
+use crate::config::{self, AllowIpv6, JailName, Loaded, Severity, Tree};
 
 /// How long running commands may go on when the runner is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -193,6 +193,8 @@ struct Runner {
     actions: HashMap<Key, Entry>,
     /// Tasks that wait for a configuration that can be read: a fault in it is no reason to lose them.
     waiting: Vec<(Task, Outbox)>,
+    /// Jails that cannot be read.
+    broken: BTreeSet<String>,
     /// What the runner before this one knew of actions that have done nothing yet.
     standings: HashMap<Key, Standing>,
     workers: JoinSet<()>,
@@ -213,6 +215,7 @@ impl Runner {
             shell: None,
             actions: HashMap::new(),
             waiting: Vec::new(),
+            broken: BTreeSet::new(),
             standings: HashMap::new(),
             workers: JoinSet::new(),
             writing: None,
@@ -289,7 +292,7 @@ impl Runner {
         let tree = Arc::clone(&self.tree);
         let read = tokio::task::spawn_blocking(move || config::load(tree.as_ref())).await;
         let problems = match read {
-            Ok(Ok(loaded)) => self.take(&loaded.settings),
+            Ok(Ok(loaded)) => self.take(&loaded),
             Ok(Err(problems)) => problems.iter().map(ToString::to_string).collect(),
             Err(error) => vec![error.to_string()],
         };
@@ -301,9 +304,19 @@ impl Runner {
     }
 
     /// Takes over what the configuration says of actions, and tells what is wrong.
-    fn take(&mut self, settings: &Settings) -> Vec<String> {
+    fn take(&mut self, loaded: &Loaded) -> Vec<String> {
+        let settings = &loaded.settings;
         let user = RunAs::of(settings.action_user.as_deref());
         let mut problems = Vec::new();
+        let faults = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let jails = faults.filter_map(|problem| problem.jail.as_ref());
+        let is_there = |jail: &&JailName| settings.jails.iter().any(|known| known.name == **jail);
+        self.broken = jails.filter(|jail| !is_there(jail)).map(ToString::to_string).collect();
+        problems.extend(self.broken.iter().map(|jail| {
+            format!(
+                "jail '{jail}' is broken in the configuration: what its actions are to do waits"
+            )
+        }));
         if let RunAs::Nobody(why) = &user {
             problems.push(format!("{why}; until then no command is run"));
         }
@@ -341,11 +354,14 @@ impl Runner {
     async fn queue(&mut self, task: Task, outbox: &Outbox) -> Result<(), String> {
         let key = (task.jail.clone(), task.action.clone());
         let too_many = format!("it hands over more than {QUEUE} tasks of one action");
-        let Some(shell) = &self.shell else {
+        let entry = self.actions.get(&key);
+        // The daemon goes on with what it has of a jail that is broken by now; who begins anew cannot.
+        let waits = entry.is_none() && self.broken.contains(&task.jail);
+        let Some(shell) = self.shell.as_ref().filter(|_| !waits) else {
             self.waiting.push((task, outbox.clone()));
             return if self.waiting.len() > QUEUE { Err(too_many) } else { Ok(()) };
         };
-        let Some(entry) = self.actions.get(&key) else {
+        let Some(entry) = entry else {
             let failed = Some(format!(
                 "jail '{}' has no action '{}' in the configuration",
                 task.jail, task.action

@@ -281,6 +281,29 @@ fn tasks_wait_for_a_configuration_that_can_be_read() {
     assert_eq!(site.read("log"), "192.0.2.1\n192.0.2.2\n");
 }
 
+/// The daemon goes on with a jail as it was before its section broke; a runner that begins then must not answer that there
+/// is no such action.
+#[test]
+fn tasks_of_a_broken_jail_wait_until_it_is_mended() {
+    let tells = "[Definition]\nactionban = echo <ip> >> <out>/log\n";
+    let site = Site::new(&[("j", "tells"), ("k", "tells")], &[("tells", tells)], "");
+    let path = site.config().join("jail.conf");
+    let jails = fs::read_to_string(&path).expect("jail.conf");
+    fs::write(&path, jails.replacen("[j]", "[j]\nfilter = nowhere", 1)).expect("jail.conf");
+    let mut runner = Runner::start(&site);
+    let waits = runner.task("j", "tells", Kind::Ban, Some(ticket("192.0.2.1")));
+    let other = runner.task("k", "tells", Kind::Ban, Some(ticket("192.0.2.2")));
+    runner.succeeds(other);
+    assert_eq!(site.read("log"), "192.0.2.2\n");
+    fs::write(&path, jails).expect("jail.conf");
+    runner.say(&ToRunner::Reload);
+    runner.succeeds(waits);
+    assert_eq!(site.read("log"), "192.0.2.2\n192.0.2.1\n");
+    let gone = runner.task("gone", "tells", Kind::Ban, Some(ticket("192.0.2.3")));
+    let (failed, _) = runner.over_with(gone);
+    assert!(failed.is_some_and(|why| why.contains("no action 'tells'")));
+}
+
 #[test]
 fn told_to_end_it_ends_what_runs_and_begins_nothing() {
     let waits = "[Definition]\nactionban = echo begin <ip> >> <out>/log; while test ! -e <out>/go; do sleep 0.02; done; echo end <ip> >> <out>/log\n";
