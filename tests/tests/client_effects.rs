@@ -161,12 +161,17 @@ fn a_jail_is_made_used_and_removed() {
     let bench = Bench::start();
     let mut log = Log::open(bench.at("new.log"));
     let path = bench.at("new.log").display().to_string();
+    let told = bench.at("told");
+    let tell = format!("echo~<ip>~>>~{}", told.display());
     for (line, said) in [
         ("add new polling", "Added jail new"),
         ("set new maxretry 2", "2"),
         ("set new addfailregex password~for~.*~from~<HOST>", ""),
         (&format!("set new addlogpath {path}"), ""),
         ("set new addaction xdp", "xdp"),
+        ("set new addaction tell", "tell"),
+        (&format!("set new action tell actionban {tell}"), &tell.replace('~', " ")),
+        ("get new actions", ""),
         ("start new", "Jail started"),
         ("status", ""),
     ] {
@@ -178,6 +183,8 @@ fn a_jail_is_made_used_and_removed() {
     }
     until(SOON, "the new jail bans", || (bench.ask("get new banip") == "192.0.2.9").then_some(()));
     assert_eq!(bench.ask("banned 192.0.2.9"), "[['new']]");
+    let is_told = || fs::read_to_string(&told).is_ok_and(|text| text == "192.0.2.9\n");
+    until(SOON, "its action is told", || is_told().then_some(()));
     assert_eq!(bench.ask("stop new"), "Jail stopped");
     assert_eq!(bench.ask("banned 192.0.2.9"), "[[]]", "its bans went with it");
     assert!(bench.ask("status").contains("Number of jail:\t1"));

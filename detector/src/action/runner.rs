@@ -30,7 +30,7 @@ use super::{
     wire::{self, FromRunner, LONGEST_LINE, Standing, Task, ToRunner, VERSION},
     worker::{Definition, Doing, Job, Outbox, Worker},
 };
-use crate::config::{self, AllowIpv6, JailName, Loaded, Severity, Tree};
+use crate::config::{self, ActionSettings, AllowIpv6, JailName, Loaded, Settings, Severity, Tree};
 
 /// How long running commands may go on when the runner is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -193,6 +193,8 @@ struct Runner {
     actions: HashMap<Key, Entry>,
     /// Tasks that wait for a configuration that can be read: a fault in it is no reason to lose them.
     waiting: Vec<(Task, Outbox)>,
+    /// As read last.
+    settings: Option<Settings>,
     /// Jails that cannot be read.
     broken: BTreeSet<String>,
     /// What the runner before this one knew of actions that have done nothing yet.
@@ -215,6 +217,7 @@ impl Runner {
             shell: None,
             actions: HashMap::new(),
             waiting: Vec::new(),
+            settings: None,
             broken: BTreeSet::new(),
             standings: HashMap::new(),
             workers: JoinSet::new(),
@@ -282,6 +285,7 @@ impl Runner {
                 };
                 outbox.say(FromRunner::Answer { id, refused }).await;
             }
+            ToRunner::Add { jail, action } => self.add((jail, action)),
             ToRunner::Ping => outbox.say(FromRunner::Pong).await,
         }
         Ok(())
@@ -310,6 +314,7 @@ impl Runner {
         let mut problems = Vec::new();
         let faults = loaded.problems.iter().filter(|problem| problem.severity == Severity::Error);
         let jails = faults.filter_map(|problem| problem.jail.as_ref());
+        self.settings = Some(settings.clone());
         let is_there = |jail: &&JailName| settings.jails.iter().any(|known| known.name == **jail);
         self.broken = jails.filter(|jail| !is_there(jail)).map(ToString::to_string).collect();
         problems.extend(self.broken.iter().map(|jail| {
@@ -327,7 +332,8 @@ impl Runner {
         self.actions.values_mut().for_each(|entry| entry.is_removed = true);
         for jail in &settings.jails {
             for action in &jail.actions {
-                let definition = Arc::new(Definition::new(action, jail, settings, ipv6));
+                let definition = Definition::new(action, jail.ban_time, settings, ipv6);
+                let definition = Arc::new(definition);
                 let key = (jail.name.to_string(), action.name.clone());
                 match self.actions.get_mut(&key) {
                     Some(entry) => {
@@ -377,6 +383,21 @@ impl Runner {
             self.actions.remove(&key);
         }
         sent.map_err(|_| too_many)
+    }
+
+    /// An action without commands can do nothing: any daemon may have it.
+    fn add(&mut self, key: Key) {
+        let Some(settings) = &self.settings else { return };
+        if self.actions.contains_key(&key) {
+            return;
+        }
+        let jail = settings.jails.iter().find(|jail| jail.name.as_str() == key.0);
+        let ban_time = jail.map_or(settings.default_ban_time, |jail| jail.ban_time);
+        let action = ActionSettings::without_commands(&key.0, &key.1);
+        let ipv6 = (self.wants_ipv6)(settings.allow_ipv6);
+        let definition = Arc::new(Definition::new(&action, ban_time, settings, ipv6));
+        let entry = self.begin(&key, definition);
+        self.actions.insert(key, entry);
     }
 
     fn set(&mut self, key: Key, property: &str, value: &str) -> Result<(), String> {

@@ -132,7 +132,7 @@ impl Trial<'_> {
     }
 
     async fn perform(self, user: RunAs) -> Vec<Tried> {
-        let definition = Definition::new(self.action, self.jail, self.settings, self.ipv6);
+        let definition = Definition::new(self.action, self.jail.ban_time, self.settings, self.ipv6);
         let shell = Shell::new(user, self.dry);
         let (jail, action) = (self.jail.name.to_string(), self.action.name.clone());
         let mut standing = Standing { jail, action, ..Standing::default() };

@@ -39,6 +39,13 @@ pub enum ToRunner {
         /// What it becomes.
         value: String,
     },
+    /// `set JAIL addaction NAME`: an action without commands, until the next reload. No answer.
+    Add {
+        /// The jail.
+        jail: String,
+        /// The action.
+        action: String,
+    },
     /// Answered by [`FromRunner::Pong`], whatever the commands do.
     Ping,
 }

@@ -18,9 +18,7 @@ use super::{
 use crate::{
     clock,
     command::Ran,
-    config::{
-        ActionKind, ActionSettings, BanTime, Batch, JailSettings, Native, Properties, Settings,
-    },
+    config::{ActionKind, ActionSettings, BanTime, Batch, Native, Properties, Settings},
     engine::Script,
 };
 
@@ -52,7 +50,7 @@ impl Definition {
     /// As the configuration has it.
     pub(super) fn new(
         action: &ActionSettings,
-        jail: &JailSettings,
+        ban_time: BanTime,
         settings: &Settings,
         ipv6: bool,
     ) -> Definition {
@@ -60,7 +58,7 @@ impl Definition {
             ActionKind::Native(native) => Doing::Native(native.clone()),
             ActionKind::Commands(given) => Doing::Commands(Recipe {
                 properties: Properties::new(given),
-                jail_ban_time: match jail.ban_time {
+                jail_ban_time: match ban_time {
                     BanTime::Permanent => -1,
                     BanTime::Seconds(seconds) => i64::from(seconds),
                 },

@@ -323,6 +323,16 @@ impl ActionSettings {
     }
 }
 
+impl ActionSettings {
+    /// One of commands that has none yet, as `set JAIL addaction NAME` makes it.
+    pub fn without_commands(jail: &str, name: &str) -> ActionSettings {
+        let given = [("name", jail), ("actname", name)];
+        let given = given.map(|(option, value)| (option.to_owned(), value.to_owned()));
+        let kind = ActionKind::Commands(given.into());
+        ActionSettings { name: name.to_owned(), place: None, kind }
+    }
+}
+
 /// What an action does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionKind {

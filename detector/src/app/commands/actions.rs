@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use super::{Daemon, Done, Fault, get, set, texts};
 use crate::{
-    config::{self, JailName, Scope, Value},
+    config::{self, ActionSettings, JailName, Scope, Value},
     control::{Refusal, command::Class},
 };
 
@@ -325,16 +325,29 @@ impl Daemon {
         }
     }
 
-    /// `xdp` bans every packet; nothing else is run.
+    /// `xdp` bans every packet; any other has no commands until it is given some.
     pub(super) async fn add_action(
         &mut self,
         jail: &JailName,
         action: &str,
+        is_python: bool,
     ) -> Result<Value, Fault> {
+        if is_python {
+            return Err(Fault::plain(format!("action '{action}': fail2xdp runs no Python")));
+        }
         if action != "xdp" {
-            return Err(Fault::plain(format!(
-                "fail2xdp does not run action '{action}'; `addaction xdp` bans in the kernel"
-            )));
+            if self.telling.has(jail, action) {
+                return Err(Fault::value(format!("Action {action} already exists")));
+            }
+            let (kind, properties) = (Kind::Commands, Vec::new());
+            let spoken = Action { name: action.to_owned(), kind, properties };
+            self.spoken().await.actions.entry(jail.clone()).or_default().push(spoken);
+            let known = self.settings.jails.iter_mut().find(|known| known.name == *jail);
+            let settings = ActionSettings::without_commands(jail.as_str(), action);
+            known.into_iter().for_each(|jail| jail.actions.push(settings.clone()));
+            self.telling.add_by_hand(jail, action);
+            self.actions_change(false, &[]);
+            return Ok(action.into());
         }
         if let Some(jail) = self.settings.jails.iter_mut().find(|known| known.name == *jail) {
             if !jail.scope.is_nothing() {

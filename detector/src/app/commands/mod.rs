@@ -211,7 +211,7 @@ impl Daemon {
             Set::Remove(option, values) => self.remove_from(&jail, option, &values).await,
             Set::RemoveNth(option, nth) => self.remove_nth(&jail, option, nth).await,
             Set::AddLogPath { path, tail } => self.add_log_path(&jail, &path, tail).await,
-            Set::AddAction(action) => self.add_action(&jail, &action).await,
+            Set::AddAction { name, is_python } => self.add_action(&jail, &name, is_python).await,
             Set::DeleteAction(action) => self.delete_action(&jail, &action).await,
             Set::Action { action, property, value } => {
                 return self.set_action_property(&jail, &action, &property, value).await;

@@ -268,6 +268,15 @@ impl Telling {
         self.jails.get(jail).into_iter().flatten().any(|action| *action.name == *name)
     }
 
+    /// The runner, and those after it, shall know an action that the configuration has not.
+    pub fn add_by_hand(&mut self, jail: &JailName, action: &str) {
+        let word = ToRunner::Add { jail: jail.to_string(), action: action.to_owned() };
+        self.say(word.clone());
+        if self.set.len() < MOST_SET {
+            self.set.push(word);
+        }
+    }
+
     /// Begins the runner, if there is anything for it to do.
     fn begin(&mut self) {
         if self.link.is_some() || self.jails.values().all(Vec::is_empty) {

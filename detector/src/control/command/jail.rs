@@ -184,7 +184,12 @@ pub enum Set {
         report_absent: bool,
     },
     /// `addaction NAME [FILE JSON]`
-    AddAction(String),
+    AddAction {
+        /// Its name.
+        name: String,
+        /// A file with Python follows.
+        is_python: bool,
+    },
     /// `delaction NAME`
     DeleteAction(String),
     /// `action ACTION PROPERTY VALUE`, or a method of that name with its arguments.
@@ -233,7 +238,9 @@ impl Set {
                 let report_absent = words.text(1)? == "--report-absent";
                 Set::UnbanIp { ids: words.texts(1 + usize::from(report_absent)), report_absent }
             }
-            "addaction" => Set::AddAction(words.text(1)?),
+            "addaction" => {
+                Set::AddAction { name: words.text(1)?, is_python: words.text(2).is_ok() }
+            }
             "delaction" => Set::DeleteAction(words.text(1)?),
             "action" => Set::Action {
                 action: words.text(1)?,
