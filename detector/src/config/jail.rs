@@ -42,7 +42,7 @@ pub(super) struct Reader<'a> {
     fail2ban_tree: bool,
     used: HashSet<String>,
     problems: &'a mut Vec<Problem>,
-    /// Actions that nothing runs yet, and the jails that want them.
+    /// Actions that nothing runs, and the jails that want them.
     not_run: BTreeMap<String, (Option<Place>, BTreeSet<JailName>)>,
     /// Firewall actions that became XDP bans, and whether they would have rejected.
     translated: BTreeMap<String, bool>,
@@ -306,7 +306,7 @@ impl Jail<'_, '_> {
         *self.reader.translated.entry(action).or_insert(false) |= rejects;
     }
 
-    /// Remembers an action that nothing runs yet.
+    /// Remembers an action that nothing runs.
     pub(super) fn leaves_out(&mut self, action: String, place: Option<Place>) {
         let (_, jails) =
             self.reader.not_run.entry(action).or_insert_with(|| (place, BTreeSet::new()));

@@ -55,7 +55,7 @@ pub fn deliver(native: &Native, tasks: &[Task]) -> Result<(), Undelivered> {
 }
 
 /// Whether the action is told of such a task.
-pub fn is_told(native: &Native, task: &Task) -> bool {
+fn is_told(native: &Native, task: &Task) -> bool {
     let occasion = match task.kind {
         Kind::Start => Occasion::Start,
         Kind::Stop => Occasion::Stop,
